@@ -1,0 +1,141 @@
+"""What stages leave on disk: folders addressed by the hash of what they were made from, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+from absl import logging
+
+RECORD = "artifact.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished folder; `made` says whether this run made it or found it."""
+
+    folder: Path
+    key: str
+    made: bool
+
+    def read_json(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+
+class Store:
+    """The artefacts of a home folder. `common` is part of every key (the trainer's version, determinism).
+
+    Example:
+        >>> store = Store(Path("home"), {"trainer": 1})
+        >>> artifact = store.get_or_make("students", {"seed": 0}, "student", lambda folder: train_into(folder))
+    """
+
+    def __init__(self, home: Path, common: Mapping[str, Any]):
+        self.home = home
+        self.common = dict(common)
+        self.counts = {"made": 0, "reused": 0}
+
+    def key(self, inputs: Mapping[str, Any]) -> str:
+        return hash_json({**self.common, **inputs})
+
+    def get_or_make(
+        self, kind: str, inputs: Mapping[str, Any], label: str, make: Callable[[Path], None]
+    ) -> Artifact:
+        """The artefact of these inputs. `make(folder)` fills a folder, in which an interrupted run may have left files.
+
+        A folder is used only if every file of its record is there with its digest; otherwise what is damaged is
+        removed, said, and made again. Another process that makes the same artefact is waited for.
+        """
+        key = self.key(inputs)
+        final, partial = self.home / kind / key, self.home / kind / f".{key}.partial"
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(final.parent / f".{key}.lock"):
+            if final.exists():
+                damage = damaged_files(final)
+                if not damage:
+                    self.counts["reused"] += 1
+                    logging.info("%s: reused (%s/%s)", label, kind, key)
+                    return Artifact(final, key, made=False)
+                logging.warning("%s: %s is damaged (%s); made again", label, final, ", ".join(damage))
+                for name in {*damage, RECORD}:
+                    (final / name).unlink(missing_ok=True)
+                shutil.rmtree(partial, ignore_errors=True)
+                final.rename(partial)
+            partial.mkdir(exist_ok=True)
+            make(partial)
+            record = {"kind": kind, "label": label, "key": key, "made_from": {**self.common, **inputs}}
+            files = {name: file_digest(partial / name) for name in sorted(_files(partial)) if name != RECORD}
+            created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            write_json(partial / RECORD, {**record, "created": created, "files": files})
+            sync_tree(partial)
+            partial.rename(final)
+            sync_folder(final.parent)
+        self.counts["made"] += 1
+        return Artifact(final, key, made=True)
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """Names that the folder's record lists and that are missing or changed; the record itself if it can not be read."""
+    try:
+        files = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        return [name for name, digest in files.items() if not _is_whole(folder / name, digest)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [RECORD]
+
+
+def hash_json(value: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of a JSON value; the order of keys does not matter."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_bytes(file: Path, data: bytes) -> None:
+    """Write a file whole or not at all: a sibling, synced, renamed."""
+    sibling = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    with sibling.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    sibling.replace(file)
+
+
+def write_json(file: Path, value: Any) -> None:
+    write_bytes(file, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def sync_tree(folder: Path) -> None:
+    """Have every file and folder below `folder` on the disk before it is renamed."""
+    for name in _files(folder):
+        with (folder / name).open("rb") as stream:
+            os.fsync(stream.fileno())
+    for path in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
+        sync_folder(path)
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _files(folder: Path) -> Iterator[str]:
+    return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _is_whole(file: Path, digest: str) -> bool:
+    return file.is_file() and file_digest(file) == digest

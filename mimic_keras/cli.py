@@ -1,0 +1,126 @@
+"""The `mimic-keras` command: run, validate, plugins. Exit codes: 0 done, 2 the input is wrong, 1 anything else."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from absl import app
+from absl.flags import argparse_flags
+
+from mimic_keras.contracts import InputError
+
+# TensorFlow and the plugins are imported inside the commands that need them: --help and plugins answer at once.
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse_flags.ArgumentParser(
+        prog="mimic-keras", description="Train small student nets to mimic deep teacher nets, and export them."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run an experiment; what is finished already is reused")
+    validate = commands.add_parser("validate", help="check an experiment and print its plan; reads no data")
+    plugins = commands.add_parser("plugins", help="list the installed components; imports none of them")
+    for command in (run, validate):
+        command.add_argument("experiment", type=Path, help="the experiment, a YAML file")
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="set one value of the file, as in --set student.training.epochs=5; may be repeated",
+        )
+    home = os.environ.get("MIMIC_KERAS_HOME") or "~/.cache/mimic_keras"
+    run.add_argument("--home", type=Path, default=Path(home), help="what experiments share ($MIMIC_KERAS_HOME)")
+    run.add_argument("--runs_dir", type=Path, default=Path("runs"), help="one folder a run goes here")
+    run.add_argument("--saved_models_dir", type=Path, default=Path("saved_models"), help="exports go here")
+    for command, function in ((run, _run), (validate, _validate), (plugins, _plugins)):
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        command.set_defaults(function=function)
+    return parser.parse_args(argv[1:])
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run one command; every failure ends in one message and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    again = f"mimic-keras {' '.join(sys.argv[1:])}"
+    try:
+        arguments.function(arguments)
+        return 0
+    except InputError as error:
+        return _fail(arguments, str(error), 2)
+    except KeyboardInterrupt:
+        return _fail(arguments, f"interrupted; what was finished is kept. To continue: {again}", 130)
+    except SystemExit as stop:
+        return _fail(arguments, f"terminated; what was finished is kept. To continue: {again}", int(stop.code or 0))
+    except Exception as error:  # the last resort: anything else is one line, and a traceback on demand
+        ours = type(error).__module__.startswith("mimic_keras.")
+        return _fail(arguments, str(error) if ours else f"{type(error).__name__}: {error}", 1)
+
+
+def entry() -> None:
+    app.run(main, flags_parser=parse)
+
+
+def _fail(arguments: argparse.Namespace, message: str, code: int) -> int:
+    if arguments.debug:
+        traceback.print_exc()
+    print(f"mimic-keras: {message}", file=sys.stderr)
+    return code
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    plan, _ = _planned(arguments)
+    from mimic_keras import console, runner
+    from mimic_keras.stages.evaluation import table
+
+    console.show_messages()
+    folders = runner.Folders(arguments.home.expanduser(), arguments.runs_dir, arguments.saved_models_dir)
+    metrics = runner.run(plan, folders)
+    console.show_table(plan.experiment.name, *table(metrics["models"]))
+    made, reused = (sum(stage[key] for stage in metrics["stages"].values()) for key in ("made", "reused"))
+    folder = arguments.runs_dir / plan.experiment.name
+    print(f"Artefacts: {made} made, {reused} reused, in {folders.home}")
+    print(f"Report:    {folder / 'report.html'}  (numbers: {folder / 'metrics.json'})")
+    print(f"Export:    {metrics['export']['path']}")
+
+
+def _validate(arguments: argparse.Namespace) -> None:
+    plan, estimates = _planned(arguments)
+    from mimic_keras import console
+
+    console.show_table(plan.experiment.name, *estimates)
+
+
+def _planned(arguments: argparse.Namespace) -> tuple[Any, Any]:
+    from mimic_keras import experiment
+
+    loaded = experiment.load(arguments.experiment, arguments.set)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from mimic_keras import plan
+
+    planned = plan.make(loaded, arguments.experiment)
+    return planned, plan.estimates(planned)
+
+
+def _plugins(arguments: argparse.Namespace) -> None:
+    from mimic_keras.plugins import GROUPS, installed
+
+    rows = [
+        (kind, plugin.name, f"{plugin.distribution} {plugin.version}", plugin.summary)
+        for kind in GROUPS
+        for plugin in installed(kind).values()
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    for row in rows:
+        print("  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[3]]))

@@ -1,0 +1,111 @@
+"""What the user sees while a run works: messages, progress bars with rates, and the table at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging as standard_logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rich.console
+import rich.progress
+import rich.table
+from absl import logging
+
+console = rich.console.Console(stderr=True, width=None if sys.stderr.isatty() else 140, highlight=False)
+
+
+@contextlib.contextmanager
+def progress(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+    """A bar of `total` units; yields `advance(count, note="")`. Where there is no terminal, one line at the end."""
+    columns = (
+        rich.progress.TextColumn("{task.description:<12}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TextColumn("{task.fields[rate]}"),
+        rich.progress.TimeRemainingColumn(),
+        rich.progress.TextColumn("{task.fields[note]}"),
+    )
+    started, done, last = time.monotonic(), 0, ""
+    with rich.progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=total, rate="", note="")
+
+        def advance(count: int, note: str = "") -> None:
+            nonlocal done, last
+            done, last = done + count, note or last
+            rate = f"{done / max(time.monotonic() - started, 1e-9):,.0f} {unit}/s"
+            bar.update(task, advance=count, rate=rate, note=last)
+
+        yield advance
+    seconds = time.monotonic() - started
+    rate = done / max(seconds, 1e-9)
+    logging.info("%s: %d %s in %.1f s (%s/s)%s", label, done, unit, seconds, f"{rate:,.0f}", f"; {last}" if last else "")
+
+
+class _ConsoleHandler(standard_logging.Handler):
+    """Messages through the console, so that they do not tear a progress bar."""
+
+    def emit(self, record: standard_logging.LogRecord) -> None:
+        prefix = "" if record.levelno <= standard_logging.INFO else f"{record.levelname.lower()}: "
+        console.print(f"{prefix}{record.getMessage()}", markup=False, soft_wrap=True)
+
+
+class _JournalHandler(standard_logging.Handler):
+    """Messages as lines of JSON in the run's folder."""
+
+    def __init__(self, file: Path):
+        super().__init__()
+        self.stream = file.open("a", encoding="utf-8")
+
+    def emit(self, record: standard_logging.LogRecord) -> None:
+        line = {"time": round(record.created, 3), "level": record.levelname, "message": record.getMessage()}
+        self.stream.write(json.dumps(line) + "\n")
+        self.stream.flush()
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
+
+
+def show_messages() -> None:
+    """Send absl's messages, information included, through the console."""
+    logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
+    logger = logging.get_absl_logger()
+    logger.propagate = False
+    logger.handlers = [_ConsoleHandler()]
+
+
+@contextlib.contextmanager
+def journal(file: Path) -> Iterator[None]:
+    """Write every message to `file` too."""
+    handler, logger = _JournalHandler(file), logging.get_absl_logger()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print `rows` to standard output; a missing value is left empty, whole numbers get thousands separators."""
+    table = rich.table.Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    for row in rows:
+        table.add_row(*(format_value(row.get(column)) for column in columns))
+    width = None if sys.stdout.isatty() else 140
+    rich.console.Console(width=width, highlight=False).print(table)
+
+
+def format_value(value: Any) -> str:
+    """12345 to '12,345', 0.012345 to '0.0123', None to ''."""
+    if value is None:
+        return ""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

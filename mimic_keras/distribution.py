@@ -1,0 +1,48 @@
+"""The devices of a run: a tf.distribute strategy from the experiment, and whether results have to be reproducible."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from mimic_keras.contracts import InputError
+from mimic_keras.experiment import DistributionSection
+
+
+def start(section: DistributionSection, deterministic: bool) -> tf.distribute.Strategy:
+    """Called once a process, before anything is computed.
+
+    auto: mirrored over the GPUs if there are several, else one device. mirrored: all GPUs; on a machine without one,
+    `virtual_devices` parts of the processor, so that the path can be tried anywhere.
+
+    Raises:
+        InputError: mirrored without GPUs and without `virtual_devices`.
+    """
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if section.strategy == "one_device" or (section.strategy == "auto" and len(gpus) < 2):
+        return tf.distribute.get_strategy()
+    if gpus:
+        return tf.distribute.MirroredStrategy()
+    if not section.virtual_devices:
+        raise InputError(
+            "distribution.strategy: mirrored needs GPUs, and this machine shows none; "
+            "accepted here: auto, one_device, or mirrored with virtual_devices: 2"
+        )
+    return tf.distribute.MirroredStrategy(
+        split_processor(section.virtual_devices), cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+
+
+def split_processor(count: int) -> list[str]:
+    """The names of `count` logical devices that share the processor; a process can be split only once."""
+    processor = tf.config.list_physical_devices("CPU")[0]
+    if not tf.config.get_logical_device_configuration(processor):
+        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+        tf.config.set_logical_device_configuration(processor, parts)
+    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
+    if len(devices) < count:
+        raise RuntimeError(f"the processor is already split into {len(devices)} devices, {count} are wanted")
+    return devices[:count]

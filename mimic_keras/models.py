@@ -1,0 +1,140 @@
+"""A Keras model as the program handles it: its logits, its cost, its file, and the affine head of a standardised student."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mimic_keras.artifacts import write_json
+from mimic_keras.contracts import Split
+
+AFFINE_HEAD = "affine_head"
+PREDICTION_BATCH = 1024
+
+
+def logits_of(output: Any) -> tf.Tensor:
+    """The logits of an architecture's output, which is a tensor or a dict with "logits"; always float32."""
+    return tf.cast(output["logits"] if isinstance(output, dict) else output, tf.float32)
+
+
+def parameters(model: keras.Model) -> int:
+    """Number of trainable weights."""
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one example: `parameters` counts trainable weights; `multiply_adds` the multiplications of matrix products
+    and convolutions (elementwise work is not counted)."""
+
+    parameters: int
+    multiply_adds: int
+
+
+def multiply_adds(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> int:
+    """Multiply-adds of `call` on one example [1, *input_shape].
+
+    Example:
+        >>> multiply_adds(keras.Sequential([keras.Input((10,)), keras.layers.Dense(3)]), (10,))
+        30
+    """
+    return _graph_cost(_traced(call, input_shape).graph)
+
+
+def logits_shape(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> tuple[int | None, ...]:
+    """The shape of `call`'s logits for one example, (1, num_classes) if it keeps the contract."""
+    outputs = _traced(call, input_shape).structured_outputs
+    return tuple((outputs["logits"] if isinstance(outputs, dict) else outputs).shape)
+
+
+def _traced(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> Any:
+    specification = tf.TensorSpec([1, *input_shape], tf.float32)
+    return tf.function(call, autograph=False).get_concrete_function(specification)
+
+
+def _graph_cost(graph: Any) -> int:
+    return sum(_operation_cost(operation) for operation in graph.get_operations())
+
+
+def _operation_cost(operation: tf.Operation) -> int:
+    kind = operation.type
+    if kind in ("PartitionedCall", "StatefulPartitionedCall"):
+        return _graph_cost(operation.graph._get_function(operation.get_attr("f").name).graph)  # no public way in
+    if kind in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
+        left = operation.inputs[0].shape
+        transposed = operation.get_attr("transpose_a" if kind == "MatMul" else "adj_x")
+        return _size(operation.outputs[0].shape) * (left[-2] if transposed else left[-1])
+    if kind in ("Conv2D", "Conv3D"):
+        return _size(operation.outputs[0].shape) * _size(operation.inputs[1].shape[:-1])
+    if kind == "DepthwiseConv2dNative":
+        return _size(operation.outputs[0].shape) * _size(operation.inputs[1].shape[:2])
+    if kind == "Einsum":
+        terms = operation.get_attr("equation").decode().partition("->")[0].split(",")
+        sizes = {axis: size for term, x in zip(terms, operation.inputs) for axis, size in zip(term, x.shape)}
+        return _size(sizes.values())
+    return 0
+
+
+def _size(shape: Any) -> int:
+    """Product of the dimensions; an unknown one is the batch's, which is one example here."""
+    return math.prod(1 if dimension is None else dimension for dimension in shape)
+
+
+def save(folder: Path, model: keras.Model, history: dict[str, list[float]]) -> None:
+    """Write `model.keras`, `history.json` (the curves) and `cost.json` into an artefact's folder."""
+    model.save(folder / "model.keras")
+    write_json(folder / "history.json", history)
+    write_json(folder / "cost.json", asdict(cost(model)))
+
+
+def cost(model: keras.Model) -> Cost:
+    return Cost(parameters(model), multiply_adds(model, model.input_shape[1:]))
+
+
+def load(folder: Path) -> keras.Model:
+    """The model of an artefact's folder, in float32; code inside the file is not run (Keras' safe mode)."""
+    return keras.models.load_model(folder / "model.keras", compile=False)
+
+
+def with_affine_head(net: keras.Model, scale: np.ndarray, offset: np.ndarray) -> keras.Model:
+    """A model whose logits are `net`'s times `scale` plus `offset` (both [num_classes]): real logits again."""
+    inputs = keras.Input(net.input_shape[1:], name="inputs")
+    head = keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=AFFINE_HEAD)
+    outputs = net(inputs)
+    return keras.Model(inputs, head(outputs["logits"] if isinstance(outputs, dict) else outputs), name="student")
+
+
+def without_affine_head(model: keras.Model) -> tuple[keras.Model, str]:
+    """The same function with the head folded into the last Dense layer, in float64 (`model` is changed), and how.
+
+    A head that does not follow a linear Dense layer with a bias stays a layer of its own.
+    """
+    if not model.layers or model.layers[-1].name != AFFINE_HEAD:
+        return model, "nothing to fold"
+    net, head = model.layers[-2], model.layers[-1]
+    last = net.layers[-1] if getattr(net, "layers", None) else None
+    if not (isinstance(last, keras.layers.Dense) and last.use_bias and last.activation is keras.activations.linear):
+        return model, "standardisation kept as a layer: the net does not end in a linear Dense layer with a bias"
+    scale, offset = np.asarray(head.scale, np.float64), np.asarray(head.offset, np.float64)
+    kernel, bias = (np.asarray(weight, np.float64) for weight in last.get_weights())
+    last.set_weights([(kernel * scale).astype(np.float32), (bias * scale + offset).astype(np.float32)])
+    return net, "standardisation folded into the last layer"
+
+
+def predictor(call: Callable[[tf.Tensor], Any]) -> Callable[[Split, np.ndarray], np.ndarray]:
+    """A function of (split, virtual ids int64 [N]) to float32 logits [N, num_classes], in large batches."""
+    run = tf.function(lambda inputs: logits_of(call(inputs)), reduce_retracing=True, autograph=False)
+
+    def predict(split: Split, ids: np.ndarray) -> np.ndarray:
+        batches = tf.data.Dataset.from_tensor_slices(ids).batch(PREDICTION_BATCH)
+        batches = batches.map(split.batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return np.concatenate([run(inputs).numpy() for inputs in batches])
+
+    return predict

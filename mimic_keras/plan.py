@@ -1,0 +1,233 @@
+"""An experiment tied to the installed plugins: every component bound, every net built once, before anything is trained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mimic_keras import models, plugins
+from mimic_keras.artifacts import hash_json
+from mimic_keras.contracts import DatasetInfo, InputError
+from mimic_keras.experiment import Experiment, MemberEntry, TeacherSection, Training
+from mimic_keras.plugins import Component, PluginError
+from mimic_keras.validation import Problems
+
+
+@dataclass(frozen=True)
+class MemberPlan:
+    """One net of the teacher."""
+
+    name: str
+    teacher: Component
+    seed: int
+    weight: float
+    training: Training | None
+    dataset: Component | None
+
+
+@dataclass(frozen=True)
+class NetPlan:
+    """The student or its baseline. `loss` is None where the labels are learnt."""
+
+    name: str
+    architecture: Component
+    training: Training
+    seed: int
+    loss: Component | None = None
+    standardize_logits: bool = False
+    hard_label_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do. `costs` holds every net that can be built without training or loading."""
+
+    experiment: Experiment
+    dataset: Component
+    info: DatasetInfo
+    members: tuple[MemberPlan, ...]
+    student: NetPlan
+    baseline: NetPlan | None
+    costs: Mapping[str, models.Cost]
+
+    @property
+    def augmentation_seed(self) -> int:
+        """Teacher and students see the same virtual copies, whatever the student's own seed."""
+        return self.experiment.teacher.seed if self.experiment.teacher else self.experiment.student.seed
+
+
+def make(experiment: Experiment, file: Path) -> Plan:
+    """Bind every component and build every net; no data is read.
+
+    Raises:
+        InputError: a `Problems` with everything that does not fit.
+    """
+    problems = Problems(str(file))
+    dataset = plugins.bind("dataset", _spec(experiment.dataset), "dataset", problems)
+    members = _members(experiment.teacher, problems)
+    student, baseline = _student(experiment, problems), _baseline(experiment, problems)
+    problems.check()
+    assert dataset and student
+    info = _info(dataset, "dataset", problems)
+    problems.check()
+    costs = _costs(info, members, student, baseline, problems)
+    problems.check()
+    return Plan(experiment, dataset, info, tuple(members.values()), student, baseline, costs)
+
+
+def _spec(section: Any) -> dict[str, Any]:
+    return section.model_dump()
+
+
+def _members(section: TeacherSection | None, problems: Problems) -> dict[str, MemberPlan]:
+    """{path in the file: member}; the copies of an entry get paths of their own behind a '#'."""
+    members: dict[str, MemberPlan] = {}
+    for index, entry in enumerate(section.members if section else ()):
+        assert section
+        path = f"teacher.members[{index}]"
+        teacher = plugins.bind("teacher", _spec(entry.teacher), f"{path}.teacher", problems)
+        other = entry.dataset and plugins.bind("dataset", _spec(entry.dataset), f"{path}.dataset", problems)
+        if not teacher:
+            continue
+        training = entry.training or section.training
+        if training is None and teacher.nested:
+            problems.add(f"{path}.training", "required here or as teacher.training: this teacher is trained")
+        for copy in range(entry.copies):
+            seed = _member_seed(section.seed, entry, teacher, other, copy)
+            name = f"teacher/{len(members)}"
+            members[f"{path}#{copy}"] = MemberPlan(name, teacher, seed, entry.weight, training, other)
+    return members
+
+
+def _member_seed(
+    seed: int, entry: MemberEntry, teacher: Component, dataset: Component | None, copy: int
+) -> int:
+    """From what the entry says, never from its place in the list: another member leaves the others as they are."""
+    content = {
+        "seed": seed,
+        "teacher": teacher.request(),
+        "dataset": dataset.request() if dataset else None,
+        "training": entry.training.model_dump() if entry.training else None,
+        "copy": copy,
+    }
+    return int.from_bytes(hashlib.sha256(hash_json(content).encode()).digest()[:4]) % 2**31
+
+
+def _student(experiment: Experiment, problems: Problems) -> NetPlan | None:
+    section = experiment.student
+    architecture = plugins.bind("architecture", _spec(section.architecture), "student.architecture", problems)
+    loss = section.loss and plugins.bind("loss", _spec(section.loss), "student.loss", problems)
+    if loss and section.standardize_logits and not getattr(loss.plugin.target, "standardizable", False):
+        problems.add(
+            "student.standardize_logits",
+            f"'{loss.plugin.name}' needs real logits; accepted with true: losses that are standardizable, as logit_l2",
+        )
+    if architecture is None or (section.loss and loss is None):
+        return None
+    options = (section.standardize_logits, section.hard_label_weight)
+    return NetPlan("student", architecture, section.training, section.seed, loss, *options)
+
+
+def _baseline(experiment: Experiment, problems: Problems) -> NetPlan | None:
+    section = experiment.baseline
+    if section is None:
+        return None
+    known = set(problems.found)
+    architecture = plugins.bind("architecture", _spec(section.architecture), "baseline.architecture", problems)
+    for path in set(problems.found) - known:
+        if path.replace("baseline.", "student.", 1) in known:
+            del problems.found[path]
+    return architecture and NetPlan("baseline", architecture, section.training, experiment.student.seed)
+
+
+def _info(component: Component, path: str, problems: Problems) -> DatasetInfo:
+    try:
+        return component().info
+    except (InputError, PluginError) as error:
+        problems.add(path, str(error))
+        problems.check()
+        raise
+
+
+def _costs(
+    info: DatasetInfo,
+    members: Mapping[str, MemberPlan],
+    student: NetPlan,
+    baseline: NetPlan | None,
+    problems: Problems,
+) -> dict[str, models.Cost]:
+    costs: dict[str, models.Cost] = {}
+    built: dict[str, models.Cost | None] = {}
+
+    def build(name: str, component: Component, of: DatasetInfo, path: str) -> None:
+        key = hash_json([component.request(), of.input_shape, of.num_classes])
+        if key not in built:
+            built[key] = _build(component, of, path, problems)
+        if built[key]:
+            costs[name] = built[key]  # type: ignore[assignment]
+
+    for path, member in members.items():
+        entry = path.partition("#")[0]
+        seen = _info(member.dataset, f"{entry}.dataset", problems) if member.dataset else info
+        if seen.num_classes != info.num_classes:
+            problems.add(f"{entry}.dataset", f"{seen.num_classes} classes, but the student's has {info.num_classes}")
+        try:
+            member.teacher().check(seen)
+        except (InputError, PluginError) as error:
+            problems.add(f"{entry}.teacher", str(error))
+        for argument, component in member.teacher.nested.items():
+            build(member.name, component, seen, f"{entry}.teacher.{argument}")
+    for net in (student, *([baseline] if baseline else [])):
+        build(net.name, net.architecture, info, f"{net.name}.architecture")
+    return costs
+
+
+def _build(component: Component, info: DatasetInfo, path: str, problems: Problems) -> models.Cost | None:
+    try:
+        model = component(info.input_shape, info.num_classes)
+        shape = models.logits_shape(model, info.input_shape)
+        if shape != (1, info.num_classes):
+            expected = f"[batch, {info.num_classes}]"
+            problems.add(path, f"{component.plugin} gives logits of shape {shape} for one example, expected {expected}")
+            return None
+        return models.cost(model)
+    except (InputError, PluginError) as error:
+        problems.add(path, str(error))
+        return None
+
+
+def estimates(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of what `validate` prints: every net, what it needs to train, and what will be kept."""
+    examples = plan.info.num_examples
+    logits = sum(examples.get(split, 0) for split in ("transfer", "validation", "test")) * plan.info.num_classes * 4
+    rows = []
+    settings = [(member.name, "teachers", member.training) for member in plan.members]
+    settings += [(net.name, "student", net.training) for net in (plan.baseline, plan.student) if net]
+    for name, stage, training in settings:
+        cost = plan.costs.get(name)
+        row: dict[str, Any] = {"net": name, "stage": stage}
+        if cost and training:
+            copies = 3 + (training.optimizer.name == "adam") + (training.restore == "best")
+            size = cost.parameters * 4
+            row |= {
+                "parameters": cost.parameters,
+                "multiply-adds": cost.multiply_adds,
+                "epochs": training.epochs,
+                "training memory": _bytes(size * copies),
+                "kept": f"model {_bytes(size)}",
+            }
+        if stage == "teachers":
+            row["kept"] = ", ".join(filter(None, [row.get("kept", "loaded"), logits and f"logits {_bytes(logits)}"]))
+        rows.append(row)
+    return list(dict.fromkeys(key for row in rows for key in row)), rows
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

@@ -1,0 +1,200 @@
+"""Entry points to plugin objects, imported only when they are needed, and the components that experiments make of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mimic_keras.contracts import Architecture, InputError, RunError
+
+if typing.TYPE_CHECKING:
+    from mimic_keras.validation import Problems
+
+GROUPS = {
+    "dataset": "mimic_keras.datasets",
+    "architecture": "mimic_keras.architectures",
+    "teacher": "mimic_keras.teachers",
+    "loss": "mimic_keras.losses",
+}
+# Keras' own constructor arguments of every loss: the trainer decides them, so an experiment can not.
+LOSS_INTERNALS = ("name", "dtype", "reduction")
+
+
+class PluginError(RunError):
+    """A plugin raised something that is not about the user's input: the message names its distribution."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One component that a distribution makes known; `load` imports it."""
+
+    kind: str
+    name: str
+    entry_point: importlib.metadata.EntryPoint
+    distribution: str
+    version: str
+    summary: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}' ({self.distribution} {self.version})"
+
+    @functools.cached_property
+    def target(self) -> Callable[..., Any]:
+        """The class or function itself."""
+        try:
+            return self.entry_point.load()
+        except Exception as error:
+            raise PluginError(f"{self} can not be imported: {type(error).__name__}: {error}") from error
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over the sources of the top-level package that holds the component."""
+        top = self.entry_point.module.partition(".")[0]
+        spec = importlib.util.find_spec(top)
+        places = list(spec.submodule_search_locations or []) if spec else []
+        files = sorted(file for place in places for file in Path(place).rglob("*.py"))
+        if not files and spec and spec.origin:
+            files = [Path(spec.origin)]
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        return digest.hexdigest()
+
+    def parameters(self) -> dict[str, tuple[Any, Any]]:
+        """{name: (type hint, default or inspect.Parameter.empty)} of what an experiment may set."""
+        target = self.target
+        function = target.__init__ if inspect.isclass(target) else target
+        kinds = {inspect.Parameter.KEYWORD_ONLY}
+        if self.kind != "architecture":
+            kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        hints = typing.get_type_hints(function)
+        skipped = ("self", *(LOSS_INTERNALS if self.kind == "loss" else ()))
+        return {
+            name: (hints.get(name, Any), parameter.default)
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.kind in kinds and name not in skipped
+        }
+
+
+@dataclass(frozen=True)
+class Component:
+    """A plugin with its checked arguments, defaults included; an argument may be a component itself."""
+
+    plugin: Plugin
+    arguments: Mapping[str, Any]
+
+    def __call__(self, *positional: Any) -> Any:
+        """Call the plugin; a nested component is handed over as a function of its own positional parameters."""
+        return self.guard(self.plugin.target, *positional, **self.arguments)
+
+    def guard(self, function: Callable[..., Any], *positional: Any, **named: Any) -> Any:
+        """Call something of the plugin's; what it raises is raised with its name and distribution."""
+        try:
+            return function(*positional, **named)
+        except (InputError, RunError):
+            raise
+        except Exception as error:
+            raise PluginError(f"{self.plugin} raised {type(error).__name__}: {error}") from error
+
+    @property
+    def nested(self) -> dict[str, Component]:
+        return {name: value for name, value in self.arguments.items() if isinstance(value, Component)}
+
+    def identity(self) -> dict[str, Any]:
+        """What a cache key has to know of the component: what was asked for, and the code that will do it."""
+        code = [f"{part.plugin.distribution} {part.plugin.version} {part.plugin.digest}" for part in self.parts()]
+        return {**self.request(), "code": code}
+
+    def request(self) -> dict[str, Any]:
+        """Name and arguments, without the places of files: the digests of what lies there stand for them."""
+        hints = {name: hint for name, (hint, _) in self.plugin.parameters().items()}
+        arguments = {
+            name: value.request() if isinstance(value, Component) else value
+            for name, value in self.arguments.items()
+            if not _is(Path, hints[name])
+        }
+        return {"name": self.plugin.name, "arguments": arguments}
+
+    def parts(self) -> list[Component]:
+        """The component and those nested in it."""
+        return [self, *(part for nested in self.nested.values() for part in nested.parts())]
+
+
+@functools.cache
+def installed(kind: str) -> dict[str, Plugin]:
+    """{name: plugin} of one kind, sorted by name, without importing any.
+
+    Raises:
+        InputError: two distributions claim one name.
+    """
+    found: dict[str, Plugin] = {}
+    for entry_point in importlib.metadata.entry_points(group=GROUPS[kind]):
+        meta = entry_point.dist.metadata  # type: ignore[union-attr]
+        plugin = Plugin(kind, entry_point.name, entry_point, meta["Name"], meta["Version"], meta["Summary"] or "")
+        other = found.setdefault(plugin.name, plugin)
+        if other.distribution != plugin.distribution:
+            raise InputError(
+                f"{kind} '{plugin.name}' is claimed by two distributions, {other.distribution} and "
+                f"{plugin.distribution}: uninstall one of them."
+            )
+    return dict(sorted(found.items()))
+
+
+def bind(kind: str, spec: Mapping[str, Any], path: str, problems: Problems) -> Component | None:
+    """The component that `spec` ({name: ..., argument: ...}) describes; None, with the problems added, if it is none."""
+    import pydantic
+
+    from mimic_keras.validation import join, suggest, typed
+
+    arguments = dict(spec)
+    name = arguments.pop("name", None)
+    options = installed(kind)
+    if name not in options:
+        article = "no" if name else "a name is required:"
+        hint = suggest(str(name), dict.fromkeys(options, "")).partition("Accepted:")[0]
+        known = ", ".join(options) or "none"
+        problems.add(join(path, "name"), f"{article} {kind}{f' {name!r}' if name else ''}. {hint}Installed: {known}")
+        return None
+    plugin = options[name]
+    parameters = plugin.parameters()
+    nested = [key for key, (hint, _) in parameters.items() if _is(Architecture, hint)]
+    fields: dict[str, Any] = {
+        key: (dict if key in nested else _loose(hint), ... if default is inspect.Parameter.empty else default)
+        for key, (hint, default) in parameters.items()
+    }
+    config = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=())
+    model = pydantic.create_model(name, __config__=config, **fields)
+    unknown = f"unknown argument of '{name}' ({plugin.distribution} {plugin.version})"
+    checked = typed(model, arguments, path, problems, unknown)
+    if checked is None:
+        return None
+    values = {key: getattr(checked, key) for key in fields}
+    for key in nested:
+        if values[key] is not None:
+            values[key] = bind("architecture", values[key], join(path, key), problems)
+    return None if any(key in nested and values[key] is None for key in arguments) else Component(plugin, values)
+
+
+def _is(wanted: type, hint: Any) -> bool:
+    """Whether `hint` is `wanted` or a union with it."""
+    return hint is wanted or any(_is(wanted, item) for item in _union(hint))
+
+
+def _union(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else ()
+
+
+def _loose(hint: Any) -> Any:
+    """A path is written as text, which strict checking would refuse."""
+    import pydantic
+
+    return typing.Annotated[hint, pydantic.Field(strict=False)] if _is(Path, hint) else hint

@@ -1,0 +1,130 @@
+"""A run, from top to bottom: seven stages, each given what those before it returned."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import io
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+from ruamel.yaml import YAML
+
+from mimic_keras import console, distribution, training
+from mimic_keras.artifacts import Store, write_bytes, write_json
+from mimic_keras.experiment import Experiment
+from mimic_keras.plan import Plan
+from mimic_keras.stages import data, evaluation, export, logits, report, student, teachers
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a run reads and writes; nothing outside them is touched."""
+
+    home: Path
+    runs: Path
+    saved_models: Path
+
+
+def run(plan: Plan, folders: Folders) -> dict[str, Any]:
+    """Run the experiment; what is finished already is reused. Returns the content of metrics.json."""
+    experiment = plan.experiment
+    folder = folders.runs / experiment.name
+    folder.mkdir(parents=True, exist_ok=True)
+    strategy = distribution.start(experiment.distribution, experiment.deterministic)
+    source, environment = resolved(experiment), describe_environment(strategy)
+    write_bytes(folder / "experiment.yaml", source.encode())
+    write_json(folder / "environment.json", environment)
+    store = Store(folders.home, {"trainer": training.TRAINER_VERSION, "deterministic": experiment.deterministic})
+    train = functools.partial(training.train, strategy=strategy, logs=folder / "tensorboard")
+    stages: dict[str, dict[str, Any]] = {}
+    stage = functools.partial(_stage, stages, store)
+
+    with console.journal(folder / "log.jsonl"):
+        with stage("data"):
+            examples = data.prepare(plan.dataset, folders.home, plan.augmentation_seed)
+        with stage("teachers"):
+            members = teachers.make(plan.members, examples, train, store)
+        with stage("logits"):
+            teacher = logits.label(members, examples, store)
+        with stage("student"):
+            baseline = [student.make(plan.baseline, examples, None, train, store)] if plan.baseline else []
+            nets = [*baseline, student.make(plan.student, examples, teacher, train, store)]
+        with stage("evaluation"):
+            judged = evaluation.evaluate(examples, members, teacher, nets)
+        with stage("export"):
+            published = export.publish(
+                nets[-1], examples, experiment.name, judged.models["student"], folders.saved_models
+            )
+            store.counts["made" if published.made else "reused"] += 1
+        metrics = {
+            "experiment": experiment.name,
+            "seed": experiment.seed,
+            "models": judged.models,
+            "stages": stages,
+            "export": {
+                "path": str(published.path),
+                "version": published.version,
+                "signatures": published.signatures,
+            },
+        }
+        with stage("report"):
+            histories = {item.name: item.history for item in [*members, *nets] if item.history}
+            names = examples.dataset.info.class_names
+            report.write(
+                folder / "report.html", experiment.name, source, metrics, judged, histories, names, environment
+            )
+        trained = {item.name: {"model": str(item.folder)} for item in [*members, *nets] if item.folder}
+        labelled = {
+            name: {"logits": {split: str(path) for split, path in found.items()}}
+            for name, found in (teacher.folders if teacher else {}).items()
+        }
+        names = {**trained, **labelled}
+        write_json(
+            folder / "artifacts.json", {name: trained.get(name, {}) | labelled.get(name, {}) for name in names}
+        )
+        write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+@contextlib.contextmanager
+def _stage(stages: dict[str, dict[str, Any]], store: Store, name: str) -> Iterator[None]:
+    """Time a stage, and count what it made and what it found."""
+    logging.debug("stage %s", name)
+    started, before = time.monotonic(), dict(store.counts)
+    yield
+    counts = {key: store.counts[key] - before[key] for key in store.counts}
+    stages[name] = {"seconds": round(time.monotonic() - started, 3), **counts}
+
+
+def resolved(experiment: Experiment) -> str:
+    """The experiment as YAML with every default written out; running it again is the same experiment."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    stream = io.StringIO()
+    yaml.dump(experiment.model_dump(exclude_none=True), stream)
+    return stream.getvalue()
+
+
+def describe_environment(strategy: tf.distribute.Strategy) -> dict[str, Any]:
+    """What a reader of the results has to know of the machine and the installed packages."""
+    packages = ("mimic-keras", "tensorflow", "keras", "numpy")
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "gpus": [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
+                 for gpu in tf.config.list_physical_devices("GPU")],
+        "replicas": strategy.num_replicas_in_sync,
+        **{name: importlib.metadata.version(name) for name in packages},
+    }

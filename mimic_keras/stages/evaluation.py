@@ -1,0 +1,96 @@
+"""Stage 5: every model on validation and test: the data set's metrics, and fidelity to the teacher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mimic_keras.contracts import Confusion
+from mimic_keras.models import Cost, predictor
+from mimic_keras.stages.data import Data
+from mimic_keras.stages.logits import TeacherLogits
+from mimic_keras.stages.student import Net
+from mimic_keras.stages.teachers import TeacherMember
+
+SPLITS = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`models` is that of metrics.json; `logits` {model: {split: float32 [examples, num_classes]}} and `confusions`
+    {model: {split: {name: Confusion}}} serve the report."""
+
+    models: dict[str, dict[str, Any]]
+    logits: dict[str, dict[str, np.ndarray]]
+    confusions: dict[str, dict[str, dict[str, Confusion]]]
+
+
+def evaluate(
+    data: Data, members: Sequence[TeacherMember], teacher: TeacherLogits | None, nets: Sequence[Net]
+) -> Evaluation:
+    """Judge the teacher, its members, and the nets."""
+    costs: dict[str, Cost] = {}
+    logits: dict[str, dict[str, np.ndarray]] = {}
+    if teacher:
+        costs["teacher"] = Cost(
+            sum(member.cost.parameters for member in members), sum(member.cost.multiply_adds for member in members)
+        )
+        logits["teacher"] = {split: teacher.mean[split] for split in SPLITS}
+        costs |= {member.name: member.cost for member in members}
+        logits |= teacher.members
+    for net in nets:
+        predict = predictor(net.model)
+        costs[net.name] = net.cost
+        logits[net.name] = {
+            split: predict(data.split(split), np.arange(data.split(split).num_examples)) for split in SPLITS
+        }
+    judged: dict[str, dict[str, Any]] = {}
+    confusions: dict[str, dict[str, dict[str, Confusion]]] = {}
+    for name, of_split in logits.items():
+        judged[name] = asdict(costs[name]) | ({"members": len(members)} if name == "teacher" else {})
+        for split, metrics in data.dataset.evaluate(of_split).items():
+            tables = {key: value for key, value in metrics.items() if isinstance(value, Confusion)}
+            confusions.setdefault(name, {})[split] = tables
+            numbers = {key: float(value) for key, value in metrics.items() if not isinstance(value, Confusion)}
+            if name != "teacher" and teacher:
+                numbers |= fidelity(logits["teacher"][split], of_split[split])
+            judged[name][split] = {key: None if math.isnan(value) else value for key, value in numbers.items()}
+    return Evaluation(judged, logits, confusions)
+
+
+def fidelity(teacher: np.ndarray, student: np.ndarray) -> dict[str, float]:
+    """How closely logits [N, num_classes] follow the teacher's.
+
+    `agreement`: share of examples with the teacher's class. `kl`: mean KL(teacher || student), in nats.
+    `logit_mse`: mean squared difference per logit.
+    """
+    z, s = teacher.astype(np.float64), student.astype(np.float64)
+    log_p, log_q = log_softmax(z), log_softmax(s)
+    return {
+        "agreement": float(np.mean(z.argmax(-1) == s.argmax(-1))),
+        "kl": float(np.mean(np.sum(np.exp(log_p) * (log_p - log_q), -1))),
+        "logit_mse": float(np.mean((z - s) ** 2)),
+    }
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def table(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of the table that ends a run."""
+    rows = []
+    for name, values in models.items():
+        row = {"model": name, "parameters": values["parameters"], "multiply-adds": values["multiply_adds"]}
+        for split in SPLITS:
+            row |= {f"{split} {key.replace('_', ' ')}": value for key, value in values[split].items()}
+        rows.append({key: value for key, value in row.items() if key not in HIDDEN})
+    return list(dict.fromkeys(key for row in rows for key in row)), rows
+
+
+HIDDEN = ("validation agreement", "validation kl", "validation logit mse")  # metrics.json has them

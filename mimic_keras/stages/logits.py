@@ -1,0 +1,107 @@
+"""Stage 3: the teacher's logits, computed once per member and kept in checksummed shards; their mean is the teacher."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mimic_keras.artifacts import Artifact, Store, write_bytes
+from mimic_keras.console import progress
+from mimic_keras.contracts import Split
+from mimic_keras.models import predictor
+from mimic_keras.stages.data import Data
+from mimic_keras.stages.teachers import TeacherMember
+
+SPLITS = ("transfer", "validation", "test")
+SHARD_EXAMPLES = 1 << 16
+
+
+@dataclass(frozen=True)
+class TeacherLogits:
+    """`mean` {split: float32 [examples, num_classes]}, the weighted mean over members, "transfer" by virtual id;
+    `members` the same of each member for "validation" and "test"; `key` what the mean was made from."""
+
+    mean: dict[str, np.ndarray]
+    members: dict[str, dict[str, np.ndarray]]
+    folders: dict[str, dict[str, Path]]
+    key: list[list]
+
+
+def label(members: Sequence[TeacherMember], data: Data, store: Store) -> TeacherLogits | None:
+    """None where there is no teacher."""
+    if not members:
+        return None
+    artifacts = {member.name: _member_logits(member, store) for member in members}
+    # Sorted by key: the mean's last bits must not depend on the order of the list.
+    order = sorted(members, key=lambda member: member.key)
+    mean = {}
+    for split in SPLITS:
+        total = sum(member.weight for member in order)
+        sums = np.zeros((_examples(data.split(split), split), data.dataset.info.num_classes), np.float32)
+        for member in order:
+            for start, shard in _shards(artifacts[member.name][split]):
+                sums[start : start + len(shard)] += shard * np.float32(member.weight / total)
+        mean[split] = sums
+    singles = {
+        name: {split: np.concatenate([shard for _, shard in _shards(found[split])]) for split in SPLITS[1:]}
+        for name, found in artifacts.items()
+    }
+    folders = {name: {split: item.folder for split, item in found.items()} for name, found in artifacts.items()}
+    return TeacherLogits(mean, singles, folders, [[member.key, member.weight] for member in order])
+
+
+def _examples(split: Split, name: str) -> int:
+    """Every virtual copy of the transfer set is labelled; models are judged on originals."""
+    return split.num_examples * (split.repeats if name == "transfer" else 1)
+
+
+def _member_logits(member: TeacherMember, store: Store) -> dict[str, Artifact]:
+    predict = None
+    found = {}
+    for name in SPLITS:
+
+        def fill(folder: Path, name: str = name) -> None:
+            nonlocal predict
+            predict = predict or predictor(member.load())
+            split = member.data.split(name)
+            examples = _examples(split, name)
+            with progress(f"{member.name} on {name}", examples, "examples") as advance:
+                for start in range(0, examples, SHARD_EXAMPLES):
+                    ids = np.arange(start, min(start + SHARD_EXAMPLES, examples), dtype=np.int64)
+                    if not _have_shard(folder, start // SHARD_EXAMPLES):
+                        _write_shard(folder, start // SHARD_EXAMPLES, predict(split, ids))
+                    advance(len(ids))
+
+        inputs = {"member": member.key, "data": member.data.identity, "split": name}
+        found[name] = store.get_or_make("logits", inputs, f"{member.name} logits on {name}", fill)
+    return found
+
+
+def _write_shard(folder: Path, index: int, values: np.ndarray) -> None:
+    """The name carries the digest, so that a shard proves itself before the folder has a record."""
+    stream = io.BytesIO()
+    np.save(stream, values)
+    data = stream.getvalue()
+    write_bytes(folder / f"{index:05d}.{hashlib.sha256(data).hexdigest()[:16]}.npy", data)
+
+
+def _have_shard(folder: Path, index: int) -> bool:
+    """Whether an interrupted run left this shard whole; what it left damaged is removed."""
+    for file in folder.glob(f"{index:05d}.*.npy"):
+        if hashlib.sha256(file.read_bytes()).hexdigest()[:16] == file.name.split(".")[1]:
+            return True
+        file.unlink()
+    return False
+
+
+def _shards(artifact: Artifact):
+    start = 0
+    for file in sorted(artifact.folder.glob("*.npy")):
+        shard = np.load(file)
+        yield start, shard
+        start += len(shard)

@@ -1,0 +1,168 @@
+"""Stage 7: report.html, one self-contained page that says what was run and what came out, with pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from mimic_keras.artifacts import write_bytes
+from mimic_keras.console import format_value
+from mimic_keras.stages.evaluation import Evaluation, table
+
+COLOURS = {"teacher": "#3b5b92", "baseline": "#b0682f", "student": "#2f7d4f"}
+SCATTER_POINTS = 4000
+
+
+def write(
+    file: Path,
+    experiment: str,
+    source: str,
+    metrics: Mapping[str, Any],
+    evaluation: Evaluation,
+    histories: Mapping[str, Mapping[str, Sequence[float]]],
+    class_names: Sequence[str],
+    environment: Mapping[str, Any],
+) -> None:
+    """Write the page.
+
+    Args:
+        file: where.
+        experiment: the name; `source` is the resolved YAML.
+        metrics: the content of metrics.json.
+        evaluation: for the logits and confusions behind the numbers.
+        histories: {model: {metric: value per epoch}} of what was trained.
+        class_names: in the order of the logits.
+        environment: the content of environment.json.
+    """
+    columns, rows = table(evaluation.models)
+    pictures = [("Error while training", _curves, (histories,)), ("Cost", _cost, (evaluation.models,))]
+    test = {name: values["test"] for name, values in evaluation.logits.items()}
+    if "teacher" in test:
+        pair = (test["teacher"], test["student"])
+        pictures += [("Student against teacher, logits on test", _scatter, pair)]
+        names = ("teacher's class", "student's class")
+        pictures += [("Where student and teacher agree, on test", _matrix, (_agreement(*pair), class_names, *names))]
+    for name, of_split in evaluation.confusions.items():
+        for key, confusion in of_split.get("test", {}).items():
+            title = f"{name}: {key.replace('_', ' ')} on test"
+            pictures.append((title, _matrix, (confusion.counts, confusion.names, "class", "taken for")))
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    page = jinja2.Environment(loader=loader, autoescape=True).get_template("report.html.jinja")
+    text = page.render(
+        experiment=experiment,
+        source=source,
+        metrics=metrics,
+        columns=columns,
+        rows=[[format_value(row.get(column)) for column in columns] for row in rows],
+        names=[row["model"] for row in rows],
+        summary=_summary(evaluation.models),
+        pictures=[(title, _picture(draw, *arguments)) for title, draw, arguments in pictures],
+        environment=environment,
+    )
+    write_bytes(file, text.encode())
+
+
+def _summary(models: Mapping[str, Any]) -> str:
+    """The finding, in a sentence or two."""
+    student, error = models["student"], "error_rate"
+    words = [f"The student has {student['parameters']:,} parameters"]
+    if student["test"].get(error) is not None:
+        words.append(f" and a test error of {student['test'][error]:.2%}")
+    if "teacher" in models:
+        teacher = models["teacher"]
+        factor = teacher["multiply_adds"] / max(student["multiply_adds"], 1)
+        compare = f"{factor:.1f} times fewer" if factor >= 1 else f"{1 / factor:.1f} times more"
+        words.append(f"; it takes {compare} multiply-adds than its teacher of {teacher['members']} members")
+        if teacher["test"].get(error) is not None:
+            words.append(f" (test error {teacher['test'][error]:.2%})")
+        words.append(f", with which it agrees on {student['test']['agreement']:.2%} of the test examples")
+    if "baseline" in models and models["baseline"]["test"].get(error) is not None:
+        words.append(f". Its architecture trained on the labels reaches {models['baseline']['test'][error]:.2%}")
+    return "".join(words) + "."
+
+
+def _picture(draw: Callable[..., Figure], *arguments: Any) -> Markup:
+    stream = io.StringIO()
+    draw(*arguments).savefig(stream, format="svg", bbox_inches="tight")
+    return Markup(stream.getvalue()[stream.getvalue().index("<svg") :])
+
+
+def _colour(name: str) -> str:
+    return COLOURS[name.partition("/")[0]]
+
+
+def _curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    figure = Figure((8, 4.2))
+    axes = figure.subplots()
+    for name, history in histories.items():
+        epochs = np.arange(1, len(history["loss"]) + 1)
+        member = name.startswith("teacher/")
+        style = {"color": _colour(name), "alpha": 0.45 if member else 1.0, "linewidth": 1.2 if member else 2}
+        axes.plot(epochs, history["val_error_rate"], label=f"{name}, validation", **style)
+        axes.plot(epochs, history["error_rate"], linestyle=":", **style)
+    axes.set(xlabel="epoch", ylabel="error rate", ylim=(0, None))
+    axes.set_title("solid: validation; dotted: training examples", fontsize=9, loc="left")
+    axes.legend(fontsize=8)
+    return _tidy(figure)
+
+
+def _cost(models: Mapping[str, Any]) -> Figure:
+    figure = Figure((8, 3.4))
+    names = [name for name in models if "/" not in name]
+    for axes, key in zip(figure.subplots(1, 2), ("parameters", "multiply_adds"), strict=True):
+        values = [models[name][key] for name in names]
+        bars = axes.barh(names[::-1], values[::-1], color=[_colour(name) for name in names[::-1]])
+        axes.bar_label(bars, labels=[f"{value:,}" for value in values[::-1]], padding=3, fontsize=8)
+        axes.set(xlabel=key.replace("_", "-"), xlim=(0, 1.35 * max(values)))
+        axes.ticklabel_format(axis="x", style="plain")
+        axes.tick_params(axis="x", labelrotation=30, labelsize=7)
+    figure.subplots_adjust(wspace=0.35)
+    return _tidy(figure)
+
+
+def _scatter(teacher: np.ndarray, student: np.ndarray) -> Figure:
+    figure = Figure((4.6, 4.6))
+    axes = figure.subplots()
+    pairs = np.stack([teacher.ravel(), student.ravel()], 1)
+    pairs = pairs[:: max(1, len(pairs) // SCATTER_POINTS)]
+    low, high = float(pairs.min()), float(pairs.max())
+    axes.plot([low, high], [low, high], color="#999999", linewidth=1)
+    axes.scatter(*pairs.T, s=3, color=COLOURS["student"], alpha=0.35, rasterized=True)
+    axes.set(xlabel="teacher's logit", ylabel="student's logit", aspect="equal")
+    return _tidy(figure)
+
+
+def _agreement(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
+    counts = np.zeros((teacher.shape[-1],) * 2, np.int64)
+    np.add.at(counts, (teacher.argmax(-1), student.argmax(-1)), 1)
+    return counts
+
+
+def _matrix(counts: np.ndarray, names: Sequence[str], rows: str, columns: str) -> Figure:
+    size = 4.6 if len(names) <= 20 else 8
+    figure = Figure((size, size))
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
+    if len(names) <= 20:
+        for row, column in np.argwhere(counts > 0):
+            colour = "white" if shares[row, column] > 0.6 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour)
+    if len(names) <= 60:
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set(xlabel=columns, ylabel=rows)
+    return figure
+
+
+def _tidy(figure: Figure) -> Figure:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

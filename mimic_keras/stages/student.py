@@ -1,0 +1,92 @@
+"""Stage 4: the student, trained on the teacher's logits, and its baseline, trained on the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from mimic_keras import models
+from mimic_keras.artifacts import Store
+from mimic_keras.batches import Examples
+from mimic_keras.models import Cost
+from mimic_keras.plan import NetPlan
+from mimic_keras.stages.data import Data
+from mimic_keras.stages.logits import TeacherLogits
+from mimic_keras.training import Objective, Trained
+
+
+@dataclass(frozen=True)
+class Net:
+    """A finished student or baseline, which emits real logits."""
+
+    name: str
+    key: str
+    folder: Path
+    model: keras.Model
+    cost: Cost
+    history: dict[str, list[float]]
+
+
+def make(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callable[..., Trained], store: Store) -> Net:
+    """Train one net, or find it; with a loss it mimics the teacher on "transfer", without it learns "train"'s labels."""
+    inputs = {
+        "architecture": plan.architecture.identity(),
+        "training": plan.training.model_dump(),
+        "seed": plan.seed,
+        "data": data.identity,
+    }
+    if plan.loss:
+        assert teacher
+        inputs |= {
+            "teacher": teacher.key,
+            "loss": plan.loss.identity(),
+            "standardize_logits": plan.standardize_logits,
+            "hard_label_weight": plan.hard_label_weight,
+        }
+
+    def fill(folder: Path) -> None:
+        info = data.dataset.info
+        trained = train(
+            lambda: plan.architecture(info.input_shape, info.num_classes),
+            _examples(plan, data, teacher, "transfer" if plan.loss else "train"),
+            _examples(plan, data, teacher, "validation"),
+            objective := _objective(plan, teacher),
+            plan.training,
+            plan.seed,
+            plan.name,
+        )
+        model = trained.model
+        if objective.scale is not None and objective.offset is not None:
+            model = models.with_affine_head(model, objective.scale, objective.offset)
+        models.save(folder, model, trained.history)
+
+    artifact = store.get_or_make("students", inputs, plan.name, fill)
+    cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
+    return Net(plan.name, artifact.key, artifact.folder, models.load(artifact.folder), cost, history)
+
+
+def _examples(plan: NetPlan, data: Data, teacher: TeacherLogits | None, split: str) -> Examples:
+    return Examples(data.split(split), teacher.mean[split] if plan.loss and teacher else None)
+
+
+def _objective(plan: NetPlan, teacher: TeacherLogits | None) -> Objective:
+    if not plan.loss or not teacher:
+        return Objective()
+    scale = offset = None
+    if plan.standardize_logits:
+        scale, offset = standardisation(teacher.mean["transfer"])
+    return Objective(plan.loss(), plan.hard_label_weight, scale, offset)
+
+
+def standardisation(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviation and mean per class over the transfer set, float64; a constant class gets deviation 1.
+
+    Ba & Caruana 2014, section 2.1: subtract the mean of each target and divide by its standard deviation.
+    """
+    exact = logits.astype(np.float64)
+    deviation = exact.std(0)
+    return np.where(deviation > 1e-6, deviation, 1.0), exact.mean(0)

@@ -1,0 +1,89 @@
+"""Stage 2: the members of the teacher, each trained and stored, or loaded, on its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mimic_keras import models
+from mimic_keras.artifacts import Store
+from mimic_keras.batches import Examples
+from mimic_keras.contracts import Member, TeacherContext
+from mimic_keras.models import Cost
+from mimic_keras.plan import MemberPlan
+from mimic_keras.plugins import PluginError
+from mimic_keras.stages.data import Data, check_same_examples, prepare
+from mimic_keras.training import Objective, Trained
+
+
+@dataclass(frozen=True)
+class TeacherMember:
+    """A finished member. `load` gives its call, and is not needed where its logits are cached."""
+
+    name: str
+    key: str
+    weight: float
+    cost: Cost
+    data: Data
+    load: Callable[[], Callable[[Any], Any]]
+    folder: Path | None
+    history: dict[str, list[float]]
+
+
+def make(
+    members: Sequence[MemberPlan], data: Data, train: Callable[..., Trained], store: Store
+) -> list[TeacherMember]:
+    """Train or load every member; `train` is `training.train` with the devices filled in."""
+    prepared = []
+    for plan in members:
+        own = prepare(plan.dataset, store.home, data.seed) if plan.dataset else data
+        if own is not data:
+            check_same_examples(data, own, plan.name)
+        prepared.append(own)
+    return [_member(plan, own, train, store) for plan, own in zip(members, prepared, strict=True)]
+
+
+def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: Store) -> TeacherMember:
+    teacher = plan.teacher()
+    inputs = {"teacher": plan.teacher.identity(), "data": data.identity}
+    source = teacher.source_digest()
+    if source is not None:
+        return _loaded(plan, data, teacher, store, {**inputs, "source": source})
+    assert plan.training
+    inputs |= {"training": plan.training.model_dump(), "seed": plan.seed}
+
+    def fill(folder: Path) -> None:
+        trained: list[Trained] = []
+
+        def fit(build: Callable[[], keras.Model], ids: np.ndarray | None = None) -> keras.Model:
+            examples, validation = Examples(data.split("train"), ids=ids), Examples(data.split("validation"))
+            trained.append(train(build, examples, validation, Objective(), plan.training, plan.seed, plan.name))
+            return trained[-1].model
+
+        member: Member = plan.teacher.guard(teacher.member, TeacherContext(data.dataset, plan.seed, folder, fit))
+        if member.model is None or not trained:
+            raise PluginError(f"{plan.teacher.plugin} trained no model and has no source_digest")
+        models.save(folder, member.model, trained[-1].history)
+
+    artifact = store.get_or_make("teachers", inputs, plan.name, fill)
+    cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
+    load = lambda: models.load(artifact.folder)  # noqa: E731
+    return TeacherMember(plan.name, artifact.key, plan.weight, cost, data, load, artifact.folder, history)
+
+
+def _loaded(plan: MemberPlan, data: Data, teacher: Any, store: Store, inputs: dict[str, Any]) -> TeacherMember:
+    with tempfile.TemporaryDirectory() as folder:
+        context = TeacherContext(data.dataset, plan.seed, Path(folder), _no_training)
+        member: Member = plan.teacher.guard(teacher.member, context)
+    cost = Cost(member.parameters, models.multiply_adds(member.call, data.dataset.info.input_shape))
+    return TeacherMember(plan.name, store.key(inputs), plan.weight, cost, data, lambda: member.call, None, {})
+
+
+def _no_training(*_: Any, **__: Any) -> keras.Model:
+    raise PluginError("a teacher with a source_digest loads its model; it can not train one")

@@ -1,0 +1,325 @@
+"""The one trainer: teacher members, baselines and students differ in their objective alone.
+
+Keras' own step averages the means of the replicas, which is wrong when their shares of a batch differ. Here the loss
+is per example, and the local sum is divided by the count over all replicas, so that any number of devices gives the
+same curve.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mimic_keras import models
+from mimic_keras.batches import Examples, ordered_batches, training_batches
+from mimic_keras.console import progress
+from mimic_keras.contracts import RunError
+from mimic_keras.experiment import Adam, Cosine, PlateauHalving, Sgd, Step, Training
+
+TRAINER_VERSION = 1  # part of every cache key: raise it when the same experiment would give other weights
+VALIDATION_BATCH = 1024
+# Several steps are run in one graph call, as many as fit in about this much arithmetic, so that neither Python's
+# overhead counts for small nets nor the progress bar stands still for large ones.
+MULTIPLY_ADDS_PER_CALL = 20e9
+MAXIMUM_STEPS_PER_CALL = 100
+
+
+class TrainingDiverged(RunError):
+    """The loss became infinite or NaN."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a net is trained for, per example.
+
+    Without `loss`: the cross-entropy of the labels. With it: (1 - w) times the loss against the teacher's logits plus
+    w times the cross-entropy, where w is `hard_label_weight` (0 for an example without a label).
+    With `scale` and `offset` (both [num_classes]) the net's outputs are standardised logits: the loss sees them and
+    the teacher's (z - offset) / scale; the labels and the metrics see outputs * scale + offset.
+    """
+
+    loss: keras.losses.Loss | None = None
+    hard_label_weight: float = 0.0
+    scale: np.ndarray | None = None
+    offset: np.ndarray | None = None
+
+    def logits(self, outputs: tf.Tensor) -> tf.Tensor:
+        if self.scale is None:
+            return outputs
+        return outputs * tf.constant(self.scale, tf.float32) + tf.constant(self.offset, tf.float32)
+
+    def __call__(self, outputs: tf.Tensor, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """(loss, weight in the mean), both float32 [B]."""
+        known = tf.cast(batch["labels"] >= 0, tf.float32)
+        if self.loss is None:
+            return self._cross_entropy(outputs, batch) * known, known
+        teacher, extra = batch["teacher_logits"], {}
+        if self.scale is not None:
+            teacher = (teacher - tf.constant(self.offset, tf.float32)) / tf.constant(self.scale, tf.float32)
+        if "labels" in inspect.signature(self.loss.call).parameters:
+            extra["labels"] = batch["labels"]
+        mimic = tf.cast(self.loss.call(teacher, outputs, **extra), tf.float32)
+        if mimic.shape.rank != 1:
+            raise TypeError(f"{type(self.loss).__name__}.call must return one value per example, got {mimic.shape}")
+        if not self.hard_label_weight:
+            return mimic, tf.ones_like(mimic)
+        weight = self.hard_label_weight * known
+        return (1.0 - weight) * mimic + weight * self._cross_entropy(outputs, batch), tf.ones_like(mimic)
+
+    def _cross_entropy(self, outputs: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        labels = tf.maximum(batch["labels"], 0)
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, self.logits(outputs))
+
+
+class Trainer(keras.Model):
+    """A net under training. One call of its train function runs `steps_per_call` steps (fewer at the end of a pass)."""
+
+    def __init__(self, net: keras.Model, objective: Objective, steps_per_pass: int, steps_per_call: int):
+        super().__init__()
+        self.net, self.objective = net, objective
+        self.steps_per_pass, self.steps_per_call = steps_per_pass, steps_per_call
+        self._means = {name: keras.metrics.Mean(name=name) for name in ("loss", "error_rate")}
+        if objective.loss is not None:
+            self._means["agreement"] = keras.metrics.Mean(name="agreement")
+        self.validation_steps = 1
+        self.built = True
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        return models.logits_of(self.net(inputs, training=training))
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return list(self._means.values())
+
+    def _loss(self, batch: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+        """This replica's share of the mean loss over all replicas' examples."""
+        outputs = self(batch["inputs"], training=training)
+        per_example, weight = self.objective(outputs, batch)
+        logits = self.objective.logits(outputs)
+        predicted = tf.argmax(logits, -1, output_type=tf.int32)
+        known = tf.cast(batch["labels"] >= 0, tf.float32)
+        self._means["loss"].update_state(per_example, weight)
+        self._means["error_rate"].update_state(tf.cast(predicted != batch["labels"], tf.float32), known)
+        if "agreement" in self._means:
+            same = predicted == tf.argmax(batch["teacher_logits"], -1, output_type=tf.int32)
+            self._means["agreement"].update_state(tf.cast(same, tf.float32))
+        replica = tf.distribute.get_replica_context()
+        count = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(weight))
+        penalties = tf.add_n(self.net.losses) / replica.num_replicas_in_sync if self.net.losses else 0.0
+        return tf.reduce_sum(per_example * weight) / tf.maximum(count, 1.0) + penalties
+
+    def train_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = self._loss(batch, training=True)
+        variables = self.net.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    def test_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        return self._loss(batch, training=False)
+
+    def make_train_function(self, force: bool = False) -> None:
+        run = self._steps_function(self.train_step)
+
+        def function(iterator: Any) -> dict[str, tf.Tensor]:
+            before = int(self.optimizer.iterations)
+            steps = min(self.steps_per_call, self.steps_per_pass - before % self.steps_per_pass)
+            loss = float(run(iterator, tf.constant(steps)))
+            if not math.isfinite(loss):
+                step, rate = int(self.optimizer.iterations), float(self.optimizer.learning_rate)
+                raise TrainingDiverged(f"the loss became {loss} at step {step}, learning rate {rate:g}")
+            return {metric.name: metric.result() for metric in self.metrics}
+
+        if self.train_function is None or force:
+            self.train_function = function
+
+    def make_test_function(self, force: bool = False) -> None:
+        run = self._steps_function(self.test_step)
+
+        def function(iterator: Any) -> dict[str, tf.Tensor]:
+            run(iterator, tf.constant(self.validation_steps))
+            return {metric.name: metric.result() for metric in self.metrics}
+
+        if self.test_function is None or force:
+            self.test_function = function
+
+    def _steps_function(self, step: Callable[[Any], tf.Tensor]) -> Callable[[Any, tf.Tensor], tf.Tensor]:
+        """A graph of (iterator, steps) that runs steps until one has an infinite or NaN loss; returns the last loss."""
+        strategy = self.distribute_strategy
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def run(iterator: Any, steps: tf.Tensor) -> tf.Tensor:
+            def one(done: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                shares = strategy.run(step, args=(next(iterator),))
+                return done + 1, strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
+
+            def more(done: tf.Tensor, loss: tf.Tensor) -> tf.Tensor:
+                return (done < steps) & tf.math.is_finite(loss)
+
+            return tf.while_loop(more, one, (tf.constant(0), tf.constant(0.0)))[1]
+
+        return run
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Keras would run a step to build the model; net and optimizer are built already."""
+
+
+class Plateau(keras.callbacks.Callback):
+    """Urban et al. 2017, section 2.6: halve the rate when the validation error has not dropped for `patience` epochs,
+    not within `cooldown` epochs of a halving; stop after `stop_after` epochs without a drop, or below
+    `smallest_fraction` of the first rate. `best`, `since_best` and `since_halving` are all its state."""
+
+    def __init__(self, section: PlateauHalving, monitor: str):
+        super().__init__()
+        self.section, self.monitor = section, monitor
+        self.best, self.since_best, self.since_halving = math.inf, 0, section.cooldown
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.first_rate = float(self.model.optimizer.learning_rate)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.since_best, self.since_halving = self.since_best + 1, self.since_halving + 1
+        if logs[self.monitor] < self.best:
+            self.best, self.since_best = logs[self.monitor], 0
+        rate = float(self.model.optimizer.learning_rate)
+        if self.since_best >= self.section.patience and self.since_halving > self.section.cooldown:
+            rate, self.since_halving = rate / 2, 0
+            self.model.optimizer.learning_rate = rate
+        if self.since_best >= self.section.stop_after or rate < self.section.smallest_fraction * self.first_rate:
+            self.model.stop_training = True
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Keeps the weights of the epoch with the smallest `monitor` (the first of equals) and puts them back at the end."""
+
+    def __init__(self, monitor: str):
+        super().__init__()
+        self.monitor, self.best, self.weights = monitor, math.inf, None
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if logs[self.monitor] < self.best:
+            self.best, self.weights = logs[self.monitor], self.model.net.get_weights()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.weights is not None:
+            self.model.net.set_weights(self.weights)
+
+
+class Progress(keras.callbacks.Callback):
+    """Feeds the progress bar, and notes the learning rate of every epoch in the logs before they reach the history."""
+
+    def __init__(self, advance: Callable[..., None], monitor: str):
+        super().__init__()
+        self.advance, self.monitor, self.done = advance, monitor, 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        done = int(self.model.optimizer.iterations)
+        self.advance(done - self.done)
+        self.done = done
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        self.advance(0, note=f"epoch {epoch + 1}, {self.monitor} {logs[self.monitor]:.4g}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A float32 model outside any distribution scope, and its curves: {metric: one value per epoch}."""
+
+    model: keras.Model
+    history: dict[str, list[float]]
+
+
+def train(
+    build: Callable[[], keras.Model],
+    examples: Examples,
+    validation: Examples,
+    objective: Objective,
+    settings: Training,
+    seed: int,
+    name: str,
+    *,
+    strategy: tf.distribute.Strategy,
+    logs: Path | None = None,
+) -> Trained:
+    """Train the net that `build()` makes.
+
+    Args:
+        build: makes the uncompiled net; called under the strategy in the training's precision, then once more in
+            float32 for the net that is returned.
+        examples: what is trained on, in an order that follows from `seed`.
+        validation: what "best" and the plateau are judged on: the error rate, or the loss if it has no labels.
+        objective: what the net is trained for.
+        settings: the `training` section.
+        seed: of the initial weights, the dropout masks and the order of the data.
+        name: of the net, for the progress bar and TensorBoard.
+        strategy: the devices.
+        logs: TensorBoard's folder; None writes nothing.
+
+    Raises:
+        TrainingDiverged: the loss became infinite or NaN; names the step and the learning rate.
+    """
+    steps = examples.steps_per_pass(settings.batch_size)
+    monitor = "val_error_rate" if validation.has_labels else "val_loss"
+    with _precision(settings.precision), strategy.scope():
+        keras.utils.set_random_seed(seed)
+        net = build()
+        per_step = 3 * models.multiply_adds(net, net.input_shape[1:]) * settings.batch_size
+        per_call = int(min(MAXIMUM_STEPS_PER_CALL, max(1, MULTIPLY_ADDS_PER_CALL // max(per_step, 1)), steps))
+        trainer = Trainer(net, objective, steps, per_call)
+        trainer.validation_steps = validation.steps_per_pass(VALIDATION_BATCH)
+        trainer.compile(optimizer=_optimizer(settings, steps), jit_compile=False)
+        trainer.optimizer.build(net.trainable_variables)
+    with progress(name, settings.epochs * steps, "steps") as advance:
+        callbacks: list[keras.callbacks.Callback] = [Progress(advance, monitor)]
+        if isinstance(settings.schedule, PlateauHalving):
+            callbacks.append(Plateau(settings.schedule, monitor))
+        if settings.restore == "best":
+            callbacks.append(BestWeights(monitor))
+        if logs:
+            callbacks.append(keras.callbacks.TensorBoard(logs / name, write_graph=False))
+        history = trainer.fit(
+            training_batches(examples, settings.batch_size, seed),
+            epochs=settings.epochs,
+            steps_per_epoch=-(-steps // per_call),
+            validation_data=ordered_batches(validation, VALIDATION_BATCH).repeat(),
+            validation_steps=1,
+            callbacks=callbacks,
+            verbose=0,
+        ).history
+    twin = build()
+    twin.set_weights(net.get_weights())
+    return Trained(twin, {key: [float(value) for value in values] for key, values in history.items()})
+
+
+def _optimizer(settings: Training, steps: int) -> keras.optimizers.Optimizer:
+    section, schedule = settings.optimizer, settings.schedule
+    rate: Any = section.learning_rate
+    if isinstance(schedule, Cosine):
+        rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * steps, schedule.final_fraction)
+    if isinstance(schedule, Step):
+        rate = keras.optimizers.schedules.ExponentialDecay(rate, schedule.every * steps, schedule.factor, staircase=True)
+    arguments = section.model_dump(exclude={"name", "learning_rate"})
+    return {Sgd: keras.optimizers.SGD, Adam: keras.optimizers.Adam}[type(section)](rate, **arguments)
+
+
+class _precision:
+    """Keras' global dtype policy for the time of a `with` block."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __enter__(self) -> None:
+        self.before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(self.name)
+
+    def __exit__(self, *_: object) -> None:
+        keras.config.set_dtype_policy(self.before)

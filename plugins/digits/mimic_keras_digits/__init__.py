@@ -1,0 +1,92 @@
+"""The embedded default data: 1,797 real handwritten digits of 8 x 8 pixels, which scikit-learn carries in its package.
+
+They are the test set of the UCI "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak 1998). The split is
+fixed, in the order of the file: 1,097 training, 350 validation, 350 test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo
+
+BOUNDS = {"train": (0, 1097), "validation": (1097, 1447), "test": (1447, 1797)}
+LARGEST_PIXEL = 16.0
+
+
+class Digits(Dataset):
+    """Inputs float32 [8, 8, 1] in [0, 1] (pixels / 16), 10 classes.
+
+    Args:
+        copies: virtual copies of every training and transfer image, at least 1. The first is the image itself, the
+            others are shifted.
+        shift: largest shift in pixels, drawn for each copy and axis from (seed, id); the border is filled with 0.
+
+    Raises:
+        ValueError: `copies` is below 1, or `shift` outside 0 to 7.
+    """
+
+    def __init__(self, copies: int = 1, shift: int = 1):
+        if copies < 1:
+            raise ValueError(f"copies must be at least 1, got {copies}")
+        if not 0 <= shift <= 7:
+            raise ValueError(f"shift must be from 0 to 7 pixels, got {shift}")
+        self.copies, self.shift = copies, shift
+
+    @property
+    def info(self) -> DatasetInfo:
+        sizes = {name: stop - start for name, (start, stop) in BOUNDS.items()}
+        sizes["transfer"] = sizes["train"] * self.copies
+        names = tuple(str(digit) for digit in range(10))
+        return DatasetInfo("digits", "1", (8, 8, 1), 10, names, sizes)
+
+    def prepare(self, data_dir: Path) -> str:
+        images, labels = _load()
+        return hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+
+    def split(self, name: str, seed: int = 0) -> ArraySplit:
+        if name not in SPLITS:
+            raise ValueError(f"no split '{name}'; accepted: {', '.join(SPLITS)}")
+        augmented = name in ("train", "transfer")
+        images, labels = _load()
+        rows = slice(*BOUNDS["train" if augmented else name])
+        count = rows.stop - rows.start
+
+        def prepare(pixels: Any, ids: Any) -> Any:
+            import tensorflow as tf
+
+            scaled = tf.cast(pixels, tf.float32) / LARGEST_PIXEL
+            return _shifted(scaled, ids, ids >= count, seed, self.shift) if self.copies > 1 and augmented else scaled
+
+        return ArraySplit(
+            images[rows], labels[rows], prepare=prepare, repeats=self.copies if augmented else 1
+        )
+
+
+def _load() -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [1797, 8, 8, 1] of 0 to 16, and int32 labels [1797]."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return images.reshape(-1, 8, 8, 1).astype(np.uint8), labels.astype(np.int32)
+
+
+def _shifted(images: Any, ids: Any, moved: Any, seed: int, largest: int) -> Any:
+    """Move the `moved` images by up to `largest` pixels along each axis: a function of (seed, id) alone."""
+    import tensorflow as tf
+
+    height, width = images.shape[1:3]
+    state = tf.stack([tf.fill(tf.shape(ids), tf.cast(seed, tf.int64)), ids], 1)
+    offsets = tf.map_fn(
+        lambda one: tf.random.stateless_uniform([2], one, -largest, largest + 1, tf.int32), state, tf.int32
+    )
+    offsets = tf.where(moved[:, None], offsets, 0)
+    padded = tf.pad(images, [[0, 0], [largest, largest], [largest, largest], [0, 0]])
+    rows = tf.range(height) + largest - offsets[:, :1]
+    columns = tf.range(width) + largest - offsets[:, 1:]
+    picked = tf.gather(padded, rows, axis=1, batch_dims=1)
+    return tf.gather(picked, columns, axis=2, batch_dims=1)

@@ -1,0 +1,89 @@
+"""The losses of the papers: squared distance of logits or probabilities, KL divergence, and temperature distillation.
+
+All take (teacher_logits, student_logits), float [batch, num_classes], and return one value per example, [batch].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class LogitL2(keras.losses.Loss):
+    """Half the squared distance of the logits, summed over classes: Ba & Caruana 2014, equation 1.
+
+    With z the teacher's and s the student's logits: sum_c (s_c - z_c)^2 / 2. Standardizable: section 2.1 there.
+
+    Example:
+        >>> LogitL2().call(ops.array([[1.0, 2.0]]), ops.array([[1.0, 5.0]]))
+        4.5
+    """
+
+    standardizable = True
+
+    def call(self, teacher_logits: Any, student_logits: Any) -> Any:
+        return 0.5 * ops.sum(ops.square(student_logits - teacher_logits), axis=-1)
+
+
+class ProbabilityL2(keras.losses.Loss):
+    """Half the squared distance of the softmax probabilities, summed over classes.
+
+    Ba & Caruana 2014, section 2.1, compares logits with probabilities as targets.
+
+    Example:
+        >>> ProbabilityL2().call(ops.array([[0.0, 0.0]]), ops.array([[200.0, 0.0]]))
+        0.25
+    """
+
+    def call(self, teacher_logits: Any, student_logits: Any) -> Any:
+        return 0.5 * ops.sum(ops.square(ops.softmax(student_logits) - ops.softmax(teacher_logits)), axis=-1)
+
+
+class Temperature(keras.losses.Loss):
+    """T^2 KL(teacher || student) of the softmax probabilities of the logits divided by T.
+
+    Hinton, Vinyals & Dean 2015, section 2: the gradients of softened targets scale with 1 / T^2, so the loss is
+    multiplied by T^2. For T much larger than the logits it tends to ||centred student - centred teacher||^2 / (2 N)
+    with N classes.
+
+    Args:
+        temperature: T, above 0.
+
+    Raises:
+        ValueError: T is not above 0.
+
+    Example:
+        >>> Temperature(temperature=1.0).call(ops.array([[0.0, 0.0]]), ops.array([[0.0, 0.0]]))
+        0.0
+    """
+
+    def __init__(self, temperature: float = 4.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.temperature = temperature
+
+    def call(self, teacher_logits: Any, student_logits: Any) -> Any:
+        log_p = ops.log_softmax(teacher_logits / self.temperature)
+        log_q = ops.log_softmax(student_logits / self.temperature)
+        return self.temperature**2 * ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "temperature": self.temperature}
+
+
+class KL(Temperature):
+    """KL(teacher || student) of the softmax probabilities, in nats: `Temperature` at T = 1.
+
+    Example:
+        >>> KL().call(ops.array([[1.0, 1.0]]), ops.array([[3.0, 3.0]]))
+        0.0
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(temperature=1.0, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        return keras.losses.Loss.get_config(self)
