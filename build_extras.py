@@ -1,4 +1,4 @@
-"""The extras of the distribution. In a checkout, `[plugins]` means the folders in it; published, it means their names."""
+"""The extras of the distribution: `[plugins]` is the folders of a checkout, and names where it is published."""
 
 from pathlib import Path
 
@@ -15,7 +15,9 @@ class CustomMetadataHook(MetadataHookInterface):
         folders = {name: Path(self.root) / "plugins" / name for name in PLUGINS}
         metadata["optional-dependencies"] = {
             "plugins": [
-                f"mimic-keras-{name} @ {folder.as_uri()}" if folder.is_dir() else f"mimic-keras-{name}=={metadata['version']}"
+                f"mimic-keras-{name} @ {folder.as_uri()}"
+                if folder.is_dir()
+                else f"mimic-keras-{name}=={metadata['version']}"
                 for name, folder in folders.items()
             ],
             "dev": DEVELOPMENT,

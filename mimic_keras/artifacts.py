@@ -46,9 +46,7 @@ class Store:
     def key(self, inputs: Mapping[str, Any]) -> str:
         return hash_json({**self.common, **inputs})
 
-    def get_or_make(
-        self, kind: str, inputs: Mapping[str, Any], label: str, make: Callable[[Path], None]
-    ) -> Artifact:
+    def get_or_make(self, kind: str, inputs: Mapping[str, Any], label: str, make: Callable[[Path], None]) -> Artifact:
         """The artefact of these inputs. `make(folder)` fills a folder, in which an interrupted run may have left files.
 
         A folder is used only if every file of its record is there with its digest; otherwise what is damaged is

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+import tempfile
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -84,7 +87,6 @@ def _run(arguments: argparse.Namespace) -> None:
     from mimic_keras import console, runner
     from mimic_keras.stages.evaluation import table
 
-    console.show_messages()
     folders = runner.Folders(arguments.home.expanduser(), arguments.runs_dir, arguments.saved_models_dir)
     metrics = runner.run(plan, folders)
     console.show_table(plan.experiment.name, *table(metrics["models"]))
@@ -103,14 +105,36 @@ def _validate(arguments: argparse.Namespace) -> None:
 
 
 def _planned(arguments: argparse.Namespace) -> tuple[Any, Any]:
-    from mimic_keras import experiment
+    """The plan and its estimates. A file that does not even fit its types is refused before TensorFlow is imported."""
+    from mimic_keras import console, experiment
 
     loaded = experiment.load(arguments.experiment, arguments.set)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    console.show_messages()
+    with _quiet_native_libraries():
+        import tensorflow  # noqa: F401
     from mimic_keras import plan
 
     planned = plan.make(loaded, arguments.experiment)
     return planned, plan.estimates(planned)
+
+
+@contextlib.contextmanager
+def _quiet_native_libraries() -> Iterator[None]:
+    """Hold back what TensorFlow's libraries write while they load, which no setting silences; shown if they fail."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            notices.seek(0)
+            os.write(kept, notices.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _plugins(arguments: argparse.Namespace) -> None:
@@ -123,4 +147,4 @@ def _plugins(arguments: argparse.Namespace) -> None:
     ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     for row in rows:
-        print("  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[3]]))
+        print("  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[3]]))

@@ -43,11 +43,17 @@ def progress(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]
         yield advance
     seconds = time.monotonic() - started
     rate = done / max(seconds, 1e-9)
-    logging.info("%s: %d %s in %.1f s (%s/s)%s", label, done, unit, seconds, f"{rate:,.0f}", f"; {last}" if last else "")
+    logging.info(
+        "%s: %d %s in %.1f s (%s/s)%s", label, done, unit, seconds, f"{rate:,.0f}", f"; {last}" if last else ""
+    )
 
 
 class _ConsoleHandler(standard_logging.Handler):
-    """Messages through the console, so that they do not tear a progress bar."""
+    """Our messages, and others' errors, through the console, so that they do not tear a progress bar."""
+
+    def filter(self, record: standard_logging.LogRecord) -> bool:
+        ours = Path(record.pathname).is_relative_to(Path(__file__).parent)
+        return ours or record.levelno >= standard_logging.ERROR
 
     def emit(self, record: standard_logging.LogRecord) -> None:
         prefix = "" if record.levelno <= standard_logging.INFO else f"{record.levelname.lower()}: "
@@ -77,6 +83,7 @@ def show_messages() -> None:
     logger = logging.get_absl_logger()
     logger.propagate = False
     logger.handlers = [_ConsoleHandler()]
+    standard_logging.getLogger("tensorflow").setLevel(standard_logging.ERROR)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The experiment file as frozen, typed objects: read, overridden, completed and checked, but not yet tied to plugins."""
+"""The experiment file as frozen, typed objects: read, overridden, completed, checked; not yet tied to plugins."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def load(file: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML 1.2 file that holds a mapping; tags, duplicate keys and anything else that is not plain data are refused."""
+    """A YAML 1.2 file that holds a mapping of plain data; tags and duplicate keys are refused."""
     yaml = YAML(typ="safe", pure=True)
     try:
         raw = yaml.load(file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A Keras model as the program handles it: its logits, its cost, its file, and the affine head of a standardised student."""
+"""A Keras model as the program handles it: its logits, cost and file, and a standardised student's affine head."""
 
 from __future__ import annotations
 
@@ -36,6 +36,18 @@ class Cost:
 
     parameters: int
     multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A net that needs no more training. `folder` is its artefact's, None if it was loaded from elsewhere; `history`
+    {metric: value per epoch} holds its curves, and is empty if it was not trained here."""
+
+    name: str
+    key: str
+    cost: Cost
+    folder: Path | None
+    history: dict[str, list[float]]
 
 
 def multiply_adds(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> int:
@@ -77,8 +89,8 @@ def _operation_cost(operation: tf.Operation) -> int:
         return _size(operation.outputs[0].shape) * _size(operation.inputs[1].shape[:2])
     if kind == "Einsum":
         terms = operation.get_attr("equation").decode().partition("->")[0].split(",")
-        sizes = {axis: size for term, x in zip(terms, operation.inputs) for axis, size in zip(term, x.shape)}
-        return _size(sizes.values())
+        operands = zip(terms, operation.inputs, strict=True)
+        return _size({axis: size for term, x in operands for axis, size in zip(term, x.shape, strict=True)}.values())
     return 0
 
 

@@ -1,4 +1,4 @@
-"""An experiment tied to the installed plugins: every component bound, every net built once, before anything is trained."""
+"""An experiment tied to the installed plugins: every component bound, every net built, before anything is trained."""
 
 from __future__ import annotations
 
@@ -66,20 +66,17 @@ def make(experiment: Experiment, file: Path) -> Plan:
         InputError: a `Problems` with everything that does not fit.
     """
     problems = Problems(str(file))
-    dataset = plugins.bind("dataset", _spec(experiment.dataset), "dataset", problems)
+    dataset = plugins.bind("dataset", experiment.dataset.model_dump(), "dataset", problems)
     members = _members(experiment.teacher, problems)
     student, baseline = _student(experiment, problems), _baseline(experiment, problems)
     problems.check()
-    assert dataset and student
+    assert dataset is not None
+    assert student is not None
     info = _info(dataset, "dataset", problems)
     problems.check()
     costs = _costs(info, members, student, baseline, problems)
     problems.check()
     return Plan(experiment, dataset, info, tuple(members.values()), student, baseline, costs)
-
-
-def _spec(section: Any) -> dict[str, Any]:
-    return section.model_dump()
 
 
 def _members(section: TeacherSection | None, problems: Problems) -> dict[str, MemberPlan]:
@@ -88,8 +85,10 @@ def _members(section: TeacherSection | None, problems: Problems) -> dict[str, Me
     for index, entry in enumerate(section.members if section else ()):
         assert section
         path = f"teacher.members[{index}]"
-        teacher = plugins.bind("teacher", _spec(entry.teacher), f"{path}.teacher", problems)
-        other = entry.dataset and plugins.bind("dataset", _spec(entry.dataset), f"{path}.dataset", problems)
+        teacher = plugins.bind("teacher", entry.teacher.model_dump(), f"{path}.teacher", problems)
+        other = (
+            plugins.bind("dataset", entry.dataset.model_dump(), f"{path}.dataset", problems) if entry.dataset else None
+        )
         if not teacher:
             continue
         training = entry.training or section.training
@@ -102,9 +101,7 @@ def _members(section: TeacherSection | None, problems: Problems) -> dict[str, Me
     return members
 
 
-def _member_seed(
-    seed: int, entry: MemberEntry, teacher: Component, dataset: Component | None, copy: int
-) -> int:
+def _member_seed(seed: int, entry: MemberEntry, teacher: Component, dataset: Component | None, copy: int) -> int:
     """From what the entry says, never from its place in the list: another member leaves the others as they are."""
     content = {
         "seed": seed,
@@ -118,8 +115,8 @@ def _member_seed(
 
 def _student(experiment: Experiment, problems: Problems) -> NetPlan | None:
     section = experiment.student
-    architecture = plugins.bind("architecture", _spec(section.architecture), "student.architecture", problems)
-    loss = section.loss and plugins.bind("loss", _spec(section.loss), "student.loss", problems)
+    architecture = plugins.bind("architecture", section.architecture.model_dump(), "student.architecture", problems)
+    loss = plugins.bind("loss", section.loss.model_dump(), "student.loss", problems) if section.loss else None
     if loss and section.standardize_logits and not getattr(loss.plugin.target, "standardizable", False):
         problems.add(
             "student.standardize_logits",
@@ -136,11 +133,11 @@ def _baseline(experiment: Experiment, problems: Problems) -> NetPlan | None:
     if section is None:
         return None
     known = set(problems.found)
-    architecture = plugins.bind("architecture", _spec(section.architecture), "baseline.architecture", problems)
+    architecture = plugins.bind("architecture", section.architecture.model_dump(), "baseline.architecture", problems)
     for path in set(problems.found) - known:
         if path.replace("baseline.", "student.", 1) in known:
             del problems.found[path]
-    return architecture and NetPlan("baseline", architecture, section.training, experiment.student.seed)
+    return NetPlan("baseline", architecture, section.training, experiment.student.seed) if architecture else None
 
 
 def _info(component: Component, path: str, problems: Problems) -> DatasetInfo:
@@ -220,7 +217,7 @@ def estimates(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:
                 "kept": f"model {_bytes(size)}",
             }
         if stage == "teachers":
-            row["kept"] = ", ".join(filter(None, [row.get("kept", "loaded"), logits and f"logits {_bytes(logits)}"]))
+            row["kept"] = row.get("kept", "loaded") + (f", logits {_bytes(logits)}" if logits else "")
         rows.append(row)
     return list(dict.fromkeys(key for row in rows for key in row)), rows
 

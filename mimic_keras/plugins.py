@@ -1,4 +1,4 @@
-"""Entry points to plugin objects, imported only when they are needed, and the components that experiments make of them."""
+"""Entry points to plugin objects, imported only when needed, and the components that experiments make of them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Plugin:
         """{name: (type hint, default or inspect.Parameter.empty)} of what an experiment may set."""
         target = self.target
         function = target.__init__ if inspect.isclass(target) else target
-        kinds = {inspect.Parameter.KEYWORD_ONLY}
+        kinds: set[Any] = {inspect.Parameter.KEYWORD_ONLY}
         if self.kind != "architecture":
             kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
         hints = typing.get_type_hints(function)
@@ -150,7 +150,7 @@ def installed(kind: str) -> dict[str, Plugin]:
 
 
 def bind(kind: str, spec: Mapping[str, Any], path: str, problems: Problems) -> Component | None:
-    """The component that `spec` ({name: ..., argument: ...}) describes; None, with the problems added, if it is none."""
+    """The component that `spec`, {name: ..., argument: ...}, describes; None, with the problems added, if none."""
     import pydantic
 
     from mimic_keras.validation import join, suggest, typed

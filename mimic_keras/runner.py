@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 from mimic_keras import console, distribution, training
 from mimic_keras.artifacts import Store, write_bytes, write_json
 from mimic_keras.experiment import Experiment
+from mimic_keras.models import Finished
 from mimic_keras.plan import Plan
 from mimic_keras.stages import data, evaluation, export, logits, report, student, teachers
 
@@ -61,6 +62,7 @@ def run(plan: Plan, folders: Folders) -> dict[str, Any]:
             nets = [*baseline, student.make(plan.student, examples, teacher, train, store)]
         with stage("evaluation"):
             judged = evaluation.evaluate(examples, members, teacher, nets)
+        finished: list[Finished] = [*members, *nets]
         with stage("export"):
             published = export.publish(
                 nets[-1], examples, experiment.name, judged.models["student"], folders.saved_models
@@ -71,29 +73,25 @@ def run(plan: Plan, folders: Folders) -> dict[str, Any]:
             "seed": experiment.seed,
             "models": judged.models,
             "stages": stages,
-            "export": {
-                "path": str(published.path),
-                "version": published.version,
-                "signatures": published.signatures,
-            },
+            "export": published.summary(),
         }
         with stage("report"):
-            histories = {item.name: item.history for item in [*members, *nets] if item.history}
-            names = examples.dataset.info.class_names
-            report.write(
-                folder / "report.html", experiment.name, source, metrics, judged, histories, names, environment
-            )
-        trained = {item.name: {"model": str(item.folder)} for item in [*members, *nets] if item.folder}
-        labelled = {
-            name: {"logits": {split: str(path) for split, path in found.items()}}
-            for name, found in (teacher.folders if teacher else {}).items()
-        }
-        names = {**trained, **labelled}
-        write_json(
-            folder / "artifacts.json", {name: trained.get(name, {}) | labelled.get(name, {}) for name in names}
-        )
+            histories = {made.name: made.history for made in (*members, *nets)}
+            classes = examples.dataset.info.class_names
+            report.write(folder / "report.html", source, metrics, judged, histories, classes, environment)
+        write_json(folder / "artifacts.json", _artifacts(finished, teacher))
         write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def _artifacts(finished: Sequence[Finished], teacher: logits.TeacherLogits | None) -> dict[str, dict[str, Any]]:
+    """{net: {"model": folder, "logits": {split: folder}}} of what lies in the home folder."""
+    found: dict[str, dict[str, Any]] = {
+        item.name: {"model": str(item.folder)} if item.folder else {} for item in finished
+    }
+    for name, folders in (teacher.folders if teacher else {}).items():
+        found[name]["logits"] = {split: str(folder) for split, folder in folders.items()}
+    return found
 
 
 @contextlib.contextmanager
@@ -123,8 +121,10 @@ def describe_environment(strategy: tf.distribute.Strategy) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "gpus": [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
-                 for gpu in tf.config.list_physical_devices("GPU")],
+        "gpus": [
+            tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
+            for gpu in tf.config.list_physical_devices("GPU")
+        ],
         "replicas": strategy.num_replicas_in_sync,
         **{name: importlib.metadata.version(name) for name in packages},
     }

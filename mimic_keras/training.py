@@ -7,9 +7,10 @@ same curve.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import tensorflow as tf
 
 from mimic_keras import models
 from mimic_keras.batches import Examples, ordered_batches, training_batches
+from mimic_keras.callbacks import BestWeights, Plateau, Progress
 from mimic_keras.console import progress
 from mimic_keras.contracts import RunError
 from mimic_keras.experiment import Adam, Cosine, PlateauHalving, Sgd, Step, Training
@@ -91,6 +93,8 @@ class Trainer(keras.Model):
             self._means["agreement"] = keras.metrics.Mean(name="agreement")
         self.validation_steps = 1
         self.built = True
+        self.train_function: Callable[..., Any] | None = None
+        self.test_function: Callable[..., Any] | None = None
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return models.logits_of(self.net(inputs, training=training))
@@ -172,64 +176,6 @@ class Trainer(keras.Model):
         """Keras would run a step to build the model; net and optimizer are built already."""
 
 
-class Plateau(keras.callbacks.Callback):
-    """Urban et al. 2017, section 2.6: halve the rate when the validation error has not dropped for `patience` epochs,
-    not within `cooldown` epochs of a halving; stop after `stop_after` epochs without a drop, or below
-    `smallest_fraction` of the first rate. `best`, `since_best` and `since_halving` are all its state."""
-
-    def __init__(self, section: PlateauHalving, monitor: str):
-        super().__init__()
-        self.section, self.monitor = section, monitor
-        self.best, self.since_best, self.since_halving = math.inf, 0, section.cooldown
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.first_rate = float(self.model.optimizer.learning_rate)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.since_best, self.since_halving = self.since_best + 1, self.since_halving + 1
-        if logs[self.monitor] < self.best:
-            self.best, self.since_best = logs[self.monitor], 0
-        rate = float(self.model.optimizer.learning_rate)
-        if self.since_best >= self.section.patience and self.since_halving > self.section.cooldown:
-            rate, self.since_halving = rate / 2, 0
-            self.model.optimizer.learning_rate = rate
-        if self.since_best >= self.section.stop_after or rate < self.section.smallest_fraction * self.first_rate:
-            self.model.stop_training = True
-
-
-class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the epoch with the smallest `monitor` (the first of equals) and puts them back at the end."""
-
-    def __init__(self, monitor: str):
-        super().__init__()
-        self.monitor, self.best, self.weights = monitor, math.inf, None
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if logs[self.monitor] < self.best:
-            self.best, self.weights = logs[self.monitor], self.model.net.get_weights()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        if self.weights is not None:
-            self.model.net.set_weights(self.weights)
-
-
-class Progress(keras.callbacks.Callback):
-    """Feeds the progress bar, and notes the learning rate of every epoch in the logs before they reach the history."""
-
-    def __init__(self, advance: Callable[..., None], monitor: str):
-        super().__init__()
-        self.advance, self.monitor, self.done = advance, monitor, 0
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        done = int(self.model.optimizer.iterations)
-        self.advance(done - self.done)
-        self.done = done
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-        self.advance(0, note=f"epoch {epoch + 1}, {self.monitor} {logs[self.monitor]:.4g}")
-
-
 @dataclass(frozen=True)
 class Trained:
     """A float32 model outside any distribution scope, and its curves: {metric: one value per epoch}."""
@@ -293,6 +239,7 @@ def train(
             validation_data=ordered_batches(validation, VALIDATION_BATCH).repeat(),
             validation_steps=1,
             callbacks=callbacks,
+            shuffle=False,
             verbose=0,
         ).history
     twin = build()
@@ -306,20 +253,19 @@ def _optimizer(settings: Training, steps: int) -> keras.optimizers.Optimizer:
     if isinstance(schedule, Cosine):
         rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * steps, schedule.final_fraction)
     if isinstance(schedule, Step):
-        rate = keras.optimizers.schedules.ExponentialDecay(rate, schedule.every * steps, schedule.factor, staircase=True)
+        rate = keras.optimizers.schedules.ExponentialDecay(
+            rate, schedule.every * steps, schedule.factor, staircase=True
+        )
     arguments = section.model_dump(exclude={"name", "learning_rate"})
     return {Sgd: keras.optimizers.SGD, Adam: keras.optimizers.Adam}[type(section)](rate, **arguments)
 
 
-class _precision:
+@contextlib.contextmanager
+def _precision(name: str) -> Iterator[None]:
     """Keras' global dtype policy for the time of a `with` block."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __enter__(self) -> None:
-        self.before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.name)
-
-    def __exit__(self, *_: object) -> None:
-        keras.config.set_dtype_policy(self.before)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

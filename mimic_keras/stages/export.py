@@ -35,6 +35,10 @@ class Published:
     signatures: dict[str, Any]
     made: bool
 
+    def summary(self) -> dict[str, Any]:
+        """As in metrics.json."""
+        return {"path": str(self.path), "version": self.version, "signatures": self.signatures}
+
 
 def publish(student: Net, data: Data, experiment: str, metrics: dict[str, Any], base: Path) -> Published:
     """Write the next version below `base / experiment`, unless the newest version there is this very student.

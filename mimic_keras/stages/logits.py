@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +99,8 @@ def _have_shard(folder: Path, index: int) -> bool:
     return False
 
 
-def _shards(artifact: Artifact):
+def _shards(artifact: Artifact) -> Iterator[tuple[int, np.ndarray]]:
+    """(id of the first row, rows) of every shard, in order."""
     start = 0
     for file in sorted(artifact.folder.glob("*.npy")):
         shard = np.load(file)

@@ -22,7 +22,6 @@ SCATTER_POINTS = 4000
 
 def write(
     file: Path,
-    experiment: str,
     source: str,
     metrics: Mapping[str, Any],
     evaluation: Evaluation,
@@ -34,7 +33,7 @@ def write(
 
     Args:
         file: where.
-        experiment: the name; `source` is the resolved YAML.
+        source: the resolved experiment, as YAML.
         metrics: the content of metrics.json.
         evaluation: for the logits and confusions behind the numbers.
         histories: {model: {metric: value per epoch}} of what was trained.
@@ -42,7 +41,10 @@ def write(
         environment: the content of environment.json.
     """
     columns, rows = table(evaluation.models)
-    pictures = [("Error while training", _curves, (histories,)), ("Cost", _cost, (evaluation.models,))]
+    pictures: list[tuple[str, Callable[..., Figure], tuple]] = [
+        ("Error while training", _curves, (histories,)),
+        ("Cost", _cost, (evaluation.models,)),
+    ]
     test = {name: values["test"] for name, values in evaluation.logits.items()}
     if "teacher" in test:
         pair = (test["teacher"], test["student"])
@@ -56,7 +58,7 @@ def write(
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     page = jinja2.Environment(loader=loader, autoescape=True).get_template("report.html.jinja")
     text = page.render(
-        experiment=experiment,
+        experiment=metrics["experiment"],
         source=source,
         metrics=metrics,
         columns=columns,
@@ -104,7 +106,11 @@ def _curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     for name, history in histories.items():
         epochs = np.arange(1, len(history["loss"]) + 1)
         member = name.startswith("teacher/")
-        style = {"color": _colour(name), "alpha": 0.45 if member else 1.0, "linewidth": 1.2 if member else 2}
+        style: dict[str, Any] = {
+            "color": _colour(name),
+            "alpha": 0.45 if member else 1.0,
+            "linewidth": 1.2 if member else 2,
+        }
         axes.plot(epochs, history["val_error_rate"], label=f"{name}, validation", **style)
         axes.plot(epochs, history["error_rate"], linestyle=":", **style)
     axes.set(xlabel="epoch", ylabel="error rate", ylim=(0, None))
@@ -134,7 +140,7 @@ def _scatter(teacher: np.ndarray, student: np.ndarray) -> Figure:
     pairs = pairs[:: max(1, len(pairs) // SCATTER_POINTS)]
     low, high = float(pairs.min()), float(pairs.max())
     axes.plot([low, high], [low, high], color="#999999", linewidth=1)
-    axes.scatter(*pairs.T, s=3, color=COLOURS["student"], alpha=0.35, rasterized=True)
+    axes.scatter(pairs[:, 0], pairs[:, 1], s=3, color=COLOURS["student"], alpha=0.35, rasterized=True)
     axes.set(xlabel="teacher's logit", ylabel="student's logit", aspect="equal")
     return _tidy(figure)
 

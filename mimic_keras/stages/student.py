@@ -12,7 +12,7 @@ import numpy as np
 from mimic_keras import models
 from mimic_keras.artifacts import Store
 from mimic_keras.batches import Examples
-from mimic_keras.models import Cost
+from mimic_keras.models import Cost, Finished
 from mimic_keras.plan import NetPlan
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
@@ -20,19 +20,15 @@ from mimic_keras.training import Objective, Trained
 
 
 @dataclass(frozen=True)
-class Net:
+class Net(Finished):
     """A finished student or baseline, which emits real logits."""
 
-    name: str
-    key: str
     folder: Path
     model: keras.Model
-    cost: Cost
-    history: dict[str, list[float]]
 
 
 def make(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callable[..., Trained], store: Store) -> Net:
-    """Train one net, or find it; with a loss it mimics the teacher on "transfer", without it learns "train"'s labels."""
+    """Train one net, or find it. With a loss it mimics the teacher on "transfer", else it learns "train"'s labels."""
     inputs = {
         "architecture": plan.architecture.identity(),
         "training": plan.training.model_dump(),
@@ -66,7 +62,7 @@ def make(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callab
 
     artifact = store.get_or_make("students", inputs, plan.name, fill)
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
-    return Net(plan.name, artifact.key, artifact.folder, models.load(artifact.folder), cost, history)
+    return Net(plan.name, artifact.key, cost, artifact.folder, history, models.load(artifact.folder))
 
 
 def _examples(plan: NetPlan, data: Data, teacher: TeacherLogits | None, split: str) -> Examples:

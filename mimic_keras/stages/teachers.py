@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from mimic_keras import models
 from mimic_keras.artifacts import Store
 from mimic_keras.batches import Examples
 from mimic_keras.contracts import Member, TeacherContext
-from mimic_keras.models import Cost
+from mimic_keras.models import Cost, Finished
 from mimic_keras.plan import MemberPlan
 from mimic_keras.plugins import PluginError
 from mimic_keras.stages.data import Data, check_same_examples, prepare
@@ -23,22 +24,15 @@ from mimic_keras.training import Objective, Trained
 
 
 @dataclass(frozen=True)
-class TeacherMember:
+class TeacherMember(Finished):
     """A finished member. `load` gives its call, and is not needed where its logits are cached."""
 
-    name: str
-    key: str
     weight: float
-    cost: Cost
     data: Data
     load: Callable[[], Callable[[Any], Any]]
-    folder: Path | None
-    history: dict[str, list[float]]
 
 
-def make(
-    members: Sequence[MemberPlan], data: Data, train: Callable[..., Trained], store: Store
-) -> list[TeacherMember]:
+def make(members: Sequence[MemberPlan], data: Data, train: Callable[..., Trained], store: Store) -> list[TeacherMember]:
     """Train or load every member; `train` is `training.train` with the devices filled in."""
     prepared = []
     for plan in members:
@@ -51,7 +45,7 @@ def make(
 
 def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: Store) -> TeacherMember:
     teacher = plan.teacher()
-    inputs = {"teacher": plan.teacher.identity(), "data": data.identity}
+    inputs: dict[str, Any] = {"teacher": plan.teacher.identity(), "data": data.identity}
     source = teacher.source_digest()
     if source is not None:
         return _loaded(plan, data, teacher, store, {**inputs, "source": source})
@@ -73,8 +67,8 @@ def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: 
 
     artifact = store.get_or_make("teachers", inputs, plan.name, fill)
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
-    load = lambda: models.load(artifact.folder)  # noqa: E731
-    return TeacherMember(plan.name, artifact.key, plan.weight, cost, data, load, artifact.folder, history)
+    load = functools.partial(models.load, artifact.folder)
+    return TeacherMember(plan.name, artifact.key, cost, artifact.folder, history, plan.weight, data, load)
 
 
 def _loaded(plan: MemberPlan, data: Data, teacher: Any, store: Store, inputs: dict[str, Any]) -> TeacherMember:
@@ -82,7 +76,7 @@ def _loaded(plan: MemberPlan, data: Data, teacher: Any, store: Store, inputs: di
         context = TeacherContext(data.dataset, plan.seed, Path(folder), _no_training)
         member: Member = plan.teacher.guard(teacher.member, context)
     cost = Cost(member.parameters, models.multiply_adds(member.call, data.dataset.info.input_shape))
-    return TeacherMember(plan.name, store.key(inputs), plan.weight, cost, data, lambda: member.call, None, {})
+    return TeacherMember(plan.name, store.key(inputs), cost, None, {}, plan.weight, data, lambda: member.call)
 
 
 def _no_training(*_: Any, **__: Any) -> keras.Model:

@@ -184,5 +184,7 @@ def _dropout_rates(dropout: float | list[float], blocks: int) -> list[float]:
     if not isinstance(dropout, list):
         return [0.0] * blocks + [dropout]
     if len(dropout) != blocks + 1:
-        raise ValueError(f"dropout has {len(dropout)} rates; {blocks + 1} are needed: one a block, one for hidden layers")
+        raise ValueError(
+            f"dropout has {len(dropout)} rates; {blocks + 1} are needed: one a block, one for hidden layers"
+        )
     return dropout

@@ -62,9 +62,7 @@ class Digits(Dataset):
             scaled = tf.cast(pixels, tf.float32) / LARGEST_PIXEL
             return _shifted(scaled, ids, ids >= count, seed, self.shift) if self.copies > 1 and augmented else scaled
 
-        return ArraySplit(
-            images[rows], labels[rows], prepare=prepare, repeats=self.copies if augmented else 1
-        )
+        return ArraySplit(images[rows], labels[rows], prepare=prepare, repeats=self.copies if augmented else 1)
 
 
 def _load() -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +80,9 @@ def _shifted(images: Any, ids: Any, moved: Any, seed: int, largest: int) -> Any:
     height, width = images.shape[1:3]
     state = tf.stack([tf.fill(tf.shape(ids), tf.cast(seed, tf.int64)), ids], 1)
     offsets = tf.map_fn(
-        lambda one: tf.random.stateless_uniform([2], one, -largest, largest + 1, tf.int32), state, tf.int32
+        lambda one: tf.random.stateless_uniform([2], one, -largest, largest + 1, tf.int32),
+        state,
+        fn_output_signature=tf.TensorSpec([2], tf.int32),
     )
     offsets = tf.where(moved[:, None], offsets, 0)
     padded = tf.pad(images, [[0, 0], [largest, largest], [largest, largest], [0, 0]])

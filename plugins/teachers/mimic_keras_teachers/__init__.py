@@ -61,13 +61,13 @@ class _Loaded(Teacher):
             raise InputError(f"path: no such file or folder: {self.path}")
         _, inputs, outputs, _ = self._call()
         if not _fits(inputs, info.input_shape):
+            expected = _listed(info.input_shape)
             raise InputError(
-                f"path: {self.path} takes inputs of shape {_shown(inputs)}, the data set's are [{_listed(info.input_shape)}]"
+                f"path: {self.path} takes inputs of shape {_shown(inputs)}, the data set's are [{expected}]"
             )
         if not _fits(outputs, (info.num_classes,)):
-            raise InputError(
-                f"path: {self.path} gives outputs of shape {_shown(outputs)}, the data set has {info.num_classes} classes"
-            )
+            expected = f"{info.num_classes} classes"
+            raise InputError(f"path: {self.path} gives outputs of shape {_shown(outputs)}, the data set has {expected}")
 
     def member(self, context: TeacherContext) -> Member:
         self.check(context.dataset.info)
@@ -148,7 +148,9 @@ class SavedModel(_Loaded):
         function = signatures[self.signature]
         inputs, outputs = function.structured_input_signature[1], function.structured_outputs
         if len(inputs) != 1:
-            raise InputError(f"signature: '{self.signature}' takes {len(inputs)} inputs ({_listed(inputs)}), expected 1")
+            raise InputError(
+                f"signature: '{self.signature}' takes {len(inputs)} inputs ({_listed(inputs)}), expected 1"
+            )
         output = self.output or (next(iter(outputs)) if len(outputs) == 1 else None)
         if output not in outputs:
             raise InputError(f"output: expected one of {_listed(sorted(outputs))}, got {output!r}")

@@ -1,0 +1,117 @@
+"""What the benchmarks share: contenders in fresh processes that take turns, our trainer's epochs, and medians."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+SEED = 1
+LEARNING_RATE, MOMENTUM = 0.001, 0.9
+VALIDATION_EXAMPLES = 64
+Figures = dict[str, list[dict[str, float]]]
+
+
+def take_turns(rounds: int, contenders: Sequence[str], command: Callable[[str], list[str]]) -> Figures:
+    """Runs `command(contender)` in processes of their own, A B C A B C ...; {contender: what each round printed}."""
+    figures: Figures = {contender: [] for contender in contenders}
+    for number in range(rounds):
+        for contender in contenders:
+            result = in_a_fresh_process(command(contender))
+            print(f"round {number + 1} of {rounds}: {contender}: {result}", file=sys.stderr, flush=True)
+            figures[contender].append(result)
+    return figures
+
+
+def in_a_fresh_process(command: list[str]) -> dict[str, float]:
+    """The JSON object in the last line of the command's output."""
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow", **os.environ}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed with {done.returncode}:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def ratio(figures: Figures, key: str, numerator: str, denominator: str) -> float:
+    """The median over rounds of one contender's figure divided by another's of the same round."""
+    pairs = zip(figures[numerator], figures[denominator], strict=True)
+    return statistics.median(upper[key] / lower[key] for upper, lower in pairs)
+
+
+def spread(results: Sequence[dict[str, float]], key: str) -> tuple[float, float, float]:
+    """Median, smallest and largest of `key` over rounds."""
+    values = [result[key] for result in results]
+    return statistics.median(values), min(values), max(values)
+
+
+def random_examples(count: int, input_shape: tuple[int, ...], num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs x and teacher logits z, float32. Small inputs: the summed loss diverges on inputs of variance 1."""
+    generator = np.random.default_rng(SEED)
+    inputs = 0.1 * generator.standard_normal((count, *input_shape), dtype=np.float32)
+    return inputs, generator.standard_normal((count, num_classes), dtype=np.float32)
+
+
+def our_epochs(
+    build: Callable[[], keras.Model], inputs: np.ndarray, logits: np.ndarray, batch_size: int, epochs: int
+) -> list[float]:
+    """Seconds of each of our trainer's epochs after the first, with the validation of 64 examples that ends each.
+
+    `train` takes no callbacks, so the times are those that its own TensorBoard log notes at the ends of epochs.
+    """
+    import tensorflow as tf
+    from mimic_keras_losses import LogitL2
+
+    from mimic_keras.batches import Examples
+    from mimic_keras.contracts import ArraySplit
+    from mimic_keras.experiment import Sgd, Training
+    from mimic_keras.training import Objective, train
+
+    optimizer = Sgd(name="sgd", learning_rate=LEARNING_RATE, momentum=MOMENTUM)
+    settings = Training(epochs=epochs + 1, batch_size=batch_size, optimizer=optimizer)
+    few = slice(VALIDATION_EXAMPLES)
+    validation = Examples(ArraySplit(inputs[few], logits[few].argmax(-1)), logits[few])
+    examples = Examples(ArraySplit(inputs, logits.argmax(-1)), logits)
+    strategy, objective = tf.distribute.get_strategy(), Objective(LogitL2())
+    with tempfile.TemporaryDirectory() as folder:
+        logs = Path(folder)
+        train(build, examples, validation, objective, settings, SEED, "ours", strategy=strategy, logs=logs)
+        return np.diff(_ends_of_epochs(logs / "ours" / "train")).tolist()
+
+
+def _ends_of_epochs(folder: Path) -> list[float]:
+    """When each epoch's training loss was written, in seconds."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    events = (event for file in sorted(folder.iterdir()) for event in EventFileLoader(str(file)).Load())
+    return [event.wall_time for event in events if any(value.tag == "epoch_loss" for value in event.summary.value)]
+
+
+def fit_epochs(model: keras.Model, inputs: np.ndarray, targets: np.ndarray, batch_size: int, epochs: int) -> list[float]:
+    """Seconds of each of `model.fit`'s epochs after the first, without validation."""
+    import keras
+
+    ends: list[float] = []
+    clock = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
+    model.fit(inputs, targets, batch_size=batch_size, epochs=epochs + 1, callbacks=[clock], verbose=0)
+    return np.diff(ends).tolist()
+
+
+def repeated(run: Callable[[], Any], times: int) -> list[float]:
+    """Seconds of each run of `run` after the first."""
+    ends = []
+    for _ in range(times + 1):
+        run()
+        ends.append(time.perf_counter())
+    return np.diff(ends).tolist()

@@ -1,0 +1,69 @@
+"""What happens between epochs: the plateau schedule, keeping the best weights, progress. All state is attributes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from mimic_keras.experiment import PlateauHalving
+
+
+class Plateau(keras.callbacks.Callback):
+    """Urban et al. 2017, section 2.6: halve the rate when the validation error has not dropped for `patience` epochs,
+    not within `cooldown` epochs of a halving; stop after `stop_after` epochs without a drop, or below
+    `smallest_fraction` of the first rate. `best`, `since_best` and `since_halving` are all its state."""
+
+    def __init__(self, section: PlateauHalving, monitor: str):
+        super().__init__()
+        self.section, self.monitor = section, monitor
+        self.best, self.since_best, self.since_halving = math.inf, 0, section.cooldown
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.first_rate = float(self.model.optimizer.learning_rate)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.since_best, self.since_halving = self.since_best + 1, self.since_halving + 1
+        if logs[self.monitor] < self.best:
+            self.best, self.since_best = logs[self.monitor], 0
+        rate = float(self.model.optimizer.learning_rate)
+        if self.since_best >= self.section.patience and self.since_halving > self.section.cooldown:
+            rate, self.since_halving = rate / 2, 0
+            self.model.optimizer.learning_rate = rate
+        if self.since_best >= self.section.stop_after or rate < self.section.smallest_fraction * self.first_rate:
+            self.model.stop_training = True
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Keeps the weights of the (first) epoch with the smallest `monitor`, and puts them back at the end."""
+
+    def __init__(self, monitor: str):
+        super().__init__()
+        self.monitor, self.best, self.weights = monitor, math.inf, None
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if logs[self.monitor] < self.best:
+            self.best, self.weights = logs[self.monitor], self.model.net.get_weights()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.weights is not None:
+            self.model.net.set_weights(self.weights)
+
+
+class Progress(keras.callbacks.Callback):
+    """Feeds the progress bar, and notes the learning rate of every epoch in the logs before they reach the history."""
+
+    def __init__(self, advance: Callable[..., None], monitor: str):
+        super().__init__()
+        self.advance, self.monitor, self.done = advance, monitor, 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        done = int(self.model.optimizer.iterations)
+        self.advance(done - self.done)
+        self.done = done
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        self.advance(0, note=f"epoch {epoch + 1}, {self.monitor} {logs[self.monitor]:.4g}")
