@@ -24,15 +24,15 @@ EXAMPLES, MEMBERS, BATCH_SIZE = 4096, 4, 128
 def build_student() -> keras.Model:
     from mimic_keras_architectures import conv_student
 
-    return conv_student(
-        INPUT_SHAPE, NUM_CLASSES, filters=[32], linear_units=64, hidden_units=[1000], kernel_size=3
-    )
+    return conv_student(INPUT_SHAPE, NUM_CLASSES, filters=[32], linear_units=64, hidden_units=[1000], kernel_size=3)
 
 
 def build_members() -> list[keras.Model]:
+    import keras
     from mimic_keras_architectures import cnn
 
-    return [cnn(INPUT_SHAPE, NUM_CLASSES, filters=[[32, 32], [64, 64]], hidden_units=[256]) for _ in range(MEMBERS)]
+    nets = [cnn(INPUT_SHAPE, NUM_CLASSES, filters=[[32, 32], [64, 64]], hidden_units=[256]) for _ in range(MEMBERS)]
+    return [keras.Model(net.inputs, net.outputs[0], name=f"member_{number}") for number, net in enumerate(nets)]
 
 
 def random_inputs() -> np.ndarray:
@@ -68,7 +68,7 @@ def train_under_distiller(epochs: int) -> float:
 
 
 def label_once(_: int) -> float:
-    """Seconds that all members take for the transfer set, the tracing of their graphs included; not for loading them."""
+    """Seconds that all members take for the transfer set, with the tracing of their graphs."""
     import keras
 
     from mimic_keras.contracts import ArraySplit
@@ -96,11 +96,10 @@ def print_table(figures: measuring.Figures) -> None:
         median, low, high = measuring.spread(results, "seconds")
         print(f"| {contender} | {median:.3f} | {low:.3f} | {high:.3f} |")
     rounds = zip(*(figures[contender] for contender in (LABELLING, LIVE, CACHED)), strict=True)
-    paid = statistics.median(
-        once["seconds"] / (live["seconds"] - cached["seconds"]) for once, live, cached in rounds
-    )
+    paid = statistics.median(once["seconds"] / (live["seconds"] - cached["seconds"]) for once, live, cached in rounds)
     print(f"\nDistiller's epoch / ours: {measuring.ratio(figures, 'seconds', LIVE, CACHED):.1f}")
     print(f"labelling has paid for itself after {paid:.2f} epochs")
+    print(measuring.load_of_others(figures))
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -36,18 +37,37 @@ def take_turns(rounds: int, contenders: Sequence[str], command: Callable[[str], 
 
 
 def in_a_fresh_process(command: list[str]) -> dict[str, float]:
-    """The JSON object in the last line of the command's output."""
+    """The JSON object in the last line of the command's output, and as `others` the processors that were busy with
+    the work of other processes meanwhile, on average."""
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow", **os.environ}
+    started, others = time.perf_counter(), _seconds_of_others()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    others = (_seconds_of_others() - others) / (time.perf_counter() - started)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed with {done.returncode}:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return {**json.loads(done.stdout.splitlines()[-1]), "others": max(others, 0.0)}
+
+
+def _seconds_of_others() -> float:
+    """Seconds of all processors for other processes than this one and its finished children; NaN without /proc."""
+    statistics_file = Path("/proc/stat")
+    if not statistics_file.exists():
+        return math.nan
+    user, nice, system = map(int, statistics_file.read_text().split()[1:4])
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
 def ratio(figures: Figures, key: str, numerator: str, denominator: str) -> float:
     """The median over rounds of one contender's figure divided by another's of the same round."""
     pairs = zip(figures[numerator], figures[denominator], strict=True)
     return statistics.median(upper[key] / lower[key] for upper, lower in pairs)
+
+
+def load_of_others(figures: Figures) -> str:
+    """How busy other processes kept the machine: the median and the largest share."""
+    values = [result["others"] for results in figures.values() for result in results]
+    median, most = statistics.median(values), max(values)
+    return f"other processes kept {median:.2f} of {os.cpu_count()} processors busy (median; at most {most:.2f})"
 
 
 def spread(results: Sequence[dict[str, float]], key: str) -> tuple[float, float, float]:
@@ -98,7 +118,9 @@ def _ends_of_epochs(folder: Path) -> list[float]:
     return [event.wall_time for event in events if any(value.tag == "epoch_loss" for value in event.summary.value)]
 
 
-def fit_epochs(model: keras.Model, inputs: np.ndarray, targets: np.ndarray, batch_size: int, epochs: int) -> list[float]:
+def fit_epochs(
+    model: keras.Model, inputs: np.ndarray, targets: np.ndarray, batch_size: int, epochs: int
+) -> list[float]:
     """Seconds of each of `model.fit`'s epochs after the first, without validation."""
     import keras
 

@@ -19,7 +19,7 @@ import measuring
 if TYPE_CHECKING:
     import keras
 
-OURS = "ours"
+OURS = ("ours", "ours, not deterministic")  # the first is how the program trains unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Net:
         return bottleneck(self.input_shape, self.num_classes, **arguments)
 
 
-KERAS = (OURS, "ours, not deterministic", "model.fit")
+KERAS = (*OURS, "model.fit")
 NETS = {
     "bottleneck": Net(
         "1845-250L-8000-183, batch 512", (15, 123), 183, 250, [8000], 512, 20, (*KERAS, "matrix products", "PyTorch")
@@ -153,8 +153,8 @@ def train_with_pytorch(net: Net, epochs: int) -> list[float]:
 
 
 CONTENDERS: dict[str, Callable[[Net, int], list[float]]] = {
-    OURS: train_ours,
-    "ours, not deterministic": train_ours_not_deterministic,
+    OURS[0]: train_ours,
+    OURS[1]: train_ours_not_deterministic,
     "model.fit": train_with_fit,
     "matrix products": multiply_matrices,
     "PyTorch": train_with_pytorch,
@@ -188,13 +188,14 @@ def imports_torch(python: str) -> bool:
 
 def print_table(net: Net, figures: measuring.Figures) -> None:
     print(f"\n{net.title}: {net.operations / 1e6:.3g} MFLOP an example, epochs of {net.examples:,} examples")
-    print("| contender | examples/s: median | min | max | GFLOP/s | ours / it | ours, not deterministic / it |")
+    print(f"| contender | examples/s: median | min | max | GFLOP/s | {' | '.join(f'{mine} / it' for mine in OURS)} |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for contender, results in figures.items():
         median, low, high = measuring.spread(results, "examples_per_second")
-        ratios = [measuring.ratio(figures, "examples_per_second", mine, contender) for mine in KERAS[:2]]
+        ratios = [measuring.ratio(figures, "examples_per_second", mine, contender) for mine in OURS]
         row = [f"{median:,.0f}", f"{low:,.0f}", f"{high:,.0f}", f"{median * net.operations / 1e9:.3g}"]
-        print(" | ".join(["|", contender, *row, *(f"{value:.3f}" for value in ratios), "|"]).replace("| | ", "| "))
+        print(f"| {' | '.join([contender, *row, *(f'{value:.3f}' for value in ratios)])} |")
+    print(measuring.load_of_others(figures))
 
 
 def main() -> None:

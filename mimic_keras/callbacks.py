@@ -22,13 +22,13 @@ class Plateau(keras.callbacks.Callback):
         self.best, self.since_best, self.since_halving = math.inf, 0, section.cooldown
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.first_rate = float(self.model.optimizer.learning_rate)
+        self.first_rate = float(self.model.optimizer.learning_rate.numpy())
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.since_best, self.since_halving = self.since_best + 1, self.since_halving + 1
         if logs[self.monitor] < self.best:
             self.best, self.since_best = logs[self.monitor], 0
-        rate = float(self.model.optimizer.learning_rate)
+        rate = float(self.model.optimizer.learning_rate.numpy())
         if self.since_best >= self.section.patience and self.since_halving > self.section.cooldown:
             rate, self.since_halving = rate / 2, 0
             self.model.optimizer.learning_rate = rate
@@ -60,10 +60,10 @@ class Progress(keras.callbacks.Callback):
         self.advance, self.monitor, self.done = advance, monitor, 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        done = int(self.model.optimizer.iterations)
+        done = int(self.model.optimizer.iterations.numpy())
         self.advance(done - self.done)
         self.done = done
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
         self.advance(0, note=f"epoch {epoch + 1}, {self.monitor} {logs[self.monitor]:.4g}")

@@ -105,16 +105,16 @@ def _validate(arguments: argparse.Namespace) -> None:
 
 
 def _planned(arguments: argparse.Namespace) -> tuple[Any, Any]:
-    """The plan and its estimates. A file that does not even fit its types is refused before TensorFlow is imported."""
+    """The plan and its estimates. What is no experiment at all is refused before TensorFlow is imported."""
     from mimic_keras import console, experiment
 
-    loaded = experiment.load(arguments.experiment, arguments.set)
+    source = experiment.read(arguments.experiment, arguments.set)
     console.show_messages()
     with _quiet_native_libraries():
         import tensorflow  # noqa: F401
     from mimic_keras import plan
 
-    planned = plan.make(loaded, arguments.experiment)
+    planned = plan.make(source)
     return planned, plan.estimates(planned)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,12 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+        raise ValueError("expected 1 to 100 letters, digits, '_', '-' or '.', the first a letter or digit")
+    return name
 
 
 class Section(pydantic.BaseModel):
@@ -132,7 +139,7 @@ class ExportSection(Section):
 
 
 class Experiment(Section):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    name: Annotated[str, pydantic.AfterValidator(_folder_name)]
     seed: Seed = 0
     deterministic: bool = True
     dataset: ComponentSpec
@@ -143,25 +150,59 @@ class Experiment(Section):
     export: ExportSection = ExportSection()
 
 
-def load(file: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read an experiment, apply the `key=value` overrides and the environment, and check everything but the plugins.
+@dataclass(frozen=True)
+class Source:
+    """An experiment file as plain data: `given` as written (with the overrides), `complete` with what sections inherit.
+
+    `problems` collects everything that is found wrong with it.
+    """
+
+    given: dict[str, Any]
+    complete: dict[str, Any]
+    problems: Problems
+
+    def components(self) -> Iterator[tuple[str, dict[str, Any], str]]:
+        """(kind, mapping, path) of every component that can be recognised, whatever else is wrong."""
+        teacher = self.complete.get("teacher")
+        members = teacher.get("members") if isinstance(teacher, dict) else None
+        places: list[tuple[str, Any, str, str]] = [("dataset", self.complete, "dataset", "")]
+        for index, entry in enumerate(members if isinstance(members, list) else []):
+            places += [(kind, entry, kind, f"teacher.members[{index}]") for kind in ("teacher", "dataset")]
+        for section, kinds in (("student", ("architecture", "loss")), ("baseline", ("architecture",))):
+            places += [(kind, self.complete.get(section), kind, section) for kind in kinds]
+        for kind, holder, key, path in places:
+            if isinstance(holder, dict) and isinstance(holder.get(key), dict):
+                yield kind, holder[key], join(path, key)
+
+    def drop_inherited(self) -> None:
+        """A fault of `seed` or `student` shows again where it is inherited: keep what the file itself says there."""
+        faults = [path.partition(".")[0] for path in self.problems.found]
+        for path in list(self.problems.found):
+            section, *rest = path.split(".")
+            inherited = (section == "baseline" and "student" in faults) or (rest == ["seed"] and "seed" in faults)
+            if inherited and not _is_given(self.given, path):
+                del self.problems.found[path]
+
+
+def read(file: Path, overrides: Sequence[str] = ()) -> Source:
+    """Read an experiment, apply the `key=value` overrides, fill in the environment and what sections inherit.
 
     Raises:
-        InputError: the file can not be read, an override is malformed, or (as `Problems`) values do not fit.
+        InputError: the file can not be read or is no YAML mapping, or an override is malformed.
     """
     raw = read_yaml(file)
     for override in overrides:
         override_leaf(raw, override)
     problems = Problems(str(file))
-    raw = _expand(raw, "", problems)
-    given_baseline = raw.get("baseline")
-    complete = _complete(raw)
-    experiment = typed(Experiment, complete, "", problems)
-    _drop_inherited(problems, given_baseline)
+    given = _expand(raw, "", problems)
+    return Source(given, _complete(given), problems)
+
+
+def check(source: Source) -> Experiment | None:
+    """The typed experiment; None, with the problems added, if values do not fit or make no sense together."""
+    experiment = typed(Experiment, source.complete, "", source.problems)
     if experiment:
-        _check_sense(experiment, problems)
-    problems.check()
-    assert experiment is not None
+        _check_sense(experiment, source.problems)
     return experiment
 
 
@@ -250,20 +291,12 @@ def _complete(raw: dict[str, Any]) -> dict[str, Any]:
     return complete
 
 
-def _drop_inherited(problems: Problems, given: Any) -> None:
-    """A fault of the student shows again in a baseline that inherits it: keep what the file says of the baseline."""
-
-    def is_given(path: str) -> bool:
-        value = given
-        for part in path.split(".")[1:]:
-            if not isinstance(value, dict) or part not in value:
-                return not isinstance(value, dict)
-            value = value[part]
-        return True
-
-    for path in [path for path in problems.found if path.startswith("baseline.") and not is_given(path)]:
-        if path.replace("baseline.", "student.", 1) in problems.found:
-            del problems.found[path]
+def _is_given(raw: Any, path: str) -> bool:
+    for part in path.split("."):
+        if not isinstance(raw, dict) or part not in raw:
+            return False
+        raw = raw[part]
+    return True
 
 
 def _check_sense(experiment: Experiment, problems: Problems) -> None:

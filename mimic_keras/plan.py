@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mimic_keras import models, plugins
 from mimic_keras.artifacts import hash_json
 from mimic_keras.contracts import DatasetInfo, InputError
-from mimic_keras.experiment import Experiment, MemberEntry, TeacherSection, Training
+from mimic_keras.experiment import Experiment, MemberEntry, Source, TeacherSection, Training, check
 from mimic_keras.plugins import Component, PluginError
 from mimic_keras.validation import Problems
 
@@ -59,38 +58,47 @@ class Plan:
         return self.experiment.teacher.seed if self.experiment.teacher else self.experiment.student.seed
 
 
-def make(experiment: Experiment, file: Path) -> Plan:
+def make(source: Source) -> Plan:
     """Bind every component and build every net; no data is read.
 
     Raises:
         InputError: a `Problems` with everything that does not fit.
     """
-    problems = Problems(str(file))
-    dataset = plugins.bind("dataset", experiment.dataset.model_dump(), "dataset", problems)
-    members = _members(experiment.teacher, problems)
-    student, baseline = _student(experiment, problems), _baseline(experiment, problems)
+    problems = source.problems
+    experiment = check(source)
+    bound = {path: plugins.bind(kind, spec, path, problems) for kind, spec, path in source.components()}
+    if experiment:
+        _check_standardizable(experiment, bound, problems)
+    source.drop_inherited()
     problems.check()
-    assert dataset is not None
-    assert student is not None
-    info = _info(dataset, "dataset", problems)
-    problems.check()
+    assert experiment is not None
+    components = {path: component for path, component in bound.items() if component}
+    members = _members(experiment.teacher, components, problems)
+    student, baseline = _student(experiment, components), _baseline(experiment, components)
+    info = _info(components["dataset"], "dataset", problems)
     costs = _costs(info, members, student, baseline, problems)
     problems.check()
-    return Plan(experiment, dataset, info, tuple(members.values()), student, baseline, costs)
+    return Plan(experiment, components["dataset"], info, tuple(members.values()), student, baseline, costs)
 
 
-def _members(section: TeacherSection | None, problems: Problems) -> dict[str, MemberPlan]:
+def _check_standardizable(experiment: Experiment, bound: Mapping[str, Component | None], problems: Problems) -> None:
+    loss = bound.get("student.loss")
+    if loss and experiment.student.standardize_logits and not getattr(loss.plugin.target, "standardizable", False):
+        problems.add(
+            "student.standardize_logits",
+            f"'{loss.plugin.name}' needs real logits; accepted with true: losses that are standardizable, as logit_l2",
+        )
+
+
+def _members(
+    section: TeacherSection | None, components: Mapping[str, Component], problems: Problems
+) -> dict[str, MemberPlan]:
     """{path in the file: member}; the copies of an entry get paths of their own behind a '#'."""
     members: dict[str, MemberPlan] = {}
     for index, entry in enumerate(section.members if section else ()):
         assert section
         path = f"teacher.members[{index}]"
-        teacher = plugins.bind("teacher", entry.teacher.model_dump(), f"{path}.teacher", problems)
-        other = (
-            plugins.bind("dataset", entry.dataset.model_dump(), f"{path}.dataset", problems) if entry.dataset else None
-        )
-        if not teacher:
-            continue
+        teacher, other = components[f"{path}.teacher"], components.get(f"{path}.dataset")
         training = entry.training or section.training
         if training is None and teacher.nested:
             problems.add(f"{path}.training", "required here or as teacher.training: this teacher is trained")
@@ -113,31 +121,18 @@ def _member_seed(seed: int, entry: MemberEntry, teacher: Component, dataset: Com
     return int.from_bytes(hashlib.sha256(hash_json(content).encode()).digest()[:4]) % 2**31
 
 
-def _student(experiment: Experiment, problems: Problems) -> NetPlan | None:
+def _student(experiment: Experiment, components: Mapping[str, Component]) -> NetPlan:
     section = experiment.student
-    architecture = plugins.bind("architecture", section.architecture.model_dump(), "student.architecture", problems)
-    loss = plugins.bind("loss", section.loss.model_dump(), "student.loss", problems) if section.loss else None
-    if loss and section.standardize_logits and not getattr(loss.plugin.target, "standardizable", False):
-        problems.add(
-            "student.standardize_logits",
-            f"'{loss.plugin.name}' needs real logits; accepted with true: losses that are standardizable, as logit_l2",
-        )
-    if architecture is None or (section.loss and loss is None):
-        return None
+    architecture, loss = components["student.architecture"], components.get("student.loss")
     options = (section.standardize_logits, section.hard_label_weight)
     return NetPlan("student", architecture, section.training, section.seed, loss, *options)
 
 
-def _baseline(experiment: Experiment, problems: Problems) -> NetPlan | None:
+def _baseline(experiment: Experiment, components: Mapping[str, Component]) -> NetPlan | None:
     section = experiment.baseline
     if section is None:
         return None
-    known = set(problems.found)
-    architecture = plugins.bind("architecture", section.architecture.model_dump(), "baseline.architecture", problems)
-    for path in set(problems.found) - known:
-        if path.replace("baseline.", "student.", 1) in known:
-            del problems.found[path]
-    return NetPlan("baseline", architecture, section.training, experiment.student.seed) if architecture else None
+    return NetPlan("baseline", components["baseline.architecture"], section.training, experiment.student.seed)
 
 
 def _info(component: Component, path: str, problems: Problems) -> DatasetInfo:
@@ -177,8 +172,9 @@ def _costs(
             problems.add(f"{entry}.teacher", str(error))
         for argument, component in member.teacher.nested.items():
             build(member.name, component, seen, f"{entry}.teacher.{argument}")
-    for net in (student, *([baseline] if baseline else [])):
-        build(net.name, net.architecture, info, f"{net.name}.architecture")
+    build("student", student.architecture, info, "student.architecture")
+    if baseline and "student" in costs:
+        build("baseline", baseline.architecture, info, "baseline.architecture")
     return costs
 
 

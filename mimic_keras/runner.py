@@ -76,7 +76,7 @@ def run(plan: Plan, folders: Folders) -> dict[str, Any]:
             "export": published.summary(),
         }
         with stage("report"):
-            histories = {made.name: made.history for made in (*members, *nets)}
+            histories = {item.name: item.history for item in finished if item.history}
             classes = examples.dataset.info.class_names
             report.write(folder / "report.html", source, metrics, judged, histories, classes, environment)
         write_json(folder / "artifacts.json", _artifacts(finished, teacher))

@@ -134,11 +134,11 @@ class Trainer(keras.Model):
         run = self._steps_function(self.train_step)
 
         def function(iterator: Any) -> dict[str, tf.Tensor]:
-            before = int(self.optimizer.iterations)
+            before = int(self.optimizer.iterations.numpy())
             steps = min(self.steps_per_call, self.steps_per_pass - before % self.steps_per_pass)
             loss = float(run(iterator, tf.constant(steps)))
             if not math.isfinite(loss):
-                step, rate = int(self.optimizer.iterations), float(self.optimizer.learning_rate)
+                step, rate = int(self.optimizer.iterations.numpy()), float(self.optimizer.learning_rate.numpy())
                 raise TrainingDiverged(f"the loss became {loss} at step {step}, learning rate {rate:g}")
             return {metric.name: metric.result() for metric in self.metrics}
 

@@ -12,6 +12,8 @@ import pydantic
 
 from mimic_keras.contracts import InputError
 
+# Kinds of pydantic errors whose own message says more than the type that was expected.
+SPOKEN_FOR = ("missing", "value_error", "too_short")
 Section = typing.TypeVar("Section", bound=pydantic.BaseModel)
 
 
@@ -60,7 +62,7 @@ def typed(
             if found["type"] == "extra_forbidden":
                 options = accepted(_owner(model, found["loc"][:-1]))
                 problems.add(full, f"{unknown}.\n{suggest(str(where[-1]), options)}")
-            elif len(where) == 1 and _plain(model, where[0]) and found["type"] != "missing":
+            elif len(where) == 1 and found["type"] not in SPOKEN_FOR and _plain(model, where[0]):
                 expected = describe(_annotation(model.model_fields[str(where[0])]))
                 problems.add(full, f"expected {expected}, got {show(mapping[where[0]])}")
             else:
@@ -112,6 +114,8 @@ def describe(annotation: Any) -> str:
         return f"{origin.__name__}[{', '.join(describe(item) for item in arguments)}]"
     if annotation is type(None):
         return "null"
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return "mapping"
     return getattr(annotation, "__name__", str(annotation))
 
 
@@ -180,7 +184,9 @@ def _message(found: Any) -> str:
     if kind == "model_type":
         return f"expected a mapping, got {show(value)}"
     if kind == "value_error":
-        return str(context["error"])
+        return f"{context['error']}, got {show(value)}"
+    if kind == "too_short":
+        return f"expected at least {context['min_length']} item, got {show(value)}"
     message = found["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     if message.startswith(("greater", "less")):
         message = f"a value {message}"

@@ -100,13 +100,19 @@ class KerasFile(_Loaded):
     def _call(self) -> tuple[Callable[[Any], Any], tuple, tuple, int]:
         try:
             model = keras.models.load_model(self.path, compile=False)
+            inputs, outputs = model.input_shape, model.output_shape
+            structure = model.compute_output_shape(inputs)
         except Exception as error:  # Keras raises anything here, depending on what the file holds
             raise InputError(f"path: {self.path} is no model that Keras can load: {error}") from error
+        named = isinstance(structure, dict)
+        if named and "logits" not in structure:
+            raise InputError(f"path: {self.path} has the outputs {_listed(sorted(structure))}, expected 'logits'")
 
         def call(x: Any) -> Any:
-            return model(x, training=False)
+            values = model(x, training=False)
+            return values["logits"] if named else values
 
-        return call, model.input_shape, model.output_shape, _parameters(model.trainable_weights)
+        return call, inputs, structure["logits"] if named else outputs, _parameters(model.trainable_weights)
 
 
 class SavedModel(_Loaded):
@@ -155,14 +161,19 @@ class SavedModel(_Loaded):
         if output not in outputs:
             raise InputError(f"output: expected one of {_listed(sorted(outputs))}, got {output!r}")
         ((name, specification),) = inputs.items()
+        taken, given = specification.shape, outputs[output].shape
+        if not taken.rank or not given.rank or taken[0] is not None:
+            raise InputError(
+                f"signature: '{self.signature}' takes {taken} and gives {given}, expected [any number of examples, ...]"
+            )
 
         def call(x: Any) -> Any:
             return function(**{name: tf.cast(x, specification.dtype)})[output]
 
-        weights = [variable for variable in loaded.variables if variable.trainable]
+        weights = [variable for variable in function.variables if variable.trainable]
         # The loaded object owns the weights that the function reads: keep it for as long as the call.
         call.owner = loaded  # type: ignore[attr-defined]
-        return call, tuple(specification.shape), tuple(outputs[output].shape), _parameters(weights)
+        return call, tuple(taken), tuple(given), _parameters(weights)
 
 
 def _parameters(weights: Any) -> int:

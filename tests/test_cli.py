@@ -1,0 +1,119 @@
+"""The command as real processes: what it imports, its exit codes, its messages, and how it is interrupted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.tiny import tiny, write
+
+MODULE = [sys.executable, "-m", "mimic_keras"]
+
+
+def process(*arguments, **options):
+    return subprocess.run([*map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
+
+
+def imported(*arguments):
+    """Names of every module that the command imports."""
+    done = process(sys.executable, "-X", "importtime", "-m", "mimic_keras", *arguments)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("|") for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {parts[2].strip() for parts in lines if len(parts) == 3}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["plugins"]])
+def test_help_and_plugins_import_neither_tensorflow_nor_keras_nor_a_plugin(arguments):
+    tops = {name.partition(".")[0] for name in imported(*arguments)}
+    heavy = {"tensorflow", "keras", "sklearn", "matplotlib"}
+    assert not tops & heavy
+    assert not {name for name in tops if name.startswith("mimic_keras_")}
+    assert "absl" in tops
+
+
+def test_plugins_lists_every_component_with_its_distribution():
+    lines = process(*MODULE, "plugins").stdout.splitlines()
+    found = {tuple(line.split()[:4]) for line in lines}
+    expected = {
+        ("dataset", "digits", "mimic-keras-digits", "0.1.0"),
+        ("teacher", "keras_file", "mimic-keras-teachers", "0.1.0"),
+        ("architecture", "conv_student", "mimic-keras-architectures", "0.1.0"),
+        ("loss", "logit_l2", "mimic-keras-losses", "0.1.0"),
+    }
+    assert expected <= found
+
+
+def test_the_installed_command_is_the_module():
+    command = os.path.join(os.path.dirname(sys.executable), "mimic-keras")
+    assert process(command, "plugins").stdout == process(*MODULE, "plugins").stdout
+
+
+def test_unknown_command_exits_with_2():
+    done = process(*MODULE, "train", "x.yaml")
+    assert done.returncode == 2
+    assert "invalid choice: 'train'" in done.stderr
+
+
+def test_wrong_input_is_one_message_without_a_traceback_and_debug_shows_it(tmp_path):
+    file = write(tmp_path, "name: [")
+    done = process(*MODULE, "run", file)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"mimic-keras: {file}: not a YAML file:")
+    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" in process(*MODULE, "run", file, "--debug").stderr
+
+
+def test_validate_prints_the_plan_and_touches_nothing(tmp_path):
+    file = write(tmp_path, tiny())
+    done = process(*MODULE, "validate", file, cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path / "home")})
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    # By hand: 64 * 24 + 24 + 24 * 10 + 10 parameters of a member, 1,130 of the student; multiply-adds without biases.
+    for row in (["teacher/1", "1,810", "1,776"], ["student", "1,130", "1,088"], ["baseline", "1,130", "1,088"]):
+        (line,) = [line for line in done.stdout.splitlines() if f"│ {row[0]} " in line]
+        assert all(cell in line for cell in row)
+    assert [path.name for path in tmp_path.iterdir()] == ["experiment.yaml"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_says_how_to_continue_and_continues(tmp_path, number, code):
+    experiment = tiny()
+    experiment["teacher"]["members"][0]["training"] = {**experiment["teacher"]["training"], "epochs": 100_000}
+    experiment["teacher"]["members"].insert(0, tiny()["teacher"]["members"][0])
+    places = ["--home", tmp_path / "home", "--runs_dir", tmp_path / "runs", "--saved_models_dir", tmp_path / "exports"]
+    file = write(tmp_path, experiment)
+    arguments = [*map(str, [*MODULE, "run", file, *places])]
+    running = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while (
+        len(list((tmp_path / "home").glob("teachers/.*.partial")))
+        + len(list((tmp_path / "home").glob("teachers/[!.]*")))
+        < 3
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.1)
+    time.sleep(2)
+    running.send_signal(number)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == code, err
+    assert f"what was finished is kept. To continue: mimic-keras run {file}" in err
+    assert "Traceback" not in err
+    again = process(*arguments, "--set", "teacher.members.1.training.epochs=1", "--set", "teacher.members.1.copies=1")
+    assert again.returncode == 0, again.stderr
+    assert "teacher/0: reused" in again.stderr
+    assert "teacher/1: reused" in again.stderr
+
+
+def test_a_read_only_home_is_one_message(tmp_path):
+    if os.geteuid() == 0:
+        home = "/proc/mimic-keras-home"  # root may write anywhere else
+    else:
+        home = tmp_path / "home"
+        home.mkdir(mode=0o500)
+    done = process(*MODULE, "run", write(tmp_path, tiny()), "--home", home, "--runs_dir", tmp_path / "runs")
+    assert done.returncode == 1
+    assert "mimic-keras: " in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,332 @@
+"""Whole runs: what is made, what is reused, what damage remakes, and what the files of a run say."""
+
+import html.parser
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from mimic_keras_digits import Digits
+
+from mimic_keras import artifacts, models
+from mimic_keras.stages import export, logits
+from tests.tiny import command, counts, run, tiny, write
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which the tiny experiment has been run once; tests copy it."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, run(folder, tiny())
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def test_a_first_run_makes_everything(finished):
+    # Two members; three splits of logits each; student and baseline; one export.
+    assert counts(finished[1]) == {"teachers": (2, 0), "logits": (6, 0), "student": (2, 0), "export": (1, 0)}
+
+
+def test_the_same_run_again_reuses_everything_says_so_and_publishes_nothing(finished, folder, capsys):
+    metrics = run(folder, tiny())
+    assert counts(metrics) == {"teachers": (0, 2), "logits": (0, 6), "student": (0, 2), "export": (0, 1)}
+    assert metrics["models"] == finished[1]["models"]
+    assert [path.name for path in (folder / "saved_models" / "tiny").iterdir()] == ["1"]
+    printed = capsys.readouterr()
+    assert "Artefacts: 0 made, 11 reused" in printed.out
+    for line in ("teacher/0: reused", "teacher/1 logits on transfer: reused", "student: reused", "export: reused"):
+        assert line in printed.err
+
+
+def test_another_loss_retrains_only_the_student(folder):
+    changed = tiny()
+    changed["student"] |= {"loss": {"name": "kl"}, "standardize_logits": False}
+    metrics = run(folder, changed)
+    assert counts(metrics) == {"teachers": (0, 2), "logits": (0, 6), "student": (1, 1), "export": (1, 0)}
+    assert metrics["export"]["version"] == 2
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_another_member_trains_only_it(folder, place):
+    changed = tiny()
+    other = {"teacher": {"name": "trained", "architecture": {"name": "mlp", "hidden_units": [5]}}}
+    changed["teacher"]["members"].insert(0 if place == "first" else 1, other)
+    metrics = run(folder, changed)
+    assert counts(metrics) == {"teachers": (1, 2), "logits": (3, 6), "student": (1, 1), "export": (1, 0)}
+
+
+def test_another_copy_trains_only_it(folder):
+    changed = tiny()
+    changed["teacher"]["members"][0]["copies"] = 3
+    assert counts(run(folder, changed))["teachers"] == (1, 2)
+
+
+def test_another_weight_trains_no_member(folder):
+    changed = tiny()
+    changed["teacher"]["members"][0]["weight"] = 3.0
+    metrics = run(folder, changed)
+    # All members have the same weight still, but the student's key can not know that.
+    assert counts(metrics) == {"teachers": (0, 2), "logits": (0, 6), "student": (1, 1), "export": (1, 0)}
+
+
+def test_another_student_seed_retrains_student_and_baseline(folder):
+    metrics = run(folder, tiny(), "--set", "student.seed=1")
+    assert counts(metrics) == {"teachers": (0, 2), "logits": (0, 6), "student": (2, 0), "export": (1, 0)}
+
+
+def test_a_finished_experiment_of_another_name_shares_everything_but_its_export(folder):
+    file = write(folder, tiny(name="other"))
+    places = ("--home", folder / "home", "--runs_dir", folder / "runs", "--saved_models_dir", folder / "saved_models")
+    assert command("run", file, *places) == 0
+    metrics = json.loads((folder / "runs" / "other" / "metrics.json").read_text())
+    assert counts(metrics) == {"teachers": (0, 2), "logits": (0, 6), "student": (0, 2), "export": (1, 0)}
+
+
+DAMAGE = {
+    "teachers": {"teachers": (1, 1), "logits": (0, 6), "student": (0, 2), "export": (0, 1)},
+    "logits": {"teachers": (0, 2), "logits": (1, 5), "student": (0, 2), "export": (0, 1)},
+    "students": {"teachers": (0, 2), "logits": (0, 6), "student": (1, 1), "export": (0, 1)},
+}
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate", "empty", "remove"])
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_file_is_made_again_and_nothing_else(finished, folder, kind, how, capsys):
+    file = sorted(path for path in (folder / "home" / kind).rglob("*") if path.suffix in (".keras", ".npy"))[0]
+    content = file.read_bytes()
+    middle = len(content) // 2
+    if how == "flip":
+        file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    if how == "truncate":
+        file.write_bytes(content[:middle])
+    if how == "empty":
+        file.write_bytes(b"")
+    if how == "remove":
+        file.unlink()
+    metrics = run(folder, tiny())
+    assert counts(metrics) == DAMAGE[kind]
+    assert metrics["models"] == finished[1]["models"]
+    assert f"is damaged ({file.name}); made again" in capsys.readouterr().err
+
+
+def test_a_damaged_export_is_published_anew_beside_it(folder):
+    file = folder / "saved_models" / "tiny" / "1" / "saved_model.pb"
+    file.write_bytes(file.read_bytes()[:-10])
+    assert run(folder, tiny())["export"]["version"] == 2
+    assert run(folder, tiny())["export"]["version"] == 2
+
+
+def test_labelling_keeps_the_shards_of_an_interrupted_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(logits, "SHARD_EXAMPLES", 300)
+    written, real = [], logits._write_shard
+
+    def dies(folder, index, values):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        real(folder, index, values)
+        written.append(index)
+
+    monkeypatch.setattr(logits, "_write_shard", dies)
+    file = write(tmp_path, tiny())
+    places = ("--home", tmp_path / "home", "--runs_dir", tmp_path / "runs", "--saved_models_dir", tmp_path / "exports")
+    assert command("run", file, *places) == 130
+    (partial,) = (tmp_path / "home" / "logits").glob(".*.partial")
+    first, second = sorted(partial.glob("*.npy"))
+    second.write_bytes(second.read_bytes()[:-1])
+    again = []
+    monkeypatch.setattr(logits, "_write_shard", lambda *call: (again.append(call[1]), real(*call)))
+    assert command("run", file, *places) == 0
+    # 1,097 transfer examples are shards 0 to 3: shard 0 was whole and 1 was damaged; then 350 and 350, six sets.
+    assert again[:3] == [1, 2, 3]
+    assert len(again) == 3 + 2 * 2 + (4 + 2 * 2)
+    assert np.load(first.parent.parent / partial.name.strip(".").removesuffix(".partial") / first.name).shape == (
+        300,
+        10,
+    )
+
+
+def test_the_mean_of_the_members_is_the_teacher(folder):
+    found = json.loads((folder / "runs" / "tiny" / "artifacts.json").read_text())
+    inputs = Digits().split("test").batch(np.arange(350))
+    nets = [keras.models.load_model(f"{found[f'teacher/{index}']['model']}/model.keras") for index in (0, 1)]
+    mean = np.mean([net(inputs).numpy() for net in nets], 0)
+    shards = [sorted(Path(found[f"teacher/{index}"]["logits"]["test"]).glob("*.npy")) for index in (0, 1)]
+    cached = np.mean([np.concatenate([np.load(shard) for shard in of_member]) for of_member in shards], 0)
+    np.testing.assert_allclose(cached, mean, rtol=1e-5, atol=1e-5)
+    labels = Digits().split("test").labels
+    metrics = json.loads((folder / "runs" / "tiny" / "metrics.json").read_text())
+    assert metrics["models"]["teacher"]["test"]["error_rate"] == pytest.approx(np.mean(mean.argmax(-1) != labels))
+
+
+def test_metrics_have_the_promised_shape(finished):
+    metrics = finished[1]
+    assert (metrics["experiment"], metrics["seed"]) == ("tiny", 0)
+    assert list(metrics["models"]) == ["teacher", "teacher/0", "teacher/1", "baseline", "student"]
+    student, teacher = metrics["models"]["student"], metrics["models"]["teacher"]
+    # By hand: 64 * 8 + 8 * 32 + 32 + 32 * 10 + 10, and the products among them; a member: 64 * 24 + 24 + 24 * 10 + 10.
+    assert (student["parameters"], student["multiply_adds"]) == (1130, 1088)
+    assert (teacher["parameters"], teacher["multiply_adds"], teacher["members"]) == (2 * 1810, 2 * 1776, 2)
+    assert list(student["test"]) == ["error_rate", "agreement", "kl", "logit_mse"]
+    assert list(teacher["test"]) == ["error_rate"]
+    assert list(metrics["stages"]) == ["data", "teachers", "logits", "student", "evaluation", "export", "report"]
+    assert metrics["export"]["signatures"]["serving_default"] == {
+        "inputs": {"inputs": [-1, 8, 8, 1]},
+        "outputs": {"logits": [-1, 10], "probabilities": [-1, 10], "class": [-1]},
+    }
+
+
+def test_the_run_folder_holds_what_the_docs_say(finished):
+    names = {path.name for path in (finished[0] / "runs" / "tiny").iterdir()}
+    expected = {"experiment.yaml", "environment.json", "artifacts.json", "metrics.json", "report.html", "log.jsonl"}
+    assert names == expected | {"tensorboard"}
+    lines = (finished[0] / "runs" / "tiny" / "log.jsonl").read_text().splitlines()
+    assert any("export: published" in json.loads(line)["message"] for line in lines)
+
+
+class Links(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        self.found += [value for key, value in attributes if key in ("src", "href", "xlink:href")]
+
+
+def test_the_report_stands_alone(finished):
+    text = (finished[0] / "runs" / "tiny" / "report.html").read_text()
+    links = Links()
+    links.feed(text)
+    assert all(link.startswith(("#", "data:")) for link in links.found)
+    assert text.count("<svg") == 4
+    assert "Its architecture trained on the labels reaches" in text
+    assert "<td>1,130</td>" in text
+
+
+def test_the_export_is_the_student(finished):
+    folder, metrics = finished
+    found = json.loads((folder / "runs" / "tiny" / "artifacts.json").read_text())
+    student = models.load(Path(found["student"]["model"]))
+    exported = tf.saved_model.load(metrics["export"]["path"]).signatures["serving_default"]
+    inputs = np.random.default_rng(0).random([64, 8, 8, 1], np.float32)
+    outputs, expected = exported(inputs=tf.constant(inputs)), student(inputs).numpy()
+    assert np.abs(outputs["logits"] - expected).max() <= 1e-5 * expected.std()
+    np.testing.assert_allclose(outputs["probabilities"], tf.nn.softmax(expected), atol=1e-5)
+    np.testing.assert_array_equal(outputs["class"], expected.argmax(-1))
+    assert outputs["class"].dtype == tf.int32
+    with pytest.raises(Exception, match=r"incompatible|not compatible|expected"):
+        exported(inputs=tf.zeros([8, 8, 1]))
+    record = json.loads((folder / "saved_models" / "tiny" / "1" / "export.json").read_text())
+    assert record["folding"] == "standardisation folded into the last layer"
+    assert record["largest_difference"] <= export.TOLERANCE
+    variables = tf.train.list_variables(f"{metrics['export']['path']}/variables/variables")
+    sizes = [np.prod(shape) for name, shape in variables if shape and "OBJECT_GRAPH" not in name]
+    assert sum(sizes) == 1130, "every weight once, and nothing of the optimizer"
+
+
+def test_without_a_teacher_the_student_learns_the_labels(tmp_path):
+    experiment = tiny(teacher=None, baseline=None)
+    experiment["student"] = {key: experiment["student"][key] for key in ("architecture", "training")}
+    metrics = run(tmp_path, experiment)
+    assert list(metrics["models"]) == ["student"]
+    assert list(metrics["models"]["student"]["test"]) == ["error_rate"]
+    assert counts(metrics)["student"] == (1, 0)
+
+
+def test_a_baseline_equal_to_a_labels_only_student_is_the_same_artefact(folder):
+    experiment = tiny(teacher=None, baseline=None)
+    student = tiny()["student"]
+    experiment["student"] = {
+        "architecture": {**student["architecture"], "dropout": 0.1},
+        "training": student["training"],
+    }
+    assert counts(run(folder, experiment))["student"] == (0, 1)
+
+
+def test_trained_and_loaded_members_make_one_ensemble(folder, tmp_path):
+    keras.utils.set_random_seed(0)
+    other = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")]
+    )
+    other.save(tmp_path / "other.keras")
+    other.export(str(tmp_path / "exported"), verbose=False)
+    changed = tiny()
+    changed["teacher"]["members"] += [
+        {"teacher": {"name": "keras_file", "path": str(tmp_path / "other.keras"), "outputs": "probabilities"}},
+        {"teacher": {"name": "saved_model", "path": str(tmp_path / "exported"), "outputs": "probabilities"}},
+    ]
+    metrics = run(folder, changed)
+    assert counts(metrics) == {"teachers": (0, 2), "logits": (6, 6), "student": (1, 1), "export": (1, 0)}
+    loaded = [metrics["models"][f"teacher/{index}"] for index in (2, 3)]
+    assert loaded[0]["test"] == pytest.approx(loaded[1]["test"], rel=1e-5)
+    assert [item["multiply_adds"] for item in loaded] == [640, 640]
+    other.layers[-1].set_weights([weight * 2 for weight in other.layers[-1].get_weights()])
+    other.save(tmp_path / "other.keras")
+    # Another file at the same place is another member: its logits are made again, and nobody else's.
+    assert counts(run(folder, changed))["logits"] == (3, 9)
+
+
+def test_a_member_with_another_preparation_is_joined_by_id(tmp_path):
+    changed = tiny(dataset={"name": "digits", "copies": 3, "shift": 1})
+    changed["teacher"]["members"][0]["dataset"] = {"name": "digits", "copies": 3, "shift": 0}
+    assert counts(run(tmp_path, changed))["teachers"] == (2, 0)
+
+
+def test_a_member_with_other_examples_is_refused(tmp_path, capsys):
+    changed = tiny()
+    changed["teacher"]["members"][0]["dataset"] = {"name": "digits", "copies": 2}
+    assert command("run", write(tmp_path, changed), "--home", tmp_path / "home", "--runs_dir", tmp_path / "runs") == 2
+    assert "'train' has 1097 examples x 2 copies, but the student's data set has 1097 x 1" in capsys.readouterr().err
+    assert not (tmp_path / "home" / "teachers").exists()
+
+
+def test_a_diverging_run_ends_with_1_and_keeps_the_teachers(folder, capsys):
+    options = ("--set", "student.training.optimizer.learning_rate=1e6", "--set", "name=hot")
+    places = ("--home", folder / "home", "--runs_dir", folder / "runs", "--saved_models_dir", folder / "exports")
+    assert command("run", write(folder, tiny()), *places, *options) == 1
+    message = capsys.readouterr().err
+    assert "mimic-keras: the loss became" in message
+    assert "learning rate 1e+06" in message
+    assert not (folder / "exports").exists()
+
+
+def test_mirrored_and_one_device_share_every_artefact(folder):
+    changed = tiny(distribution={"strategy": "mirrored", "virtual_devices": 2})
+    assert counts(run(folder, changed)) == {"teachers": (0, 2), "logits": (0, 6), "student": (0, 2), "export": (0, 1)}
+
+
+def test_a_whole_mirrored_run(tmp_path, finished):
+    changed = tiny(distribution={"strategy": "mirrored", "virtual_devices": 2})
+    changed["baseline"] = None
+    metrics = run(tmp_path, changed)
+    ours, theirs = metrics["models"]["student"]["test"], finished[1]["models"]["student"]["test"]
+    assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)
+
+
+def test_mirrored_without_devices_is_refused(tmp_path, capsys):
+    changed = tiny(distribution={"strategy": "mirrored"})
+    assert command("run", write(tmp_path, changed), "--home", tmp_path / "home", "--runs_dir", tmp_path / "runs") == 2
+    assert "mirrored needs GPUs, and this machine shows none" in capsys.readouterr().err
+
+
+def test_a_published_version_is_never_overwritten(folder, monkeypatch):
+    changed = tiny()
+    changed["student"]["loss"] = {"name": "logit_l2"}
+    monkeypatch.setattr(export, "_versions", lambda _: [])  # as if another process published 1 in the meantime
+    before = artifacts.file_digest(folder / "saved_models" / "tiny" / "1" / "saved_model.pb")
+    places = ("--home", folder / "home", "--runs_dir", folder / "runs", "--saved_models_dir", folder / "saved_models")
+    assert command("run", write(folder, changed), *places) == 1
+    assert artifacts.file_digest(folder / "saved_models" / "tiny" / "1" / "saved_model.pb") == before
+    assert [path.name for path in (folder / "saved_models" / "tiny").iterdir()] == ["1"]
+
+
+def test_the_resolved_experiment_in_the_run_folder_runs_to_the_same_artefacts(folder):
+    text = (folder / "runs" / "tiny" / "experiment.yaml").read_text()
+    assert "distribution: {strategy: auto}" in text
+    assert counts(run(folder, text)) == {"teachers": (0, 2), "logits": (0, 6), "student": (0, 2), "export": (0, 1)}

@@ -1,0 +1,320 @@
+"""The one trainer: the same curve on any number of devices, exact objectives, schedules, seeds, and a clear end."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from mimic_keras import callbacks, training
+from mimic_keras.batches import Examples, shuffled_ids
+from mimic_keras.contracts import ArraySplit
+from mimic_keras.distribution import split_processor
+from mimic_keras.experiment import PlateauHalving, Training
+from mimic_keras.training import Objective, TrainingDiverged
+
+CLASSES, FEATURES = 5, 6
+SGD = {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9, "nesterov": True}
+ADAM = {"name": "adam", "learning_rate": 0.01}
+
+
+class LogitL2(keras.losses.Loss):
+    def call(self, teacher_logits, student_logits):
+        return 0.5 * keras.ops.sum(keras.ops.square(student_logits - teacher_logits), axis=-1)
+
+
+def data(count=101, unlabelled=0, teacher=True):
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=[count, FEATURES]).astype("f4")
+    logits = (np.tanh(inputs @ rng.normal(size=[FEATURES, CLASSES])) * [1, 2, 3, 4, 5] + 7).astype("f4")
+    labels = np.where(np.arange(count) < unlabelled, -1, logits.argmax(-1))
+    return Examples(ArraySplit(inputs, labels), logits if teacher else None)
+
+
+def linear():
+    return keras.Sequential([keras.Input((FEATURES,)), layers.Dense(CLASSES)])
+
+
+def hidden(decay=0.0):
+    regularizer = keras.regularizers.L2(decay) if decay else None
+    dense = layers.Dense(16, activation="relu", kernel_regularizer=regularizer)
+    return keras.Sequential([keras.Input((FEATURES,)), dense, layers.Dense(CLASSES)])
+
+
+def noisy():
+    stack = [layers.Dense(16), layers.BatchNormalization(synchronized=True), layers.ReLU(), layers.Dropout(0.3)]
+    return keras.Sequential([keras.Input((FEATURES,)), *stack, layers.Dense(CLASSES)])
+
+
+def settings(epochs=3, batch_size=16, optimizer=SGD, **options):
+    return Training(epochs=epochs, batch_size=batch_size, optimizer=optimizer, **options)
+
+
+def train(build, examples, objective, chosen, seed=0, strategy=None, validation=None):
+    strategy = strategy or tf.distribute.get_strategy()
+    return training.train(build, examples, validation or examples, objective, chosen, seed, "net", strategy=strategy)
+
+
+def mirrored(count):
+    return tf.distribute.MirroredStrategy(
+        split_processor(4)[:count], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+
+
+# 101 = 6 * 16 + 5: the last batch gives four replicas 2, 2, 1 and 0 examples; 97 leaves one of two replicas empty.
+@pytest.mark.parametrize(("devices", "count"), [(2, 101), (4, 101), (2, 97)])
+@pytest.mark.parametrize(
+    ("build", "objective", "optimizer"),
+    [
+        (hidden, Objective(LogitL2()), SGD),
+        (hidden, Objective(), SGD),
+        (lambda: hidden(decay=0.01), Objective(LogitL2(), hard_label_weight=0.3), ADAM),
+        (hidden, Objective(LogitL2(), 0.0, np.array([1.0, 2, 3, 4, 5]), np.full(5, 7.0)), SGD),
+    ],
+    ids=["mimic", "labels", "mixed with weight decay", "standardised"],
+)
+def test_any_number_of_devices_gives_the_same_curve(devices, count, build, objective, optimizer):
+    chosen = settings(optimizer=optimizer)
+    one = train(build, data(count, unlabelled=10), objective, chosen)
+    many = train(build, data(count, unlabelled=10), objective, chosen, strategy=mirrored(devices))
+    assert set(one.history) == set(many.history)
+    for name, curve in one.history.items():
+        np.testing.assert_allclose(many.history[name], curve, rtol=1e-5, atol=1e-7, err_msg=name)
+    for ours, theirs in zip(one.model.get_weights(), many.model.get_weights(), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+def reference(examples, chosen, seed, weights, gradient):
+    """SGD with momentum on a linear net, in float64: Keras' velocity = momentum * velocity - rate * gradient."""
+    kernel, bias = (np.asarray(weight, np.float64) for weight in weights)
+    velocities, rate, momentum = [0.0, 0.0], chosen.optimizer.learning_rate, chosen.optimizer.momentum
+    inputs = examples.split.batch(np.arange(examples.split.num_examples)).numpy().astype(np.float64)
+    steps = chosen.epochs * examples.steps_per_pass(chosen.batch_size)
+    for ids in shuffled_ids(examples, chosen.batch_size, seed).take(steps).as_numpy_iterator():
+        delta = gradient(inputs[ids] @ kernel + bias, ids)
+        for index, slope in enumerate((inputs[ids].T @ delta, delta.sum(0))):
+            velocities[index] = momentum * velocities[index] - rate * slope
+        kernel, bias = kernel + velocities[0], bias + velocities[1]
+    return kernel, bias
+
+
+def softmax(values):
+    exponentials = np.exp(values - values.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_steps_equal_an_independent_implementation(weight):
+    examples, chosen = data(unlabelled=30), settings(optimizer={**SGD, "nesterov": False})
+    logits, labels = examples._columns["teacher_logits"].numpy().astype(np.float64), examples.split.labels
+
+    def gradient(outputs, ids):
+        share = np.where(labels[ids] >= 0, weight, 0.0)[:, None]
+        correct = np.eye(CLASSES)[np.maximum(labels[ids], 0)]
+        mimic, hard = outputs - logits[ids], softmax(outputs) - correct
+        return ((1 - share) * mimic + share * hard) / len(ids)
+
+    keras.utils.set_random_seed(4)
+    kernel, bias = reference(examples, chosen, 4, linear().get_weights(), gradient)
+    trained = train(linear, examples, Objective(LogitL2(), weight), chosen, seed=4).model
+    np.testing.assert_allclose(trained.get_weights()[0], kernel, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(trained.get_weights()[1], bias, rtol=1e-4, atol=1e-5)
+
+
+def test_unlabelled_examples_do_not_count_for_the_labels():
+    examples, chosen = data(unlabelled=40, teacher=False), settings(optimizer={**SGD, "nesterov": False})
+    labels = examples.split.labels
+
+    def gradient(outputs, ids):
+        known = labels[ids] >= 0
+        slope = softmax(outputs) - np.eye(CLASSES)[np.maximum(labels[ids], 0)]
+        return slope * known[:, None] / max(known.sum(), 1)
+
+    keras.utils.set_random_seed(4)
+    kernel, _ = reference(examples, chosen, 4, linear().get_weights(), gradient)
+    trained = train(linear, examples, Objective(), chosen, seed=4).model
+    np.testing.assert_allclose(trained.get_weights()[0], kernel, rtol=1e-4, atol=1e-5)
+
+
+def test_a_standardised_run_regresses_standardised_targets_step_for_step():
+    examples = data(64)
+    logits = examples._columns["teacher_logits"].numpy()
+    scale, offset = logits.std(0).astype(np.float64), logits.mean(0).astype(np.float64)
+    targets = ((logits - offset.astype("f4")) / scale.astype("f4")).astype("f4")
+    one_step_an_epoch = settings(epochs=12, batch_size=64)
+    ours = train(hidden, examples, Objective(LogitL2(), 0.0, scale, offset), one_step_an_epoch)
+    plain = train(hidden, Examples(examples.split, targets), Objective(LogitL2()), one_step_an_epoch)
+    np.testing.assert_allclose(ours.history["loss"], plain.history["loss"], rtol=1e-6)
+    for left, right in zip(ours.model.get_weights(), plain.model.get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("strategy", [None, 2], ids=["one device", "mirrored"])
+def test_the_same_seed_gives_the_same_bits(strategy):
+    def run(seed):
+        devices = mirrored(strategy) if strategy else None
+        return train(noisy, data(), Objective(LogitL2()), settings(), seed=seed, strategy=devices)
+
+    tf.config.experimental.enable_op_determinism()
+    first, again, other = run(1), run(1), run(2)
+    assert first.history == again.history
+    for left, right, different in zip(*(x.model.get_weights() for x in (first, again, other)), strict=True):
+        np.testing.assert_array_equal(left, right)
+        assert not np.array_equal(left, different) or left.size == CLASSES
+
+
+def test_how_many_steps_a_call_takes_changes_nothing(monkeypatch):
+    many = train(noisy, data(), Objective(LogitL2()), settings())
+    monkeypatch.setattr(training, "MAXIMUM_STEPS_PER_CALL", 1)
+    one = train(noisy, data(), Objective(LogitL2()), settings())
+    monkeypatch.setattr(training, "MAXIMUM_STEPS_PER_CALL", 3)
+    three = train(noisy, data(), Objective(LogitL2()), settings())
+    assert many.history == one.history == three.history
+    for left, right in zip(many.model.get_weights(), one.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_a_share_of_the_ids_is_all_that_is_trained_on():
+    examples = data()
+    logits = examples._columns["teacher_logits"].numpy()
+    ids = np.arange(0, 60, 2)
+    share = Examples(examples.split, logits, ids)
+    wrong = logits.copy()
+    wrong[np.setdiff1d(np.arange(101), ids)] = 1e6
+    left = train(hidden, share, Objective(LogitL2()), settings(), validation=examples).model.get_weights()
+    other = Examples(examples.split, wrong, ids)
+    right = train(hidden, other, Objective(LogitL2()), settings(), validation=examples).model.get_weights()
+    for one, two in zip(left, right, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_an_infinite_loss_ends_training_with_its_step_and_rate(devices):
+    examples = data(97)
+    logits = examples._columns["teacher_logits"].numpy()
+    logits[41, 2] = np.inf
+    poisoned = Examples(examples.split, logits)
+    order = list(shuffled_ids(poisoned, 16, 0).take(7).as_numpy_iterator())
+    step = next(number for number, ids in enumerate(order, 1) if 41 in ids)
+    with pytest.raises(TrainingDiverged, match=f"the loss became inf at step {step}, learning rate 0.02"):
+        train(linear, poisoned, Objective(LogitL2()), settings(), validation=examples,
+              strategy=mirrored(devices) if devices > 1 else None)  # fmt: skip
+
+
+def test_too_large_a_rate_ends_training():
+    chosen = settings(epochs=50, optimizer={"name": "sgd", "learning_rate": 1e4})
+    with pytest.raises(TrainingDiverged, match=r"the loss became (inf|nan) at step \d+, learning rate 10000$"):
+        train(hidden, data(), Objective(LogitL2()), chosen)
+
+
+def test_mixed_precision_trains_nearly_the_same_and_returns_float32():
+    exact = train(hidden, data(), Objective(LogitL2()), settings(epochs=20))
+    mixed = train(hidden, data(), Objective(LogitL2()), settings(epochs=20, precision="mixed_bfloat16"))
+    assert {layer.dtype_policy.name for layer in mixed.model.layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+    assert mixed.history["loss"] != exact.history["loss"]
+    assert mixed.history["loss"][-1] < 0.1 * mixed.history["loss"][0]
+    np.testing.assert_allclose(mixed.history["loss"][:5], exact.history["loss"][:5], rtol=0.05)
+
+
+RATES = {
+    "constant": ({"name": "constant"}, [0.02] * 6),
+    "step": ({"name": "step", "every": 2, "factor": 0.5}, [0.02, 0.01, 0.01, 0.005, 0.005, 0.0025]),
+    "cosine": (
+        {"name": "cosine", "final_fraction": 0.1},
+        [0.02 * (0.9 * 0.5 * (1 + np.cos(np.pi * epoch / 6)) + 0.1) for epoch in range(1, 7)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_schedules(name):
+    schedule, expected = RATES[name]
+    trained = train(linear, data(), Objective(LogitL2()), settings(epochs=6, schedule=schedule))
+    np.testing.assert_allclose(trained.history["learning_rate"], expected, rtol=1e-5)
+
+
+def plateau_rates(errors, **options):
+    callback = callbacks.Plateau(PlateauHalving(name="plateau_halving", **options), "val_error_rate")
+    callback.set_model(types.SimpleNamespace(optimizer=keras.optimizers.SGD(1.0), stop_training=False))
+    callback.on_train_begin()
+    rates = []
+    for epoch, error in enumerate(errors):
+        callback.on_epoch_end(epoch, {"val_error_rate": error})
+        rates.append(float(callback.model.optimizer.learning_rate.numpy()))
+        if callback.model.stop_training:
+            break
+    return rates
+
+
+def test_plateau_halves_after_ten_epochs_without_a_drop_and_not_within_eight_of_a_halving():
+    # The best is epoch 0. Ten epochs without a drop: halved at epoch 10; then epochs 11 to 18 are barred: 19; then 28.
+    rates = plateau_rates([0.5] * 40)
+    assert rates[:10] == [1.0] * 10
+    assert rates[10:19] == [0.5] * 9
+    assert rates[19:28] == [0.25] * 9
+    assert rates[28:] == [0.125] * 3
+    assert len(rates) == 31, "stops when 30 epochs have brought no drop"
+
+
+def test_plateau_starts_counting_again_at_a_drop():
+    rates = plateau_rates([0.5] * 9 + [0.4] * 12)
+    assert rates == [1.0] * 19 + [0.5] * 2
+
+
+def test_plateau_stops_below_the_smallest_fraction():
+    rates = plateau_rates([0.5] * 20, patience=1, cooldown=0, smallest_fraction=0.1)
+    assert rates == [1.0, 0.5, 0.25, 0.125, 0.0625]
+
+
+def test_restore_best_returns_the_weights_of_the_best_epoch():
+    chosen = {"batch_size": 101, "optimizer": {"name": "sgd", "learning_rate": 0.9}}
+    last = train(linear, data(), Objective(), settings(epochs=30, **chosen))
+    best = train(linear, data(), Objective(), settings(epochs=30, restore="best", **chosen))
+    assert best.history == last.history
+    epoch = int(np.argmin(last.history["val_error_rate"]))
+    assert epoch < 29
+    shorter = train(linear, data(), Objective(), settings(epochs=epoch + 1, **chosen))
+    for left, right in zip(best.model.get_weights(), shorter.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_validation_without_labels_is_judged_by_the_loss():
+    unlabelled = data(50, unlabelled=50)
+    chosen = settings(epochs=3, restore="best", schedule={"name": "plateau_halving"})
+    history = train(linear, data(), Objective(LogitL2()), chosen, validation=unlabelled).history
+    assert history["val_loss"][-1] < history["val_loss"][0]
+
+
+def test_a_loss_is_given_the_labels_if_it_asks_for_them():
+    class Asks(keras.losses.Loss):
+        def call(self, teacher_logits, student_logits, labels):
+            picked = tf.gather(student_logits, tf.maximum(labels, 0), batch_dims=1)
+            return tf.where(labels >= 0, picked, tf.zeros_like(picked))
+
+    examples = data(16, unlabelled=4)
+    trained = train(linear, examples, Objective(Asks()), settings(epochs=1))
+    keras.utils.set_random_seed(0)
+    outputs = linear()(examples.split.batch(np.arange(16))).numpy()
+    labels = examples.split.labels
+    expected = np.where(labels >= 0, outputs[np.arange(16), labels], 0).mean()
+    np.testing.assert_allclose(trained.history["loss"], [expected], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "loss", [keras.losses.Huber(), keras.losses.CosineSimilarity(), keras.losses.MeanSquaredError()]
+)
+def test_keras_own_losses_work_as_they_are(loss):
+    history = train(hidden, data(), Objective(loss), settings(epochs=3)).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_a_loss_that_is_not_per_example_is_refused():
+    class Scalar(keras.losses.Loss):
+        def call(self, teacher_logits, student_logits):
+            return tf.reduce_mean(tf.square(teacher_logits - student_logits))
+
+    with pytest.raises(TypeError, match=r"Scalar.call must return one value per example, got \(\)"):
+        train(linear, data(), Objective(Scalar()), settings())
