@@ -5,7 +5,7 @@ from pathlib import Path
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 PLUGINS = ("losses", "architectures", "teachers", "digits")
-DEVELOPMENT = ["build", "hypothesis", "import-linter", "mypy", "pytest", "pytest-xdist", "ruff", "scipy"]
+DEVELOPMENT = ["build", "hatchling", "hypothesis", "import-linter", "mypy", "pytest", "pytest-xdist", "ruff", "scipy"]
 
 
 class CustomMetadataHook(MetadataHookInterface):

@@ -37,8 +37,8 @@ def label(members: Sequence[TeacherMember], data: Data, store: Store) -> Teacher
     if not members:
         return None
     artifacts = {member.name: _member_logits(member, store) for member in members}
-    # Sorted by key: the mean's last bits must not depend on the order of the list.
-    order = sorted(members, key=lambda member: member.key)
+    # The mean's last bits must not depend on the order of the list; a member's seed follows from what it is.
+    order = sorted(members, key=lambda member: member.seed)
     mean = {}
     for split in SPLITS:
         total = sum(member.weight for member in order)

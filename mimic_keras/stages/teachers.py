@@ -27,6 +27,7 @@ from mimic_keras.training import Objective, Trained
 class TeacherMember(Finished):
     """A finished member. `load` gives its call, and is not needed where its logits are cached."""
 
+    seed: int
     weight: float
     data: Data
     load: Callable[[], Callable[[Any], Any]]
@@ -68,7 +69,7 @@ def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: 
     artifact = store.get_or_make("teachers", inputs, plan.name, fill)
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
     load = functools.partial(models.load, artifact.folder)
-    return TeacherMember(plan.name, artifact.key, cost, artifact.folder, history, plan.weight, data, load)
+    return TeacherMember(plan.name, artifact.key, cost, artifact.folder, history, plan.seed, plan.weight, data, load)
 
 
 def _loaded(plan: MemberPlan, data: Data, teacher: Any, store: Store, inputs: dict[str, Any]) -> TeacherMember:
@@ -76,7 +77,9 @@ def _loaded(plan: MemberPlan, data: Data, teacher: Any, store: Store, inputs: di
         context = TeacherContext(data.dataset, plan.seed, Path(folder), _no_training)
         member: Member = plan.teacher.guard(teacher.member, context)
     cost = Cost(member.parameters, models.multiply_adds(member.call, data.dataset.info.input_shape))
-    return TeacherMember(plan.name, store.key(inputs), cost, None, {}, plan.weight, data, lambda: member.call)
+    return TeacherMember(
+        plan.name, store.key(inputs), cost, None, {}, plan.seed, plan.weight, data, lambda: member.call
+    )
 
 
 def _no_training(*_: Any, **__: Any) -> keras.Model:

@@ -58,10 +58,6 @@ def test_splits_are_consecutive_parts_of_sklearns_file(name, raw):
     np.testing.assert_array_equal(split.labels, digits[part])
 
 
-def test_the_three_labelled_splits_are_all_of_the_file():
-    assert SIZES["train"] + SIZES["validation"] + SIZES["test"] == 1797 == len(load_digits().data)
-
-
 def test_no_image_is_in_two_splits_or_twice_in_one():
     # All 1,797 images of the file differ from each other.
     splits = {name: Digits().split(name) for name in ("train", "validation", "test")}
@@ -150,12 +146,6 @@ def test_copies_are_moved_by_offsets_drawn_from_seed_and_id(raw, largest, seed):
     np.testing.assert_array_equal(found, wanted)
     # The offsets take each value of their range along each axis.
     assert {int(by) for by, _ in drawn} == {int(by) for _, by in drawn} == set(range(-largest, largest + 1))
-
-
-def test_both_axes_move_independently():
-    drawn = np.array([offsets(0, id_, 1) for id_ in range(1097, 1397)])
-
-    assert len({tuple(by) for by in drawn.tolist()}) == 9
 
 
 def test_another_seed_gives_other_shifts_of_the_same_images():

@@ -1,0 +1,81 @@
+"""What the documents show works: every experiment validates to its numbers, every command of the README runs."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mimic_keras import experiment, plan
+from tests.tiny import command, write
+
+ROOT = Path(__file__).parent.parent
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+# {experiment: {net: (parameters, multiply-adds)}}
+EXPECTED = {
+    "quickstart": {
+        # 8x8x1 - 16 - 16 - pool - 32 - 32 - pool - 64 - 10, 3 x 3 filters
+        "teacher/0": (
+            160 + 2320 + 4640 + 9248 + 8256 + 650,
+            64 * (144 + 2304) + 16 * (4608 + 9216) + 128 * 64 + 640,
+        ),
+        "student": (64 * 24 + 24 * 600 + 600 + 6010, 64 * 24 + 24 * 600 + 6000),
+        "baseline": (64 * 24 + 24 * 600 + 600 + 6010, 64 * 24 + 24 * 600 + 6000),
+    },
+}
+
+
+def test_every_experiment_is_listed_here():
+    assert sorted(EXPECTED) == [file.stem for file in EXPERIMENTS]
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_experiment_validates_and_its_nets_have_the_stated_size(file):
+    planned = plan.make(experiment.read(file))
+    assert planned.experiment.name == file.stem
+    for net, (parameters, multiply_adds) in EXPECTED[file.stem].items():
+        assert (planned.costs[net].parameters, planned.costs[net].multiply_adds) == (parameters, multiply_adds)
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_experiment_opens_with_its_source_command_cost_and_result(file):
+    head = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    for word in ("Source:", "Command:", "Cost:", "Expected:"):
+        assert any(line.startswith(f"# {word}") for line in head), word
+
+
+def test_the_experiment_of_the_documentation_validates(tmp_path):
+    (block,) = re.findall(r"```yaml\n(name: example.*?)```", (ROOT / "docs" / "experiments.md").read_text(), re.S)
+    assert command("validate", write(tmp_path, block)) == 0
+
+
+def readme_commands():
+    text = (ROOT / "README.md").read_text()
+    return [shlex.split(line)[1:] for line in re.findall(r"^    \S*(mimic-keras run experiments.*)$", text, re.M)]
+
+
+def test_quickstart_and_the_commands_of_the_readme(tmp_path, monkeypatch, capsys):
+    (recipe,) = re.findall(r"^\t\$\(BIN\)/(mimic-keras run .*)$", (ROOT / "Makefile").read_text(), re.M)
+    monkeypatch.chdir(ROOT)
+    places = ["--home", tmp_path / "home", "--runs_dir", tmp_path / "runs", "--saved_models_dir", tmp_path / "exports"]
+    assert command(*shlex.split(recipe)[1:], *places) == 0
+    printed = capsys.readouterr().out
+    for piece in ("teacher/2", "baseline", "test error rate", "Report:", "Export:"):
+        assert piece in printed
+    models = json.loads((tmp_path / "runs" / "quickstart" / "metrics.json").read_text())["models"]
+    assert models["teacher"]["test"]["error_rate"] < 0.07
+    assert models["student"]["test"]["error_rate"] < models["baseline"]["test"]["error_rate"] + 0.02
+    assert models["student"]["test"]["agreement"] > 0.85
+    commands = readme_commands()
+    assert commands
+    for arguments in commands:
+        assert command(*arguments, *places) == 0
+        assert "teacher/0: reused" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")], ids=str)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
