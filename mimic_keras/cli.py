@@ -83,7 +83,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    plan, _ = _planned(arguments)
+    plan = _planned(arguments)
     from mimic_keras import console, runner
     from mimic_keras.stages.evaluation import table
 
@@ -98,24 +98,24 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _validate(arguments: argparse.Namespace) -> None:
-    plan, estimates = _planned(arguments)
-    from mimic_keras import console
+    planned = _planned(arguments)
+    from mimic_keras import console, plan
 
-    console.show_table(plan.experiment.name, *estimates)
+    print("\n".join(plan.describe(planned)))
+    console.show_table("", *plan.estimates(planned))
 
 
-def _planned(arguments: argparse.Namespace) -> tuple[Any, Any]:
-    """The plan and its estimates. What is no experiment at all is refused before TensorFlow is imported."""
-    from mimic_keras import console, experiment
+def _planned(arguments: argparse.Namespace) -> Any:
+    """The experiment's `plan.Plan`. What is no experiment at all is refused before TensorFlow is imported."""
+    from mimic_keras import console, experiment_file
 
-    source = experiment.read(arguments.experiment, arguments.set)
+    source = experiment_file.read(arguments.experiment, arguments.set)
     console.show_messages()
     with _quiet_native_libraries():
         import tensorflow  # noqa: F401
     from mimic_keras import plan
 
-    planned = plan.make(source)
-    return planned, plan.estimates(planned)
+    return plan.make(source)
 
 
 @contextlib.contextmanager

@@ -54,7 +54,8 @@ class Architecture(Protocol):
 class DatasetInfo:
     """What is known of a data set before anything is read: `input_shape` without the batch dimension.
 
-    `num_examples` gives originals per split where they are known beforehand; it serves estimates alone.
+    `num_examples` gives examples per split, virtual copies included, where they are known beforehand; it serves
+    estimates alone.
     """
 
     name: str

@@ -10,7 +10,8 @@ from typing import Any
 from mimic_keras import models, plugins
 from mimic_keras.artifacts import hash_json
 from mimic_keras.contracts import DatasetInfo, InputError
-from mimic_keras.experiment import Experiment, MemberEntry, Source, TeacherSection, Training, check
+from mimic_keras.experiment import Experiment, MemberEntry, TeacherSection, Training, check
+from mimic_keras.experiment_file import Source
 from mimic_keras.plugins import Component, PluginError
 from mimic_keras.validation import Problems
 
@@ -190,6 +191,23 @@ def _build(component: Component, info: DatasetInfo, path: str, problems: Problem
     except (InputError, PluginError) as error:
         problems.add(path, str(error))
         return None
+
+
+def describe(plan: Plan) -> list[str]:
+    """What each stage of the run will do, a line each."""
+    sizes = ", ".join(f"{count:,} {split}" for split, count in plan.info.num_examples.items()) or "sizes not known yet"
+    trained = sum(bool(member.teacher.nested) for member in plan.members)
+    cached = "cached one by one" if plan.members else "none; the student learns the labels"
+    loss = plan.student.loss.plugin.name if plan.student.loss else "the labels"
+    return [
+        f"data        {plan.dataset.plugin.name} {plan.info.version}: {sizes}",
+        f"teachers    {trained} trained, {len(plan.members) - trained} loaded, {cached}",
+        f"logits      {len(plan.members)} x 3 splits, cached one by one",
+        f"student     mimics with {loss}" + (", and a baseline on the labels" if plan.baseline else ""),
+        "evaluation  validation and test",
+        f"export      {plan.experiment.name}, the next version unless this student is the newest",
+        f"report      {plan.experiment.name}/report.html",
+    ]
 
 
 def estimates(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:

@@ -76,7 +76,10 @@ class Plugin:
         kinds: set[Any] = {inspect.Parameter.KEYWORD_ONLY}
         if self.kind != "architecture":
             kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        hints = typing.get_type_hints(function)
+        try:
+            hints = typing.get_type_hints(function)
+        except Exception as error:
+            raise PluginError(f"the type hints of {self} can not be read: {error}") from error
         skipped = ("self", *(LOSS_INTERNALS if self.kind == "loss" else ()))
         return {
             name: (hints.get(name, Any), parameter.default)

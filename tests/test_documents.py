@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mimic_keras import experiment, plan
+from mimic_keras import experiment_file, plan
 from tests.tiny import command, write
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,7 @@ def test_every_experiment_is_listed_here():
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
 def test_experiment_validates_and_its_nets_have_the_stated_size(file):
-    planned = plan.make(experiment.read(file))
+    planned = plan.make(experiment_file.read(file))
     assert planned.experiment.name == file.stem
     for net, (parameters, multiply_adds) in EXPECTED[file.stem].items():
         assert (planned.costs[net].parameters, planned.costs[net].multiply_adds) == (parameters, multiply_adds)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimic_keras import experiment, runner
+from mimic_keras import experiment, experiment_file, runner
 from mimic_keras.contracts import InputError
 from tests.tiny import tiny, write
 
 
 def load(folder, content, *overrides):
-    source = experiment.read(write(folder, content), overrides)
+    source = experiment_file.read(write(folder, content), overrides)
     checked = experiment.check(source)
     source.problems.check()
     return checked
@@ -65,26 +65,26 @@ def test_environment_is_filled_in(tmp_path, monkeypatch):
 
 def test_setting_a_name_drops_the_other_keys():
     raw = {"loss": {"name": "temperature", "temperature": 3}}
-    experiment.override_leaf(raw, "loss.name=kl")
+    experiment_file.override_leaf(raw, "loss.name=kl")
     assert raw == {"loss": {"name": "kl"}}
 
 
 def test_setting_the_same_name_keeps_the_other_keys():
     raw = {"loss": {"name": "temperature", "temperature": 3}}
-    experiment.override_leaf(raw, "loss.name=temperature")
+    experiment_file.override_leaf(raw, "loss.name=temperature")
     assert raw == {"loss": {"name": "temperature", "temperature": 3}}
 
 
 def test_setting_the_experiments_own_name_drops_nothing():
     raw = {"name": "a", "seed": 1}
-    experiment.override_leaf(raw, "name=b")
+    experiment_file.override_leaf(raw, "name=b")
     assert raw == {"name": "b", "seed": 1}
 
 
 def test_override_adds_what_is_absent_and_reaches_into_lists():
     raw = {"members": [{"copies": 1}]}
-    experiment.override_leaf(raw, "members.0.copies=4")
-    experiment.override_leaf(raw, "members.0.training.epochs=2")
+    experiment_file.override_leaf(raw, "members.0.copies=4")
+    experiment_file.override_leaf(raw, "members.0.training.epochs=2")
     assert raw == {"members": [{"copies": 4, "training": {"epochs": 2}}]}
 
 
@@ -97,7 +97,7 @@ trees = st.dictionaries(keys, st.recursive(leaves, lambda inner: st.dictionaries
 def test_an_override_sets_exactly_one_leaf_or_refuses(raw, path, value):
     before = copy.deepcopy(raw)
     try:
-        experiment.override_leaf(raw, f"{'.'.join(path)}={value}")
+        experiment_file.override_leaf(raw, f"{'.'.join(path)}={value}")
     except InputError as error:
         assert "which has no keys" in str(error)
         return
@@ -116,7 +116,7 @@ def test_any_text_is_read_or_refused(text):
         file = Path(folder) / "x.yaml"
         file.write_text(text, encoding="utf-8")
         try:
-            assert isinstance(experiment.read_yaml(file), dict)
+            assert isinstance(experiment_file.read_yaml(file), dict)
         except InputError as error:
             assert str(error).startswith(f"{file}: ")
 
@@ -131,4 +131,4 @@ def test_any_text_is_read_or_refused(text):
     ],
 )
 def test_merge(base, changes, merged):
-    assert experiment.merge(base, changes) == merged
+    assert experiment_file.merge(base, changes) == merged

@@ -41,10 +41,9 @@ def write(
         environment: the content of environment.json.
     """
     columns, rows = table(evaluation.models)
-    pictures: list[tuple[str, Callable[..., Figure], tuple]] = [
-        ("Error while training", _curves, (histories,)),
-        ("Cost", _cost, (evaluation.models,)),
-    ]
+    pictures: list[tuple[str, Callable[..., Figure], tuple]] = [("Cost", _cost, (evaluation.models,))]
+    if histories:
+        pictures.insert(0, ("Error while training", _curves, (histories,)))
     test = {name: values["test"] for name, values in evaluation.logits.items()}
     if "teacher" in test:
         pair = (test["teacher"], test["student"])

@@ -171,7 +171,7 @@ def _chain(
             x = activated(x, layers.Conv2D, width, kernel_size, padding="same")
         x = dropped(layers.MaxPooling2D(pool_size)(x), rate)
     x = layers.Flatten()(x)
-    if linear_units:
+    if linear_units is not None:
         x = layers.Dense(linear_units, use_bias=False, **kernel(1.0))(x)
     for width in hidden_units:
         x = dropped(activated(x, layers.Dense, width), after_hidden)

@@ -40,7 +40,8 @@ class Digits(Dataset):
     @property
     def info(self) -> DatasetInfo:
         sizes = {name: stop - start for name, (start, stop) in BOUNDS.items()}
-        sizes["transfer"] = sizes["train"] * self.copies
+        sizes["train"] *= self.copies
+        sizes["transfer"] = sizes["train"]
         names = tuple(str(digit) for digit in range(10))
         return DatasetInfo("digits", "1", (8, 8, 1), 10, names, sizes)
 

@@ -103,6 +103,10 @@ def test_info_says_what_the_splits_hold(name):
     assert info.num_classes == 10 == len(set(split.labels.tolist()))
 
 
+def test_info_counts_virtual_copies():
+    assert Digits(copies=3).info.num_examples == {"train": 3291, "validation": 350, "test": 350, "transfer": 3291}
+
+
 @pytest.mark.parametrize(("name", "repeats"), [("train", 3), ("transfer", 3), ("validation", 1), ("test", 1)])
 def test_only_train_and_transfer_have_copies(name, repeats):
     split = Digits(copies=3).split(name)

@@ -5,6 +5,7 @@ All take (teacher_logits, student_logits), float [batch, num_classes], and retur
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -49,10 +50,10 @@ class Temperature(keras.losses.Loss):
     with N classes.
 
     Args:
-        temperature: T, above 0.
+        temperature: T, above 0 and finite.
 
     Raises:
-        ValueError: T is not above 0.
+        ValueError: T is not above 0 and finite.
 
     Example:
         >>> Temperature(temperature=1.0).call(ops.array([[0.0, 0.0]]), ops.array([[0.0, 0.0]]))
@@ -61,8 +62,8 @@ class Temperature(keras.losses.Loss):
 
     def __init__(self, temperature: float = 4.0, **kwargs: Any):
         super().__init__(**kwargs)
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature must be above 0 and finite, got {temperature}")
         self.temperature = temperature
 
     def call(self, teacher_logits: Any, student_logits: Any) -> Any:

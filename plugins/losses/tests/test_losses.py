@@ -282,5 +282,5 @@ def test_only_logit_l2_may_be_given_standardised_logits():
 
 @pytest.mark.parametrize("temperature", [0, 0.0, -1.0, float("nan")])
 def test_a_temperature_that_is_not_above_0_is_refused(temperature):
-    with pytest.raises(ValueError, match=f"^temperature must be above 0, got {temperature}$"):
+    with pytest.raises(ValueError, match=f"^temperature must be above 0 and finite, got {temperature}$"):
         Temperature(temperature=temperature)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import math
 from collections.abc import Callable
@@ -52,9 +53,9 @@ class _Loaded(Teacher):
     path: Path
     outputs: Outputs
 
+    @abc.abstractmethod
     def _call(self) -> tuple[Callable[[Any], Any], tuple, tuple, int]:
         """(call, shape of its inputs, shape of its outputs, number of parameters)"""
-        raise NotImplementedError
 
     def check(self, info: DatasetInfo) -> None:
         if not self.path.exists():
