@@ -90,7 +90,7 @@ CONTENDERS: dict[str, Callable[[int], float]] = {
 
 
 def print_table(figures: measuring.Figures) -> None:
-    print(f"\n{EXAMPLES:,} examples of {INPUT_SHAPE}, batch {BATCH_SIZE}, {MEMBERS} teachers")
+    print(f"\n{EXAMPLES:,} examples of {INPUT_SHAPE}, batch {BATCH_SIZE}, {MEMBERS} teachers\n")
     print("| contender | seconds: median | min | max |\n|---|---:|---:|---:|")
     for contender, results in figures.items():
         median, low, high = measuring.spread(results, "seconds")

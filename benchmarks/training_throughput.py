@@ -187,7 +187,7 @@ def imports_torch(python: str) -> bool:
 
 
 def print_table(net: Net, figures: measuring.Figures) -> None:
-    print(f"\n{net.title}: {net.operations / 1e6:.3g} MFLOP an example, epochs of {net.examples:,} examples")
+    print(f"\n{net.title}: {net.operations / 1e6:.3g} MFLOP an example, epochs of {net.examples:,} examples\n")
     print(f"| contender | examples/s: median | min | max | GFLOP/s | {' | '.join(f'{mine} / it' for mine in OURS)} |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for contender, results in figures.items():
@@ -195,7 +195,7 @@ def print_table(net: Net, figures: measuring.Figures) -> None:
         ratios = [measuring.ratio(figures, "examples_per_second", mine, contender) for mine in OURS]
         row = [f"{median:,.0f}", f"{low:,.0f}", f"{high:,.0f}", f"{median * net.operations / 1e9:.3g}"]
         print(f"| {' | '.join([contender, *row, *(f'{value:.3f}' for value in ratios)])} |")
-    print(measuring.load_of_others(figures))
+    print(f"\n{measuring.load_of_others(figures)}")
 
 
 def main() -> None:

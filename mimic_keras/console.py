@@ -31,7 +31,7 @@ def progress(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]
         rich.progress.TextColumn("{task.fields[note]}"),
     )
     started, done, last = time.monotonic(), 0, ""
-    with rich.progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=total, rate="", note="")
 
         def advance(count: int, note: str = "") -> None:

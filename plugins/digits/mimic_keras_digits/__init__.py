@@ -52,18 +52,17 @@ class Digits(Dataset):
     def split(self, name: str, seed: int = 0) -> ArraySplit:
         if name not in SPLITS:
             raise ValueError(f"no split '{name}'; accepted: {', '.join(SPLITS)}")
-        augmented = name in ("train", "transfer")
         images, labels = _load()
-        rows = slice(*BOUNDS["train" if augmented else name])
-        count = rows.stop - rows.start
+        if name in ("validation", "test"):
+            rows = slice(*BOUNDS[name])
+            return ArraySplit(images[rows], labels[rows], prepare=_scaled)
+        rows = slice(*BOUNDS["train"])
+        offsets = _offsets(seed, self.copies, rows.stop - rows.start, self.shift)
 
         def prepare(pixels: Any, ids: Any) -> Any:
-            import tensorflow as tf
+            return _shifted(_scaled(pixels, ids), offsets, ids, self.shift)
 
-            scaled = tf.cast(pixels, tf.float32) / LARGEST_PIXEL
-            return _shifted(scaled, ids, ids >= count, seed, self.shift) if self.copies > 1 and augmented else scaled
-
-        return ArraySplit(images[rows], labels[rows], prepare=prepare, repeats=self.copies if augmented else 1)
+        return ArraySplit(images[rows], labels[rows], prepare=prepare, repeats=self.copies)
 
 
 def _load() -> tuple[np.ndarray, np.ndarray]:
@@ -74,20 +73,27 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
     return images.reshape(-1, 8, 8, 1).astype(np.uint8), labels.astype(np.int32)
 
 
-def _shifted(images: Any, ids: Any, moved: Any, seed: int, largest: int) -> Any:
-    """Move the `moved` images by up to `largest` pixels along each axis: a function of (seed, id) alone."""
+def _scaled(pixels: Any, ids: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.cast(pixels, tf.float32) / LARGEST_PIXEL
+
+
+def _offsets(seed: int, copies: int, count: int, largest: int) -> np.ndarray:
+    """int32 [copies * count, 2]: rows and columns that each virtual id is moved by; copy 0 stays where it is."""
+    offsets = np.random.default_rng(seed).integers(-largest, largest, (copies, count, 2), np.int32, endpoint=True)
+    offsets[0] = 0
+    return offsets.reshape(-1, 2)
+
+
+def _shifted(images: Any, offsets: np.ndarray, ids: Any, largest: int) -> Any:
+    """Move each image by its id's offsets, down and to the right; what moves in is 0."""
     import tensorflow as tf
 
     height, width = images.shape[1:3]
-    state = tf.stack([tf.fill(tf.shape(ids), tf.cast(seed, tf.int64)), ids], 1)
-    offsets = tf.map_fn(
-        lambda one: tf.random.stateless_uniform([2], one, -largest, largest + 1, tf.int32),
-        state,
-        fn_output_signature=tf.TensorSpec([2], tf.int32),
-    )
-    offsets = tf.where(moved[:, None], offsets, 0)
+    moves = tf.gather(offsets, ids)
     padded = tf.pad(images, [[0, 0], [largest, largest], [largest, largest], [0, 0]])
-    rows = tf.range(height) + largest - offsets[:, :1]
-    columns = tf.range(width) + largest - offsets[:, 1:]
+    rows = tf.range(height) + largest - moves[:, :1]
+    columns = tf.range(width) + largest - moves[:, 1:]
     picked = tf.gather(padded, rows, axis=1, batch_dims=1)
     return tf.gather(picked, columns, axis=2, batch_dims=1)

@@ -38,8 +38,10 @@ def moved(image, down, right):
     return found
 
 
-def offsets(seed, id_, largest):
-    return tf.random.stateless_uniform([2], tf.constant([seed, id_], tf.int64), -largest, largest + 1, tf.int32).numpy()
+def offsets(seed, ids, largest):
+    """Pairs drawn one after the other, in the order of the ids; those of copy 0 are drawn and not used."""
+    drawn = np.random.default_rng(seed).integers(-largest, largest + 1, (ids.max() + 1, 2), np.int32)
+    return drawn[ids]
 
 
 @pytest.mark.parametrize("name", SPLITS)
@@ -142,7 +144,7 @@ def test_copies_are_moved_by_offsets_drawn_from_seed_and_id(raw, largest, seed):
     split = Digits(copies=3, shift=largest).split("train", seed=seed)
     ids = np.concatenate([[1097, 2194, 3290], np.random.default_rng(0).integers(1097, 3291, 200)])
     images = (raw[0].reshape(-1, 8, 8, 1) / 16).astype(np.float32)
-    drawn = [offsets(seed, int(id_), largest) for id_ in ids]
+    drawn = offsets(seed, ids, largest)
 
     found = split.batch(tf.constant(ids)).numpy()
 
@@ -150,6 +152,13 @@ def test_copies_are_moved_by_offsets_drawn_from_seed_and_id(raw, largest, seed):
     np.testing.assert_array_equal(found, wanted)
     # The offsets take each value of their range along each axis.
     assert {int(by) for by, _ in drawn} == {int(by) for _, by in drawn} == set(range(-largest, largest + 1))
+
+
+def test_more_copies_leave_the_first_ones_as_they_are():
+    few, many = (Digits(copies=copies, shift=2).split("train", seed=5) for copies in (2, 5))
+    ids = np.arange(2 * 1097)
+
+    np.testing.assert_array_equal(few.batch(ids), many.batch(ids))
 
 
 def test_another_seed_gives_other_shifts_of_the_same_images():
