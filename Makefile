@@ -3,23 +3,20 @@ PYTHON ?= python3.11
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
-STAMP = $(VENV)/installed
+STAMP = $(VENV)/installed-$(notdir $(PYTHON))
 PLUGINS = $(wildcard plugins/*/pyproject.toml)
 EDITABLE = -e '.[dev]' $(patsubst %/pyproject.toml,-e %,$(PLUGINS))
 
-.PHONY: quickstart test test-floor test-slow lint check install clean
+.PHONY: quickstart test test-floor lint check install clean
 
 quickstart: install  ## the main job on the embedded data: table, report, saved_models/quickstart/1
 	$(BIN)/mimic-keras run experiments/quickstart.yaml
 
 test: install  ## the tests, on the newest supported TensorFlow
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2
 
 test-floor:  ## the same tests on the oldest supported TensorFlow and Keras
 	$(MAKE) test VENV=.venv-floor CONSTRAINTS=constraints-floor.txt
-
-test-slow: install  ## acceptance runs that take minutes
-	$(BIN)/python -m pytest -m slow
 
 lint: install  ## style, types, and who may import whom
 	$(BIN)/ruff check .
@@ -32,7 +29,7 @@ check: lint test  ## what CI runs
 install: $(STAMP)
 
 $(STAMP): pyproject.toml build_extras.py $(PLUGINS) $(CONSTRAINTS)
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(EDITABLE)
 	touch $@

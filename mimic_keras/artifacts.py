@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -55,7 +56,7 @@ class Store:
         key = self.key(inputs)
         final, partial = self.home / kind / key, self.home / kind / f".{key}.partial"
         final.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(final.parent / f".{key}.lock"):
+        with locked(final.parent / f".{key}.lock", label):
             if final.exists():
                 damage = damaged_files(final)
                 if not damage:
@@ -68,9 +69,11 @@ class Store:
                 shutil.rmtree(partial, ignore_errors=True)
                 final.rename(partial)
             partial.mkdir(exist_ok=True)
+            for unfinished in partial.rglob(".*.tmp"):
+                unfinished.unlink()
             make(partial)
             record = {"kind": kind, "label": label, "key": key, "made_from": {**self.common, **inputs}}
-            files = {name: file_digest(partial / name) for name in sorted(_files(partial)) if name != RECORD}
+            files = file_digests(partial)
             created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             write_json(partial / RECORD, {**record, "created": created, "files": files})
             sync_tree(partial)
@@ -80,19 +83,41 @@ class Store:
         return Artifact(final, key, made=True)
 
 
-def damaged_files(folder: Path) -> list[str]:
+@contextlib.contextmanager
+def locked(file: Path, label: str) -> Iterator[None]:
+    """Hold the lock `file`; if another process holds it, say so and wait."""
+    lock = filelock.FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        logging.info("%s: waiting for another process that makes it", label)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def damaged_files(folder: Path, record: str = RECORD) -> list[str]:
     """Names that the folder's record lists and that are missing or changed; the record itself if it can not be read."""
     try:
-        files = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
-        return [name for name, digest in files.items() if not _is_whole(folder / name, digest)]
+        content = json.loads((folder / record).read_text(encoding="utf-8"))
+        return [record] * ("key" not in content) + [
+            name for name, digest in content["files"].items() if not _is_whole(folder / name, digest)
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return [RECORD]
+        return [record]
 
 
 def hash_json(value: Any) -> str:
     """16 hexadecimal digits of the SHA-256 of a JSON value; the order of keys does not matter."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """{path below the folder: SHA-256} of every file but the record."""
+    return {name: file_digest(folder / name) for name in sorted(_files(folder)) if name != RECORD}
 
 
 def file_digest(file: Path) -> str:

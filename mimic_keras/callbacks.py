@@ -53,7 +53,7 @@ class BestWeights(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-    """Feeds the progress bar, and notes the learning rate of every epoch in the logs before they reach the history."""
+    """Feeds the progress bar, and notes the learning rate of every epoch's last step in the logs of the history."""
 
     def __init__(self, advance: Callable[..., None], monitor: str):
         super().__init__()
@@ -65,5 +65,5 @@ class Progress(keras.callbacks.Callback):
         self.done = done
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
+        logs["learning_rate"] = self.model.rate()
         self.advance(0, note=f"epoch {epoch + 1}, {self.monitor} {logs[self.monitor]:.4g}")

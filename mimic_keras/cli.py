@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -52,7 +53,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main(arguments: argparse.Namespace) -> int:
     """Run one command; every failure ends in one message and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
-    again = f"mimic-keras {' '.join(sys.argv[1:])}"
+    again = shlex.join(["mimic-keras", *sys.argv[1:]])
     try:
         arguments.function(arguments)
         return 0
@@ -60,8 +61,8 @@ def main(arguments: argparse.Namespace) -> int:
         return _fail(arguments, str(error), 2)
     except KeyboardInterrupt:
         return _fail(arguments, f"interrupted; what was finished is kept. To continue: {again}", 130)
-    except SystemExit as stop:
-        return _fail(arguments, f"terminated; what was finished is kept. To continue: {again}", int(stop.code or 0))
+    except _Terminated:
+        return _fail(arguments, f"terminated; what was finished is kept. To continue: {again}", 143)
     except Exception as error:  # the last resort: anything else is one line, and a traceback on demand
         ours = type(error).__module__.startswith("mimic_keras.")
         return _fail(arguments, str(error) if ours else f"{type(error).__name__}: {error}", 1)
@@ -78,8 +79,12 @@ def _fail(arguments: argparse.Namespace, message: str, code: int) -> int:
     return code
 
 
+class _Terminated(BaseException):
+    """SIGTERM came; like KeyboardInterrupt, nothing on the way may take it for an error."""
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    raise _Terminated
 
 
 def _run(arguments: argparse.Namespace) -> None:

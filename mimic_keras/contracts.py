@@ -5,9 +5,9 @@ the groups `mimic_keras.datasets`, `mimic_keras.architectures`, `mimic_keras.tea
 
 Positional parameters come from the program. Every other parameter (for an architecture: every keyword-only one; for
 the three classes: every named `__init__` parameter) is written by the user in the experiment and checked against its
-type hint. A parameter annotated `Architecture` is a nested component. A parameter annotated `pathlib.Path` says where
-something lies, not what it is: it takes no part in cache keys, so what lies there must be part of
-`Dataset.prepare`'s fingerprint or `Teacher.source_digest`.
+type hint. A parameter annotated `Architecture` is a nested component. A parameter annotated `pathlib.Path` (relative to
+the working directory) says where something lies, not what it is: it takes no part in cache keys, so what lies there
+must be part of `Dataset.prepare`'s fingerprint or `Teacher.source_digest`.
 
 A loss is a `keras.losses.Loss` whose `call(teacher_logits, student_logits)` returns one value per example, [batch],
 that no other row of the batch changes. If `call` has a third parameter named `labels` (int32 [batch], -1 where
@@ -188,7 +188,8 @@ def error_rate(labels: np.ndarray, logits: np.ndarray) -> float:
 class Member:
     """One net of the teacher: `call(float32 [B, *input_shape]) -> float32 logits [B, num_classes]`, in the graph.
 
-    `parameters` counts trainable weights. `model` is the `keras.Model` if it was trained here, else None.
+    `parameters` counts trainable weights. `model` is the `keras.Model` if it was trained here, else None; a trained
+    model is stored, and called from its file.
     """
 
     call: Callable[[Any], Any]

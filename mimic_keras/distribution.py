@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
+
 import tensorflow as tf
 
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment import DistributionSection
 
 
-def start(section: DistributionSection, deterministic: bool) -> tf.distribute.Strategy:
-    """Called once a process, before anything is computed.
+def configure(section: DistributionSection, deterministic: bool) -> None:
+    """Settings of the whole process; called before TensorFlow computes anything, which fixes the devices.
+
+    float32 means float32: the tensor cores' TF32, with 10 bits of mantissa, is switched off.
+    """
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if section.virtual_devices and not tf.config.list_physical_devices("GPU"):
+        split_processor(section.virtual_devices)
+
+
+def make_strategy(section: DistributionSection) -> tf.distribute.Strategy:
+    """The devices of a run.
 
     auto: mirrored over the GPUs if there are several, else one device. mirrored: all GPUs; on a machine without one,
     `virtual_devices` parts of the processor, so that the path can be tried anywhere.
@@ -17,11 +32,7 @@ def start(section: DistributionSection, deterministic: bool) -> tf.distribute.St
     Raises:
         InputError: mirrored without GPUs and without `virtual_devices`.
     """
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
     if section.strategy == "one_device" or (section.strategy == "auto" and len(gpus) < 2):
         return tf.distribute.get_strategy()
     if gpus:

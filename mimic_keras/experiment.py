@@ -71,7 +71,7 @@ class Step(Section):
 
 
 class PlateauHalving(Section):
-    """Urban et al. 2017, section 2.6: `training.PlateauHalving` says how."""
+    """Urban et al. 2017, section 2.6: `callbacks.Plateau` says how."""
 
     name: Literal["plateau_halving"]
     patience: Positive = 10
@@ -170,9 +170,3 @@ def _check_sense(experiment: Experiment, problems: Problems) -> None:
         ):
             if given:
                 problems.add(key, "needs a teacher; without one the student is trained on the labels")
-        return
-    seen: dict[str, int] = {}
-    for index, entry in enumerate(teacher.members):
-        same = seen.setdefault(entry.model_dump_json(exclude={"copies", "weight"}), index)
-        if same != index:
-            problems.add(f"teacher.members[{index}]", f"the same as members[{same}]; use copies: for more of a kind")

@@ -42,12 +42,15 @@ class Source:
 
     def drop_inherited(self) -> None:
         """A fault of `seed` or `student` shows again where it is inherited: keep what the file itself says there."""
-        faults = [path.partition(".")[0] for path in self.problems.found]
-        for path in list(self.problems.found):
-            section, *rest = path.split(".")
-            inherited = (section == "baseline" and "student" in faults) or (rest == ["seed"] and "seed" in faults)
+        found = self.problems.found
+        faults = [path.removeprefix("student").lstrip(".") for path in found if path.partition(".")[0] == "student"]
+        for path in list(found):
+            section, _, rest = path.partition(".")
+            inherited = rest == "seed" and "seed" in found
+            if section == "baseline":
+                inherited = any(rest.startswith(fault) or fault.startswith(rest) for fault in faults)
             if inherited and not _is_given(self.given, path):
-                del self.problems.found[path]
+                del found[path]
 
 
 def read(file: Path, overrides: Sequence[str] = ()) -> Source:
@@ -60,7 +63,10 @@ def read(file: Path, overrides: Sequence[str] = ()) -> Source:
     for override in overrides:
         override_leaf(raw, override)
     problems = Problems(str(file))
-    given = _expand(raw, "", problems)
+    try:
+        given = _expand(raw, "", problems)
+    except RecursionError as error:
+        raise InputError(f"{file}: nested too deeply, or an alias inside of what it stands for") from error
     return Source(given, _complete(given), problems)
 
 
@@ -71,6 +77,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
         raw = yaml.load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{file}: the experiment can not be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise InputError(f"{file}: nested too deeply") from error
     except (YAMLError, UnicodeDecodeError, ValueError) as error:
         reason = " ".join(str(error).split("\n\n")[0].split())
         raise InputError(f"{file}: not a YAML file: {reason}") from error
@@ -91,13 +99,13 @@ def override_leaf(raw: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override}: expected KEY=VALUE, as in --set student.training.epochs=5")
     try:
         value = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"--set {override}: the value is not YAML: {' '.join(str(error).split())}") from error
     target: Any = raw
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
         if isinstance(target, list):
-            if not part.isdigit() or int(part) >= len(target):
+            if not part.isdecimal() or int(part) >= len(target):
                 raise InputError(f"--set {override}: '{part}' is no index of a list of {len(target)}")
             index: Any = int(part)
         elif isinstance(target, dict):
@@ -122,7 +130,7 @@ def merge(base: Any, changes: Any) -> Any:
 
 
 def _expand(value: Any, path: str, problems: Problems) -> Any:
-    """`${VAR}` in texts becomes the environment's value."""
+    """`${VAR}` in texts becomes the environment's value; what is no plain data (a date, a set) is a problem."""
     if isinstance(value, dict):
         return {str(key): _expand(item, join(path, str(key)), problems) for key, item in value.items()}
     if isinstance(value, list):
@@ -133,6 +141,9 @@ def _expand(value: Any, path: str, problems: Problems) -> Any:
                 value = value.replace("${" + variable + "}", os.environ[variable])
             else:
                 problems.add(path, f"the environment has no variable {variable}")
+    elif not isinstance(value, int | float | None):
+        problems.add(path, f"expected a text, number, boolean, list or mapping, got {value!r}; quotes make it a text")
+        return str(value)
     return value
 
 
@@ -150,8 +161,11 @@ def _complete(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_given(raw: Any, path: str) -> bool:
-    for part in path.split("."):
-        if not isinstance(raw, dict) or part not in raw:
+    for part in re.findall(r"[^.\[\]]+", path):
+        if isinstance(raw, list) and part.isdecimal() and int(part) < len(raw):
+            raw = raw[int(part)]
+        elif isinstance(raw, dict) and part in raw:
+            raw = raw[part]
+        else:
             return False
-        raw = raw[part]
     return True

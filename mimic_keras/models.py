@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -80,9 +81,10 @@ def _operation_cost(operation: tf.Operation) -> int:
     if kind in ("PartitionedCall", "StatefulPartitionedCall"):
         return _graph_cost(operation.graph._get_function(operation.get_attr("f").name).graph)  # no public way in
     if kind in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
-        left = operation.inputs[0].shape
-        transposed = operation.get_attr("transpose_a" if kind == "MatMul" else "adj_x")
-        return _size(operation.outputs[0].shape) * (left[-2] if transposed else left[-1])
+        left, right = (operand.shape for operand in operation.inputs[:2])
+        names = ("transpose_a", "transpose_b") if kind == "MatMul" else ("adj_x", "adj_y")
+        left_last, right_last = -1 - operation.get_attr(names[0]), -2 + operation.get_attr(names[1])
+        return _size(operation.outputs[0].shape) * (left[left_last] or right[right_last] or 1)
     if kind in ("Conv2D", "Conv3D"):
         return _size(operation.outputs[0].shape) * _size(operation.inputs[1].shape[:-1])
     if kind == "DepthwiseConv2dNative":
@@ -107,7 +109,7 @@ def save(folder: Path, model: keras.Model, history: dict[str, list[float]]) -> N
 
 
 def cost(model: keras.Model) -> Cost:
-    return Cost(parameters(model), multiply_adds(model, model.input_shape[1:]))
+    return Cost(parameters(model), multiply_adds(inference(model), model.input_shape[1:]))
 
 
 def load(folder: Path) -> keras.Model:
@@ -124,20 +126,40 @@ def with_affine_head(net: keras.Model, scale: np.ndarray, offset: np.ndarray) ->
 
 
 def without_affine_head(model: keras.Model) -> tuple[keras.Model, str]:
-    """The same function with the head folded into the last Dense layer, in float64 (`model` is changed), and how.
+    """The same function with the head folded into the layer that makes the logits, in float64, and how it went.
 
-    A head that does not follow a linear Dense layer with a bias stays a layer of its own.
+    `model` is changed if it is folded. A head that does not follow a linear Dense layer with a bias, or one that is
+    used for something else too, stays a layer of its own.
     """
     if not model.layers or model.layers[-1].name != AFFINE_HEAD:
         return model, "nothing to fold"
     net, head = model.layers[-2], model.layers[-1]
-    last = net.layers[-1] if getattr(net, "layers", None) else None
-    if not (isinstance(last, keras.layers.Dense) and last.use_bias and last.activation is keras.activations.linear):
-        return model, "standardisation kept as a layer: the net does not end in a linear Dense layer with a bias"
+    last = _logits_layer(net)
+    if last is None or not last.use_bias or last.activation is not keras.activations.linear:
+        return model, "standardisation kept as a layer: the logits are not a linear Dense layer's with a bias"
     scale, offset = np.asarray(head.scale, np.float64), np.asarray(head.offset, np.float64)
-    kernel, bias = (np.asarray(weight, np.float64) for weight in last.get_weights())
+    before = last.get_weights()
+    kernel, bias = (weight.astype(np.float64) for weight in before)
+    probe = np.random.default_rng(0).normal(size=(8, *model.input_shape[1:])).astype(np.float32)
+    expected = logits_of(model(probe, training=False)).numpy()
     last.set_weights([(kernel * scale).astype(np.float32), (bias * scale + offset).astype(np.float32)])
+    if np.abs(logits_of(net(probe, training=False)).numpy() - expected).max() > 1e-3 * expected.std():
+        last.set_weights(before)
+        return model, "standardisation kept as a layer: the last Dense layer serves something else too"
     return net, "standardisation folded into the last layer"
+
+
+def _logits_layer(net: keras.Model) -> keras.layers.Dense | None:
+    """The Dense layer that makes the logits; None if something else does, or if the net can not tell."""
+    output = net.outputs[0] if isinstance(net, keras.Sequential) else getattr(net, "output", None)
+    output = output.get("logits") if isinstance(output, dict) else output
+    layer = getattr(getattr(output, "_keras_history", None), "operation", None)  # Keras has no public way to ask
+    return layer if isinstance(layer, keras.layers.Dense) else None
+
+
+def inference(model: keras.Model) -> Callable[[tf.Tensor], Any]:
+    """The model's call as in use: layers that are random in training alone are told so; some are random by default."""
+    return functools.partial(model, training=False)
 
 
 def predictor(call: Callable[[tf.Tensor], Any]) -> Callable[[Split, np.ndarray], np.ndarray]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mimic_keras import models, plugins
+from mimic_keras import distribution, models, plugins, preflight
 from mimic_keras.artifacts import hash_json
-from mimic_keras.contracts import DatasetInfo, InputError
+from mimic_keras.contracts import DatasetInfo, Teacher
 from mimic_keras.experiment import Experiment, MemberEntry, TeacherSection, Training, check
 from mimic_keras.experiment_file import Source
-from mimic_keras.plugins import Component, PluginError
+from mimic_keras.plugins import Component
 from mimic_keras.validation import Problems
 
 
@@ -26,6 +26,11 @@ class MemberPlan:
     weight: float
     training: Training | None
     dataset: Component | None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the net is trained here, and not loaded."""
+        return getattr(self.teacher.plugin.target, "source_digest", None) is Teacher.source_digest
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,14 @@ def make(source: Source) -> Plan:
     problems.check()
     assert experiment is not None
     components = {path: component for path, component in bound.items() if component}
+    distribution.configure(experiment.distribution, experiment.deterministic)
+    info = preflight.dataset_info(components["dataset"], "dataset", problems)
+    problems.check()
+    assert info is not None
     members = _members(experiment.teacher, components, problems)
     student, baseline = _student(experiment, components), _baseline(experiment, components)
-    info = _info(components["dataset"], "dataset", problems)
+    if student.loss:
+        preflight.check_loss(student.loss, info.num_classes, "student.loss", problems)
     costs = _costs(info, members, student, baseline, problems)
     problems.check()
     return Plan(experiment, components["dataset"], info, tuple(members.values()), student, baseline, costs)
@@ -96,17 +106,23 @@ def _members(
 ) -> dict[str, MemberPlan]:
     """{path in the file: member}; the copies of an entry get paths of their own behind a '#'."""
     members: dict[str, MemberPlan] = {}
+    seen: dict[str, int] = {}
     for index, entry in enumerate(section.members if section else ()):
         assert section
         path = f"teacher.members[{index}]"
         teacher, other = components[f"{path}.teacher"], components.get(f"{path}.dataset")
         training = entry.training or section.training
-        if training is None and teacher.nested:
+        plan = MemberPlan("", teacher, 0, entry.weight, training, other)
+        if plan.is_trained and training is None:
             problems.add(f"{path}.training", "required here or as teacher.training: this teacher is trained")
+        if not plan.is_trained and entry.copies > 1:
+            problems.add(f"{path}.copies", f"a loaded model is the same net every time; expected 1, got {entry.copies}")
+        same = seen.setdefault(hash_json([teacher.written(), other and other.written(), training]), index)
+        if same != index:
+            problems.add(path, f"the same net as members[{same}]; use copies: for more of a kind that is trained")
         for copy in range(entry.copies):
             seed = _member_seed(section.seed, entry, teacher, other, copy)
-            name = f"teacher/{len(members)}"
-            members[f"{path}#{copy}"] = MemberPlan(name, teacher, seed, entry.weight, training, other)
+            members[f"{path}#{copy}"] = replace(plan, name=f"teacher/{len(members)}", seed=seed)
     return members
 
 
@@ -136,15 +152,6 @@ def _baseline(experiment: Experiment, components: Mapping[str, Component]) -> Ne
     return NetPlan("baseline", components["baseline.architecture"], section.training, experiment.student.seed)
 
 
-def _info(component: Component, path: str, problems: Problems) -> DatasetInfo:
-    try:
-        return component().info
-    except (InputError, PluginError) as error:
-        problems.add(path, str(error))
-        problems.check()
-        raise
-
-
 def _costs(
     info: DatasetInfo,
     members: Mapping[str, MemberPlan],
@@ -158,19 +165,18 @@ def _costs(
     def build(name: str, component: Component, of: DatasetInfo, path: str) -> None:
         key = hash_json([component.request(), of.input_shape, of.num_classes])
         if key not in built:
-            built[key] = _build(component, of, path, problems)
-        if built[key]:
-            costs[name] = built[key]  # type: ignore[assignment]
+            built[key] = preflight.net_cost(component, of, path, problems)
+        if cost := built[key]:
+            costs[name] = cost
 
     for path, member in members.items():
         entry = path.partition("#")[0]
-        seen = _info(member.dataset, f"{entry}.dataset", problems) if member.dataset else info
+        seen = preflight.dataset_info(member.dataset, f"{entry}.dataset", problems) if member.dataset else info
+        if seen is None:
+            continue
         if seen.num_classes != info.num_classes:
             problems.add(f"{entry}.dataset", f"{seen.num_classes} classes, but the student's has {info.num_classes}")
-        try:
-            member.teacher().check(seen)
-        except (InputError, PluginError) as error:
-            problems.add(f"{entry}.teacher", str(error))
+        preflight.check_teacher(member.teacher, seen, f"{entry}.teacher", problems)
         for argument, component in member.teacher.nested.items():
             build(member.name, component, seen, f"{entry}.teacher.{argument}")
     build("student", student.architecture, info, "student.architecture")
@@ -179,32 +185,24 @@ def _costs(
     return costs
 
 
-def _build(component: Component, info: DatasetInfo, path: str, problems: Problems) -> models.Cost | None:
-    try:
-        model = component(info.input_shape, info.num_classes)
-        shape = models.logits_shape(model, info.input_shape)
-        if shape != (1, info.num_classes):
-            expected = f"[batch, {info.num_classes}]"
-            problems.add(path, f"{component.plugin} gives logits of shape {shape} for one example, expected {expected}")
-            return None
-        return models.cost(model)
-    except (InputError, PluginError) as error:
-        problems.add(path, str(error))
-        return None
-
-
 def describe(plan: Plan) -> list[str]:
     """What each stage of the run will do, a line each."""
     sizes = ", ".join(f"{count:,} {split}" for split, count in plan.info.num_examples.items()) or "sizes not known yet"
-    trained = sum(bool(member.teacher.nested) for member in plan.members)
-    cached = "cached one by one" if plan.members else "none; the student learns the labels"
-    loss = plan.student.loss.plugin.name if plan.student.loss else "the labels"
+    trained = sum(member.is_trained for member in plan.members)
+    lines = [f"data        {plan.dataset.plugin.name} {plan.info.version}: {sizes}"]
+    if plan.members and plan.student.loss:
+        lines += [
+            f"teachers    {trained} trained, {len(plan.members) - trained} loaded; each kept on its own",
+            f"logits      of {len(plan.members)} members on transfer, validation and test; each kept on its own",
+            f"student     mimics with {plan.student.loss.plugin.name}",
+        ]
+    else:
+        lines.append("student     learns the labels; there is no teacher")
+    if plan.baseline:
+        lines.append("baseline    learns the labels")
     return [
-        f"data        {plan.dataset.plugin.name} {plan.info.version}: {sizes}",
-        f"teachers    {trained} trained, {len(plan.members) - trained} loaded, {cached}",
-        f"logits      {len(plan.members)} x 3 splits, cached one by one",
-        f"student     mimics with {loss}" + (", and a baseline on the labels" if plan.baseline else ""),
-        "evaluation  validation and test",
+        *lines,
+        "evaluation  on validation and test",
         f"export      {plan.experiment.name}, the next version unless this student is the newest",
         f"report      {plan.experiment.name}/report.html",
     ]

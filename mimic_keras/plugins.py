@@ -58,26 +58,28 @@ class Plugin:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over the sources of the top-level package that holds the component."""
-        top = self.entry_point.module.partition(".")[0]
-        spec = importlib.util.find_spec(top)
-        places = list(spec.submodule_search_locations or []) if spec else []
-        files = sorted(file for place in places for file in Path(place).rglob("*.py"))
-        if not files and spec and spec.origin:
-            files = [Path(spec.origin)]
+        spec = importlib.util.find_spec(self.entry_point.module.partition(".")[0])
+        places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+        files = {file.relative_to(place).as_posix(): file for place in places for file in place.rglob("*.py")}
+        if not files and spec and spec.has_location and spec.origin:
+            files = {"": Path(spec.origin)}
         digest = hashlib.sha256()
-        for file in files:
-            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        for name, file in sorted(files.items()):
+            digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
         return digest.hexdigest()
 
     def parameters(self) -> dict[str, tuple[Any, Any]]:
         """{name: (type hint, default or inspect.Parameter.empty)} of what an experiment may set."""
         target = self.target
+        if inspect.isclass(target) == (self.kind == "architecture"):
+            expected = "function" if self.kind == "architecture" else "class"
+            raise PluginError(f"the entry point of {self} has to name a {expected}, not {target!r}")
         function = target.__init__ if inspect.isclass(target) else target
         kinds: set[Any] = {inspect.Parameter.KEYWORD_ONLY}
         if self.kind != "architecture":
             kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
         try:
-            hints = typing.get_type_hints(function)
+            hints = typing.get_type_hints(function, include_extras=True)
         except Exception as error:
             raise PluginError(f"the type hints of {self} can not be read: {error}") from error
         skipped = ("self", *(LOSS_INTERNALS if self.kind == "loss" else ()))
@@ -127,6 +129,13 @@ class Component:
         }
         return {"name": self.plugin.name, "arguments": arguments}
 
+    def written(self) -> dict[str, Any]:
+        """Name and arguments as the experiment has them, defaults and places included."""
+        values = {
+            key: value.written() if isinstance(value, Component) else value for key, value in self.arguments.items()
+        }
+        return {"name": self.plugin.name, "arguments": values}
+
     def parts(self) -> list[Component]:
         """The component and those nested in it."""
         return [self, *(part for nested in self.nested.values() for part in nested.parts())]
@@ -158,33 +167,35 @@ def bind(kind: str, spec: Mapping[str, Any], path: str, problems: Problems) -> C
 
     from mimic_keras.validation import join, suggest, typed
 
-    arguments = dict(spec)
-    name = arguments.pop("name", None)
     options = installed(kind)
-    if name not in options:
-        article = "no" if name else "a name is required:"
+    name = spec.get("name")
+    if not isinstance(name, str) or name not in options:
         hint = suggest(str(name), dict.fromkeys(options, "")).partition("Accepted:")[0]
-        known = ", ".join(options) or "none"
-        problems.add(join(path, "name"), f"{article} {kind}{f' {name!r}' if name else ''}. {hint}Installed: {known}")
+        problems.add(join(path, "name"), f"no {kind} {name!r}. {hint}Installed: {', '.join(options) or 'none'}")
         return None
     plugin = options[name]
     parameters = plugin.parameters()
     nested = [key for key, (hint, _) in parameters.items() if _is(Architecture, hint)]
-    fields: dict[str, Any] = {
-        key: (dict if key in nested else _loose(hint), ... if default is inspect.Parameter.empty else default)
-        for key, (hint, default) in parameters.items()
-    }
-    config = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=())
+    fields: dict[str, Any] = {}
+    for number, (key, (hint, default)) in enumerate(parameters.items()):
+        default = ... if default is inspect.Parameter.empty else default
+        # The alias is the argument's name: as a field's own name, "copy" or "json" would hide a method of pydantic's.
+        field = pydantic.Field(default, alias=key)
+        fields[f"argument_{number}"] = (dict[str, Any] | None if key in nested else hint, field)
+    config = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
     model = pydantic.create_model(name, __config__=config, **fields)
     unknown = f"unknown argument of '{name}' ({plugin.distribution} {plugin.version})"
-    checked = typed(model, arguments, path, problems, unknown)
+    given = {key: value for key, value in spec.items() if key != "name"}
+    checked = typed(model, given, path, problems, unknown)
     if checked is None:
         return None
-    values = {key: getattr(checked, key) for key in fields}
+    values = {key: getattr(checked, field) for key, field in zip(parameters, fields, strict=True)}
     for key in nested:
         if values[key] is not None:
             values[key] = bind("architecture", values[key], join(path, key), problems)
-    return None if any(key in nested and values[key] is None for key in arguments) else Component(plugin, values)
+            if values[key] is None:
+                return None
+    return Component(plugin, values)
 
 
 def _is(wanted: type, hint: Any) -> bool:
@@ -194,10 +205,3 @@ def _is(wanted: type, hint: Any) -> bool:
 
 def _union(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else ()
-
-
-def _loose(hint: Any) -> Any:
-    """A path is written as text, which strict checking would refuse."""
-    import pydantic
-
-    return typing.Annotated[hint, pydantic.Field(strict=False)] if _is(Path, hint) else hint

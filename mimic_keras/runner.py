@@ -26,6 +26,8 @@ from mimic_keras.models import Finished
 from mimic_keras.plan import Plan
 from mimic_keras.stages import data, evaluation, export, logits, report, student, teachers
 
+RESULTS = ("metrics.json", "artifacts.json", "report.html")
+
 
 @dataclass(frozen=True)
 class Folders:
@@ -39,9 +41,11 @@ class Folders:
 def run(plan: Plan, folders: Folders) -> dict[str, Any]:
     """Run the experiment; what is finished already is reused. Returns the content of metrics.json."""
     experiment = plan.experiment
+    strategy = distribution.make_strategy(experiment.distribution)
     folder = folders.runs / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
-    strategy = distribution.start(experiment.distribution, experiment.deterministic)
+    for name in RESULTS:  # of an earlier run, which this one replaces
+        (folder / name).unlink(missing_ok=True)
     source, environment = resolved(experiment), describe_environment(strategy)
     write_bytes(folder / "experiment.yaml", source.encode())
     write_json(folder / "environment.json", environment)

@@ -23,7 +23,7 @@ from mimic_keras import models
 from mimic_keras.batches import Examples, ordered_batches, training_batches
 from mimic_keras.callbacks import BestWeights, Plateau, Progress
 from mimic_keras.console import progress
-from mimic_keras.contracts import RunError
+from mimic_keras.contracts import InputError, RunError
 from mimic_keras.experiment import Adam, Cosine, PlateauHalving, Sgd, Step, Training
 
 TRAINER_VERSION = 1  # part of every cache key: raise it when the same experiment would give other weights
@@ -88,6 +88,7 @@ class Trainer(keras.Model):
         super().__init__()
         self.net, self.objective = net, objective
         self.steps_per_pass, self.steps_per_call = steps_per_pass, steps_per_call
+        self.schedule: keras.optimizers.schedules.LearningRateSchedule | None = None
         self._means = {name: keras.metrics.Mean(name=name) for name in ("loss", "error_rate")}
         if objective.loss is not None:
             self._means["agreement"] = keras.metrics.Mean(name="agreement")
@@ -95,6 +96,12 @@ class Trainer(keras.Model):
         self.built = True
         self.train_function: Callable[..., Any] | None = None
         self.test_function: Callable[..., Any] | None = None
+
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        if self.schedule is not None:
+            return float(self.schedule(max(0, int(self.optimizer.iterations.numpy()) - 1)))
+        return float(self.optimizer.learning_rate.numpy())
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return models.logits_of(self.net(inputs, training=training))
@@ -138,8 +145,8 @@ class Trainer(keras.Model):
             steps = min(self.steps_per_call, self.steps_per_pass - before % self.steps_per_pass)
             loss = float(run(iterator, tf.constant(steps)))
             if not math.isfinite(loss):
-                step, rate = int(self.optimizer.iterations.numpy()), float(self.optimizer.learning_rate.numpy())
-                raise TrainingDiverged(f"the loss became {loss} at step {step}, learning rate {rate:g}")
+                step = int(self.optimizer.iterations.numpy())
+                raise TrainingDiverged(f"the loss became {loss} at step {step}, learning rate {self.rate():g}")
             return {metric.name: metric.result() for metric in self.metrics}
 
         if self.train_function is None or force:
@@ -149,7 +156,10 @@ class Trainer(keras.Model):
         run = self._steps_function(self.test_step)
 
         def function(iterator: Any) -> dict[str, tf.Tensor]:
-            run(iterator, tf.constant(self.validation_steps))
+            loss = float(run(iterator, tf.constant(self.validation_steps)))
+            if not math.isfinite(loss):
+                step = int(self.optimizer.iterations.numpy())
+                raise TrainingDiverged(f"the validation loss became {loss} after step {step}, rate {self.rate():g}")
             return {metric.name: metric.result() for metric in self.metrics}
 
         if self.test_function is None or force:
@@ -212,7 +222,10 @@ def train(
 
     Raises:
         TrainingDiverged: the loss became infinite or NaN; names the step and the learning rate.
+        InputError: the labels are to be learnt, and there are none.
     """
+    if objective.loss is None and not (examples.has_labels and validation.has_labels):
+        raise InputError(f"{name}: learns the labels, but the training or the validation examples have none")
     steps = examples.steps_per_pass(settings.batch_size)
     monitor = "val_error_rate" if validation.has_labels else "val_loss"
     with _precision(settings.precision), strategy.scope():
@@ -222,7 +235,9 @@ def train(
         per_call = int(min(MAXIMUM_STEPS_PER_CALL, max(1, MULTIPLY_ADDS_PER_CALL // max(per_step, 1)), steps))
         trainer = Trainer(net, objective, steps, per_call)
         trainer.validation_steps = validation.steps_per_pass(VALIDATION_BATCH)
-        trainer.compile(optimizer=_optimizer(settings, steps), jit_compile=False)
+        rate = _rate(settings, steps)
+        trainer.schedule = None if isinstance(rate, float) else rate
+        trainer.compile(optimizer=_optimizer(settings, rate), jit_compile=False)
         trainer.optimizer.build(net.trainable_variables)
     with progress(name, settings.epochs * steps, "steps") as advance:
         callbacks: list[keras.callbacks.Callback] = [Progress(advance, monitor)]
@@ -247,15 +262,20 @@ def train(
     return Trained(twin, {key: [float(value) for value in values] for key, values in history.items()})
 
 
-def _optimizer(settings: Training, steps: int) -> keras.optimizers.Optimizer:
-    section, schedule = settings.optimizer, settings.schedule
-    rate: Any = section.learning_rate
+def _rate(settings: Training, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """The rate as a function of the step, or the first rate where only epochs change it."""
+    rate, schedule = float(settings.optimizer.learning_rate), settings.schedule
     if isinstance(schedule, Cosine):
-        rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * steps, schedule.final_fraction)
+        return keras.optimizers.schedules.CosineDecay(rate, settings.epochs * steps, schedule.final_fraction)
     if isinstance(schedule, Step):
-        rate = keras.optimizers.schedules.ExponentialDecay(
+        return keras.optimizers.schedules.ExponentialDecay(
             rate, schedule.every * steps, schedule.factor, staircase=True
         )
+    return rate
+
+
+def _optimizer(settings: Training, rate: Any) -> keras.optimizers.Optimizer:
+    section = settings.optimizer
     arguments = section.model_dump(exclude={"name", "learning_rate"})
     return {Sgd: keras.optimizers.SGD, Adam: keras.optimizers.Adam}[type(section)](rate, **arguments)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -54,7 +55,8 @@ def typed(
 ) -> Section | None:
     """`mapping` as an instance of `model`; None, with the problems added under `path`, if it does not fit."""
     try:
-        return model.model_validate(mapping)
+        # As JSON, lists can be tuples and texts paths or enumerations, and nothing else is converted.
+        return model.model_validate_json(json.dumps(mapping))
     except pydantic.ValidationError as error:
         for found in error.errors(include_url=False):
             where = _in_data(found["loc"], mapping, found["type"])
@@ -63,7 +65,7 @@ def typed(
                 options = accepted(_owner(model, found["loc"][:-1]))
                 problems.add(full, f"{unknown}.\n{suggest(str(where[-1]), options)}")
             elif len(where) == 1 and found["type"] not in SPOKEN_FOR and _plain(model, where[0]):
-                expected = describe(_annotation(model.model_fields[str(where[0])]))
+                expected = describe(_annotation(_fields(model)[str(where[0])]))
                 problems.add(full, f"expected {expected}, got {show(mapping[where[0]])}")
             else:
                 problems.add(full, _message(found))
@@ -80,7 +82,8 @@ def suggest(word: str, options: Mapping[str, str]) -> str:
 def accepted(model: type[pydantic.BaseModel]) -> dict[str, str]:
     """{name: 'name: type = default'} of a model's fields."""
     shown = {}
-    for name, field in model.model_fields.items():
+    for field_name, field in model.model_fields.items():
+        name = field.alias or field_name
         default = "" if field.is_required() else f" = {show(field.get_default(call_default_factory=True))}"
         shown[name] = f"{name}: {describe(_annotation(field))}{default}"
     return shown
@@ -129,8 +132,13 @@ def _annotation(field: Any) -> Any:
     return typing.Annotated[(field.annotation, *bounds)] if bounds else field.annotation
 
 
+def _fields(model: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """The fields by the names that the file uses."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
 def _plain(model: type[pydantic.BaseModel], name: str | int) -> bool:
-    field = model.model_fields.get(str(name))
+    field = _fields(model).get(str(name))
     return field is not None and not any(True for _ in _models(field.annotation))
 
 
@@ -181,7 +189,7 @@ def _message(found: Any) -> str:
         return f"no such name: {show(context['tag'])}. {suggest(context['tag'], options)}"
     if kind == "union_tag_not_found":
         return f"expected a mapping with a 'name', got {show(value)}"
-    if kind == "model_type":
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"expected a mapping, got {show(value)}"
     if kind == "value_error":
         return f"{context['error']}, got {show(value)}"

@@ -1,5 +1,6 @@
 """The command as real processes: what it imports, its exit codes, its messages, and how it is interrupted."""
 
+import json
 import os
 import signal
 import subprocess
@@ -105,6 +106,33 @@ def test_interrupted_says_how_to_continue_and_continues(tmp_path, number, code):
     assert again.returncode == 0, again.stderr
     assert "teacher/0: reused" in again.stderr
     assert "teacher/1: reused" in again.stderr
+
+
+def test_a_mirrored_run_in_a_process_of_its_own(tmp_path):
+    experiment = tiny(distribution={"strategy": "mirrored", "virtual_devices": 2}, baseline=None)
+    places = ["--home", tmp_path / "home", "--runs_dir", tmp_path / "runs", "--saved_models_dir", tmp_path / "exports"]
+    done = process(*MODULE, "run", write(tmp_path, experiment), *places)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "runs" / "tiny" / "environment.json").read_text())["replicas"] == 2
+
+
+def test_two_runs_at_once_make_everything_once(tmp_path):
+    places = ["--home", tmp_path / "home", "--saved_models_dir", tmp_path / "exports"]
+    file = write(tmp_path, tiny())
+    running = [
+        subprocess.Popen(
+            [*map(str, [*MODULE, "run", file, *places, "--runs_dir", tmp_path / name])], stderr=subprocess.PIPE
+        )
+        for name in ("one", "other")
+    ]
+    for one in running:
+        _, message = one.communicate(timeout=200)
+        assert one.returncode == 0, message
+    stages = [
+        json.loads((tmp_path / name / "tiny" / "metrics.json").read_text())["stages"] for name in ("one", "other")
+    ]
+    made = [sum(of_run[stage]["made"] for of_run in stages) for stage in ("teachers", "logits", "student", "export")]
+    assert made == [2, 6, 2, 1]
 
 
 def test_a_read_only_home_is_one_message(tmp_path):

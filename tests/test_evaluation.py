@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mimic_keras.contracts import ArraySplit, Confusion, Dataset, DatasetInfo, error_rate
+from mimic_keras.plugins import Component, Plugin
 from mimic_keras.stages import evaluation, report
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
@@ -57,7 +58,8 @@ class Phones(Dataset):
 
 @pytest.fixture
 def judged():
-    data = Data(Phones(), {}, 0)
+    phones = Plugin("dataset", "phones", None, "phones", "1", "")
+    data = Data(Component(phones, {}), Phones(), {}, 0)
     zeros = {split: np.zeros([3, 2], np.float32) for split in ("transfer", "validation", "test")}
     return evaluation.evaluate(data, [], TeacherLogits(zeros, {}, {}, []), [])
 

@@ -29,6 +29,11 @@ def folder(finished, tmp_path):
     return tmp_path
 
 
+def versions(folder):
+    """What a server sees of the exports: hidden files it ignores."""
+    return sorted(path.name for path in (folder / "saved_models" / "tiny").iterdir() if path.name[0] != ".")
+
+
 def test_a_first_run_makes_everything(finished):
     # Two members; three splits of logits each; student and baseline; one export.
     assert counts(finished[1]) == {"teachers": (2, 0), "logits": (6, 0), "student": (2, 0), "export": (1, 0)}
@@ -38,7 +43,7 @@ def test_the_same_run_again_reuses_everything_says_so_and_publishes_nothing(fini
     metrics = run(folder, tiny())
     assert counts(metrics) == {"teachers": (0, 2), "logits": (0, 6), "student": (0, 2), "export": (0, 1)}
     assert metrics["models"] == finished[1]["models"]
-    assert [path.name for path in (folder / "saved_models" / "tiny").iterdir()] == ["1"]
+    assert versions(folder) == ["1"]
     printed = capsys.readouterr()
     assert "Artefacts: 0 made, 11 reused" in printed.out
     for line in ("teacher/0: reused", "teacher/1 logits on transfer: reused", "student: reused", "export: reused"):
@@ -68,12 +73,17 @@ def test_another_copy_trains_only_it(folder):
     assert counts(run(folder, changed))["teachers"] == (1, 2)
 
 
-def test_another_weight_trains_no_member(folder):
+def test_weights_count_as_shares_and_train_no_member(folder):
     changed = tiny()
     changed["teacher"]["members"][0]["weight"] = 3.0
+    # Both members have it: their mean is the same.
+    assert counts(run(folder, changed)) == {"teachers": (0, 2), "logits": (0, 6), "student": (0, 2), "export": (0, 1)}
+    other = {"teacher": {"name": "trained", "architecture": {"name": "mlp", "hidden_units": [5]}}}
+    changed["teacher"]["members"].append(other)
+    assert counts(run(folder, changed))["student"] == (1, 1)
+    changed["teacher"]["members"][0]["weight"] = 1.5
     metrics = run(folder, changed)
-    # All members have the same weight still, but the student's key can not know that.
-    assert counts(metrics) == {"teachers": (0, 2), "logits": (0, 6), "student": (1, 1), "export": (1, 0)}
+    assert counts(metrics) == {"teachers": (0, 3), "logits": (0, 9), "student": (1, 1), "export": (1, 0)}
 
 
 def test_another_student_seed_retrains_student_and_baseline(folder):
@@ -280,7 +290,8 @@ def test_a_member_with_other_examples_is_refused(tmp_path, capsys):
     changed = tiny()
     changed["teacher"]["members"][0]["dataset"] = {"name": "digits", "copies": 2}
     assert command("run", write(tmp_path, changed), "--home", tmp_path / "home", "--runs_dir", tmp_path / "runs") == 2
-    assert "'train' has 1097 examples x 2 copies, but the student's data set has 1097 x 1" in capsys.readouterr().err
+    expected = "the dataset of teacher/0: 'train' has 1097 examples x 2 copies, but the student's data set has 1097 x 1"
+    assert expected in capsys.readouterr().err
     assert not (tmp_path / "home" / "teachers").exists()
 
 
@@ -313,15 +324,41 @@ def test_mirrored_without_devices_is_refused(tmp_path, capsys):
     assert "mirrored needs GPUs, and this machine shows none" in capsys.readouterr().err
 
 
-def test_a_published_version_is_never_overwritten(folder, monkeypatch):
+def test_another_student_under_the_same_key_is_published(folder):
+    # As if it had been made again on a machine that rounds differently.
+    found = json.loads((folder / "runs" / "tiny" / "artifacts.json").read_text())
+    place = folder / "home" / "students" / Path(found["student"]["model"]).name
+    student = models.load(place)
+    student.set_weights([weight * 1.5 for weight in student.get_weights()])
+    student.save(place / "model.keras")
+    record = json.loads((place / "artifact.json").read_text())
+    record["files"]["model.keras"] = artifacts.file_digest(place / "model.keras")
+    (place / "artifact.json").write_text(json.dumps(record))
+    assert counts(run(folder, tiny()))["export"] == (1, 0)
+
+
+def test_a_member_that_gives_nan_is_named_and_not_kept(folder, tmp_path, capsys):
+    broken = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    broken.set_weights([weight * np.nan for weight in broken.get_weights()])
+    broken.save(tmp_path / "broken.keras")
+    changed = tiny()
+    changed["teacher"]["members"].append({"teacher": {"name": "keras_file", "path": str(tmp_path / "broken.keras")}})
+    places = ("--home", folder / "home", "--runs_dir", folder / "runs", "--saved_models_dir", folder / "exports")
+    assert command("run", write(folder, changed), *places) == 1
+    assert "teacher/2 gives infinite or NaN logits" in capsys.readouterr().err
+    assert not (folder / "runs" / "tiny" / "metrics.json").exists(), "no results of an earlier run beside this one"
+
+
+def test_a_published_version_is_never_overwritten(folder, monkeypatch, capsys):
     changed = tiny()
     changed["student"]["loss"] = {"name": "logit_l2"}
     monkeypatch.setattr(export, "_versions", lambda _: [])  # as if another process published 1 in the meantime
     before = artifacts.file_digest(folder / "saved_models" / "tiny" / "1" / "saved_model.pb")
     places = ("--home", folder / "home", "--runs_dir", folder / "runs", "--saved_models_dir", folder / "saved_models")
     assert command("run", write(folder, changed), *places) == 1
+    assert "not empty" in capsys.readouterr().err
     assert artifacts.file_digest(folder / "saved_models" / "tiny" / "1" / "saved_model.pb") == before
-    assert [path.name for path in (folder / "saved_models" / "tiny").iterdir()] == ["1"]
+    assert versions(folder) == ["1"]
 
 
 def test_the_resolved_experiment_in_the_run_folder_runs_to_the_same_artefacts(folder):

@@ -10,7 +10,7 @@ from keras import layers
 
 from mimic_keras import callbacks, training
 from mimic_keras.batches import Examples, shuffled_ids
-from mimic_keras.contracts import ArraySplit
+from mimic_keras.contracts import ArraySplit, InputError
 from mimic_keras.distribution import split_processor
 from mimic_keras.experiment import PlateauHalving, Training
 from mimic_keras.training import Objective, TrainingDiverged
@@ -43,6 +43,11 @@ def hidden(decay=0.0):
     return keras.Sequential([keras.Input((FEATURES,)), dense, layers.Dense(CLASSES)])
 
 
+def normalised():
+    stack = [layers.Dense(16, use_bias=False), layers.BatchNormalization(synchronized=True), layers.ReLU()]
+    return keras.Sequential([keras.Input((FEATURES,)), *stack, layers.Dense(CLASSES)])
+
+
 def noisy():
     stack = [layers.Dense(16), layers.BatchNormalization(synchronized=True), layers.ReLU(), layers.Dropout(0.3)]
     return keras.Sequential([keras.Input((FEATURES,)), *stack, layers.Dense(CLASSES)])
@@ -72,8 +77,9 @@ def mirrored(count):
         (hidden, Objective(), SGD),
         (lambda: hidden(decay=0.01), Objective(LogitL2(), hard_label_weight=0.3), ADAM),
         (hidden, Objective(LogitL2(), 0.0, np.array([1.0, 2, 3, 4, 5]), np.full(5, 7.0)), SGD),
+        (normalised, Objective(LogitL2()), ADAM),
     ],
-    ids=["mimic", "labels", "mixed with weight decay", "standardised"],
+    ids=["mimic", "labels", "mixed with weight decay", "standardised", "batch normalisation"],
 )
 def test_any_number_of_devices_gives_the_same_curve(devices, count, build, objective, optimizer):
     chosen = settings(optimizer=optimizer)
@@ -203,6 +209,19 @@ def test_an_infinite_loss_ends_training_with_its_step_and_rate(devices):
               strategy=mirrored(devices) if devices > 1 else None)  # fmt: skip
 
 
+def test_an_infinite_validation_loss_ends_training():
+    examples = data()
+    logits = examples._columns["teacher_logits"].numpy()
+    logits[41, 2] = np.inf
+    with pytest.raises(TrainingDiverged, match=r"the validation loss became inf after step 7, rate 0\.02"):
+        train(linear, examples, Objective(LogitL2()), settings(), validation=Examples(examples.split, logits))
+
+
+def test_labels_that_are_not_there_can_not_be_learnt():
+    with pytest.raises(InputError, match="net: learns the labels, but the training or"):
+        train(linear, data(20, unlabelled=20), Objective(), settings())
+
+
 def test_too_large_a_rate_ends_training():
     chosen = settings(epochs=50, optimizer={"name": "sgd", "learning_rate": 1e4})
     with pytest.raises(TrainingDiverged, match=r"the loss became (inf|nan) at step \d+, learning rate 10000$"):
@@ -221,10 +240,10 @@ def test_mixed_precision_trains_nearly_the_same_and_returns_float32():
 
 RATES = {
     "constant": ({"name": "constant"}, [0.02] * 6),
-    "step": ({"name": "step", "every": 2, "factor": 0.5}, [0.02, 0.01, 0.01, 0.005, 0.005, 0.0025]),
+    "step": ({"name": "step", "every": 2, "factor": 0.5}, [0.02, 0.02, 0.01, 0.01, 0.005, 0.005]),
     "cosine": (
         {"name": "cosine", "final_fraction": 0.1},
-        [0.02 * (0.9 * 0.5 * (1 + np.cos(np.pi * epoch / 6)) + 0.1) for epoch in range(1, 7)],
+        [0.02 * (0.9 * 0.5 * (1 + np.cos(np.pi * (7 * epoch - 1) / 42)) + 0.1) for epoch in range(1, 7)],
     ),
 }
 

@@ -103,7 +103,48 @@ WRONG = {
     ),
     "the same member twice": (
         tiny(teacher={**tiny()["teacher"], "members": [tiny()["teacher"]["members"][0]] * 2}),
-        ["teacher.members[1]: the same as members[0]; use copies:"],
+        ["teacher.members[1]: the same net as members[0]; use copies:"],
+    ),
+    "the same member in other words": (
+        tiny(
+            teacher={
+                **tiny()["teacher"],
+                "members": [
+                    {"teacher": {"name": "trained", "architecture": {"name": "mlp", "hidden_units": [24]}}},
+                    {
+                        "teacher": {
+                            "name": "trained",
+                            "architecture": {"name": "mlp", "hidden_units": [24], "dropout": 0.0},
+                            "share": 1.0,
+                        }
+                    },
+                ],
+            }
+        ),
+        ["teacher.members[1]: the same net as members[0]; use copies:"],
+    ),
+    "copies of a loaded model": (
+        ["teacher.members.0.teacher={name: keras_file, path: no/such.keras}"],
+        ["teacher.members[0].copies: a loaded model is the same net every time; expected 1, got 2"],
+    ),
+    "wrong argument of the loss": (
+        ["student.loss={name: temperature, temperature: -1}", "student.standardize_logits=false"],
+        ["student.loss: loss 'temperature'", "temperature must be above 0 and finite, got -1"],
+    ),
+    "name that is a list": (["dataset.name=[digits]"], ["dataset.name: "]),
+    "name that is a mapping": (["student.loss={name: {a: 1}}"], ["student.loss.name: "]),
+    "infinite argument": (["student.architecture.dropout=.inf"], ["student.architecture.dropout: expected"]),
+    "date": (["student.architecture.activation=2020-01-01"], ["student.architecture.activation: expected a text"]),
+    "text for a schedule": (
+        ["student.training.schedule=cosine"],
+        ["student.training.schedule: expected a mapping, got 'cosine'"],
+    ),
+    "alias inside of itself": ("name: &a [*a]\n", ["nested too deeply, or an alias inside"]),
+    "nested too deeply": ("name: " + "[" * 5000, ["nested too deeply"]),
+    "index that is no number": (["teacher.members.².copies=2"], ["'²' is no index of a list of 1"]),
+    "fault of the baseline beside one of the student": (
+        ["student.training.epochs=0", "baseline.architecture.hidden_units=[x]"],
+        ["2 problems\n", "baseline.architecture.hidden_units[0]: expected integer, got 'x'"],
     ),
     "missing model file": (
         ["teacher.members.0.teacher={name: keras_file, path: no/such.keras}"],

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mimic_keras.contracts import Dataset, InputError, Split
-from mimic_keras.plugins import Component
+from mimic_keras.artifacts import locked
+from mimic_keras.contracts import Confusion, Dataset, InputError, Split
+from mimic_keras.plugins import Component, PluginError
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
     """A prepared data set. `identity` is what cache keys know of it; `seed` drives the augmentation of its splits."""
 
+    component: Component
     dataset: Dataset
     identity: dict[str, Any]
     seed: int
 
     @functools.cache  # noqa: B019 - one object a run, and a split holds its arrays once
     def split(self, name: str) -> Split:
-        return self.dataset.split(name, self.seed)
+        """A split whose labels are known to be labels."""
+        split = self.component.guard(self.dataset.split, name, self.seed)
+        classes = self.dataset.info.num_classes
+        if len(split.labels) != split.num_examples or not np.all((split.labels >= -1) & (split.labels < classes)):
+            raise PluginError(
+                f"{self.component.plugin}: '{name}' has {len(split.labels)} labels for {split.num_examples} examples, "
+                f"from {split.labels.min()} to {split.labels.max()}; expected one each, from -1 to {classes - 1}"
+            )
+        return split
+
+    def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
+        return self.component.guard(self.dataset.evaluate, logits)
 
 
 def prepare(component: Component, home: Path, seed: int) -> Data:
@@ -31,8 +45,10 @@ def prepare(component: Component, home: Path, seed: int) -> Data:
     dataset = component()
     folder = home / "datasets" / component.plugin.name
     folder.mkdir(parents=True, exist_ok=True)
-    fingerprint = dataset.prepare(folder)
-    return Data(dataset, {"dataset": component.identity(), "fingerprint": fingerprint, "augmentation": seed}, seed)
+    with locked(folder.with_name(f".{folder.name}.lock"), f"data set {component.plugin.name}"):
+        fingerprint = component.guard(dataset.prepare, folder)
+    identity = {"dataset": component.identity(), "fingerprint": fingerprint, "augmentation": seed}
+    return Data(component, dataset, identity, seed)
 
 
 def check_same_examples(data: Data, other: Data, where: str) -> None:

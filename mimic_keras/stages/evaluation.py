@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mimic_keras.contracts import Confusion
-from mimic_keras.models import Cost, predictor
+from mimic_keras.models import Cost, inference, predictor
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
 from mimic_keras.stages.student import Net
@@ -43,7 +43,7 @@ def evaluate(
         costs |= {member.name: member.cost for member in members}
         logits |= teacher.members
     for net in nets:
-        predict = predictor(net.model)
+        predict = predictor(inference(net.model))
         costs[net.name] = net.cost
         logits[net.name] = {
             split: predict(data.split(split), np.arange(data.split(split).num_examples)) for split in SPLITS
@@ -52,13 +52,13 @@ def evaluate(
     confusions: dict[str, dict[str, dict[str, Confusion]]] = {}
     for name, of_split in logits.items():
         judged[name] = asdict(costs[name]) | ({"members": len(members)} if name == "teacher" else {})
-        for split, metrics in data.dataset.evaluate(of_split).items():
+        for split, metrics in data.evaluate(of_split).items():
             tables = {key: value for key, value in metrics.items() if isinstance(value, Confusion)}
             confusions.setdefault(name, {})[split] = tables
             numbers = {key: float(value) for key, value in metrics.items() if not isinstance(value, Confusion)}
             if name != "teacher" and teacher:
                 numbers |= fidelity(logits["teacher"][split], of_split[split])
-            judged[name][split] = {key: None if math.isnan(value) else value for key, value in numbers.items()}
+            judged[name][split] = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
     return Evaluation(judged, logits, confusions)
 
 

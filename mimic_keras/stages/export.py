@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ import tensorflow as tf
 from absl import logging
 
 from mimic_keras import models
-from mimic_keras.artifacts import file_digest, hash_json, sync_folder, sync_tree, write_json
+from mimic_keras.artifacts import damaged_files, file_digests, hash_json, locked, sync_folder, sync_tree, write_json
 from mimic_keras.contracts import RunError
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.student import Net
@@ -24,6 +25,7 @@ from mimic_keras.stages.student import Net
 EXPORT_VERSION = 1  # part of the export's key: raise it when the same student would be exported differently
 TOLERANCE = 1e-5  # largest difference to the student, as a share of the logits' spread
 CHECKED_EXAMPLES = 256
+RECORD = "export.json"
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,28 @@ def publish(student: Net, data: Data, experiment: str, metrics: dict[str, Any], 
         RunError: the exported graph does not compute what the student computes.
     """
     info = data.dataset.info
-    key = hash_json({"student": student.key, "classes": list(info.class_names), "export": EXPORT_VERSION})
+    # A student that was made again can have other weights under the same key: another machine, another TensorFlow.
+    weights = hashlib.sha256(b"".join(weight.tobytes() for weight in student.model.get_weights())).hexdigest()
+    key = hash_json(
+        {"student": student.key, "weights": weights, "classes": list(info.class_names), "export": EXPORT_VERSION}
+    )
     folder = base / experiment
     folder.mkdir(parents=True, exist_ok=True)
-    newest = max(_versions(folder), default=0)
-    found = _record(folder / str(newest))
-    if found and found["key"] == key:
-        logging.info("export: reused (%s)", folder / str(newest))
-        return Published(folder / str(newest), newest, found["signatures"], made=False)
+    with locked(folder / ".publishing.lock", "export"):
+        for abandoned in folder.glob(".partial-*"):
+            shutil.rmtree(abandoned)
+        newest = max(_versions(folder), default=0)
+        found = _whole_record(folder / str(newest))
+        if found and found["key"] == key:
+            logging.info("export: reused (%s)", folder / str(newest))
+            return Published(folder / str(newest), newest, found["signatures"], made=False)
+        return _publish_next(student, data, experiment, metrics, folder, newest + 1, key)
+
+
+def _publish_next(
+    student: Net, data: Data, experiment: str, metrics: dict[str, Any], folder: Path, version: int, key: str
+) -> Published:
+    info = data.dataset.info
     hidden = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     hidden.chmod(0o755)  # mkdtemp's folder is its owner's alone, and the server is another user
     try:
@@ -71,15 +87,10 @@ def publish(student: Net, data: Data, experiment: str, metrics: dict[str, Any], 
             "class_names": list(info.class_names),
             "signatures": signatures,
             "metrics": metrics,
-            "files": {
-                path.relative_to(hidden).as_posix(): file_digest(path)
-                for path in sorted(hidden.rglob("*"))
-                if path.is_file()
-            },
+            "files": file_digests(hidden),
         }
-        write_json(hidden / "export.json", record)
+        write_json(hidden / RECORD, record)
         sync_tree(hidden)
-        version = newest + 1
         hidden.rename(folder / str(version))  # fails, rather than overwrites, where the version exists
         sync_folder(folder)
     except BaseException:
@@ -93,20 +104,15 @@ def _versions(folder: Path) -> list[int]:
     return [int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
 
 
-def _record(version: Path) -> dict[str, Any] | None:
+def _whole_record(version: Path) -> dict[str, Any] | None:
     """The version's export.json, if every file it lists is there with its digest."""
     if not version.is_dir():
         return None
-    try:
-        record = json.loads((version / "export.json").read_text(encoding="utf-8"))
-        damaged = [name for name, digest in record["files"].items() if file_digest(version / name) != digest]
-    except (OSError, ValueError, KeyError) as error:
-        logging.warning("export: %s is damaged (%s); the next version is published", version, error)
-        return None
+    damaged = damaged_files(version, RECORD)
     if damaged:
         logging.warning("export: %s is damaged (%s); the next version is published", version, ", ".join(damaged))
         return None
-    return record
+    return json.loads((version / RECORD).read_text(encoding="utf-8"))
 
 
 def _write(student: Net, input_shape: tuple[int, ...], folder: Path) -> tuple[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mimic_keras.artifacts import Artifact, Store, write_bytes
 from mimic_keras.console import progress
-from mimic_keras.contracts import Split
+from mimic_keras.contracts import RunError, Split
 from mimic_keras.models import predictor
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.teachers import TeacherMember
@@ -38,10 +38,10 @@ def label(members: Sequence[TeacherMember], data: Data, store: Store) -> Teacher
         return None
     artifacts = {member.name: _member_logits(member, store) for member in members}
     # The mean's last bits must not depend on the order of the list; a member's seed follows from what it is.
-    order = sorted(members, key=lambda member: member.seed)
+    order = sorted(members, key=lambda member: (member.seed, member.key))
+    total = sum(member.weight for member in order)
     mean = {}
     for split in SPLITS:
-        total = sum(member.weight for member in order)
         sums = np.zeros((_examples(data.split(split), split), data.dataset.info.num_classes), np.float32)
         for member in order:
             for start, shard in _shards(artifacts[member.name][split]):
@@ -52,7 +52,7 @@ def label(members: Sequence[TeacherMember], data: Data, store: Store) -> Teacher
         for name, found in artifacts.items()
     }
     folders = {name: {split: item.folder for split, item in found.items()} for name, found in artifacts.items()}
-    return TeacherLogits(mean, singles, folders, [[member.key, member.weight] for member in order])
+    return TeacherLogits(mean, singles, folders, [[member.key, member.weight / total] for member in order])
 
 
 def _examples(split: Split, name: str) -> int:
@@ -73,8 +73,8 @@ def _member_logits(member: TeacherMember, store: Store) -> dict[str, Artifact]:
             with progress(f"{member.name} on {name}", examples, "examples") as advance:
                 for start in range(0, examples, SHARD_EXAMPLES):
                     ids = np.arange(start, min(start + SHARD_EXAMPLES, examples), dtype=np.int64)
-                    if not _have_shard(folder, start // SHARD_EXAMPLES):
-                        _write_shard(folder, start // SHARD_EXAMPLES, predict(split, ids))
+                    if not _have_shard(folder, start // SHARD_EXAMPLES, len(ids)):
+                        _write_shard(folder, start // SHARD_EXAMPLES, _finite(predict(split, ids), member.name))
                     advance(len(ids))
 
         inputs = {"member": member.key, "data": member.data.identity, "split": name}
@@ -90,13 +90,22 @@ def _write_shard(folder: Path, index: int, values: np.ndarray) -> None:
     write_bytes(folder / f"{index:05d}.{hashlib.sha256(data).hexdigest()[:16]}.npy", data)
 
 
-def _have_shard(folder: Path, index: int) -> bool:
-    """Whether an interrupted run left this shard whole; what it left damaged is removed."""
+def _have_shard(folder: Path, index: int, rows: int) -> bool:
+    """Whether an interrupted run left this shard whole; anything else that it left in its place is removed."""
+    whole = False
     for file in folder.glob(f"{index:05d}.*.npy"):
-        if hashlib.sha256(file.read_bytes()).hexdigest()[:16] == file.name.split(".")[1]:
-            return True
-        file.unlink()
-    return False
+        intact = hashlib.sha256(file.read_bytes()).hexdigest()[:16] == file.name.split(".")[1]
+        if whole or not intact or len(np.load(file)) != rows:
+            file.unlink()
+        else:
+            whole = True
+    return whole
+
+
+def _finite(logits: np.ndarray, member: str) -> np.ndarray:
+    if not np.isfinite(logits).all():
+        raise RunError(f"{member} gives infinite or NaN logits; a student can not mimic them")
+    return logits
 
 
 def _shards(artifact: Artifact) -> Iterator[tuple[int, np.ndarray]]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mimic_keras.artifacts import write_bytes
@@ -89,10 +88,10 @@ def _summary(models: Mapping[str, Any]) -> str:
     return "".join(words) + "."
 
 
-def _picture(draw: Callable[..., Figure], *arguments: Any) -> Markup:
+def _picture(draw: Callable[..., Figure], *arguments: Any) -> str:
     stream = io.StringIO()
     draw(*arguments).savefig(stream, format="svg", bbox_inches="tight")
-    return Markup(stream.getvalue()[stream.getvalue().index("<svg") :])
+    return stream.getvalue()[stream.getvalue().index("<svg") :]
 
 
 def _colour(name: str) -> str:

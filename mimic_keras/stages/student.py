@@ -59,6 +59,7 @@ def make(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callab
         if objective.scale is not None and objective.offset is not None:
             model = models.with_affine_head(model, objective.scale, objective.offset)
         models.save(folder, model, trained.history)
+        models.load(folder)  # a file that can not be read back is no artefact
 
     artifact = store.get_or_make("students", inputs, plan.name, fill)
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from mimic_keras import models
 from mimic_keras.artifacts import Store
 from mimic_keras.batches import Examples
-from mimic_keras.contracts import Member, TeacherContext
+from mimic_keras.contracts import InputError, Member, RunError, TeacherContext
 from mimic_keras.models import Cost, Finished
 from mimic_keras.plan import MemberPlan
 from mimic_keras.plugins import PluginError
@@ -35,20 +34,19 @@ class TeacherMember(Finished):
 
 def make(members: Sequence[MemberPlan], data: Data, train: Callable[..., Trained], store: Store) -> list[TeacherMember]:
     """Train or load every member; `train` is `training.train` with the devices filled in."""
-    prepared = []
+    own: dict[int, Data] = {}  # by the identity of the component, which the copies of an entry share
     for plan in members:
-        own = prepare(plan.dataset, store.home, data.seed) if plan.dataset else data
-        if own is not data:
-            check_same_examples(data, own, plan.name)
-        prepared.append(own)
-    return [_member(plan, own, train, store) for plan, own in zip(members, prepared, strict=True)]
+        if plan.dataset and id(plan.dataset) not in own:
+            own[id(plan.dataset)] = prepare(plan.dataset, store.home, data.seed)
+            check_same_examples(data, own[id(plan.dataset)], f"the dataset of {plan.name}")
+    return [_member(plan, own.get(id(plan.dataset), data), train, store) for plan in members]
 
 
 def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: Store) -> TeacherMember:
     teacher = plan.teacher()
     inputs: dict[str, Any] = {"teacher": plan.teacher.identity(), "data": data.identity}
-    source = teacher.source_digest()
-    if source is not None:
+    if not plan.is_trained:
+        source = plan.teacher.guard(teacher.source_digest)
         return _loaded(plan, data, teacher, store, {**inputs, "source": source})
     assert plan.training
     inputs |= {"training": plan.training.model_dump(), "seed": plan.seed}
@@ -58,17 +56,26 @@ def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: 
 
         def fit(build: Callable[[], keras.Model], ids: np.ndarray | None = None) -> keras.Model:
             examples, validation = Examples(data.split("train"), ids=ids), Examples(data.split("validation"))
-            trained.append(train(build, examples, validation, Objective(), plan.training, plan.seed, plan.name))
+            try:
+                trained.append(train(build, examples, validation, Objective(), plan.training, plan.seed, plan.name))
+            except (InputError, RunError):
+                raise
+            except Exception as error:  # not the teacher's fault, though it called us
+                raise RunError(f"training {plan.name}: {type(error).__name__}: {error}") from error
             return trained[-1].model
 
         member: Member = plan.teacher.guard(teacher.member, TeacherContext(data.dataset, plan.seed, folder, fit))
         if member.model is None or not trained:
             raise PluginError(f"{plan.teacher.plugin} trained no model and has no source_digest")
         models.save(folder, member.model, trained[-1].history)
+        models.load(folder)  # a file that can not be read back is no artefact
 
     artifact = store.get_or_make("teachers", inputs, plan.name, fill)
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
-    load = functools.partial(models.load, artifact.folder)
+
+    def load() -> Callable[[Any], Any]:
+        return models.inference(models.load(artifact.folder))
+
     return TeacherMember(plan.name, artifact.key, cost, artifact.folder, history, plan.seed, plan.weight, data, load)
 
 
