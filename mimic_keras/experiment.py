@@ -144,7 +144,7 @@ class Experiment(Section):
     export: ExportSection = ExportSection()
 
 
-def check(source: Source) -> Experiment | None:
+def parse(source: Source) -> Experiment | None:
     """The typed experiment; None, with the problems added, if values do not fit or make no sense together."""
     experiment = typed(Experiment, source.complete, "", source.problems)
     if experiment:

@@ -10,7 +10,7 @@ from typing import Any
 from mimic_keras import distribution, models, plugins, preflight
 from mimic_keras.artifacts import hash_json
 from mimic_keras.contracts import DatasetInfo, Teacher
-from mimic_keras.experiment import Experiment, MemberEntry, TeacherSection, Training, check
+from mimic_keras.experiment import Experiment, MemberEntry, TeacherSection, Training, parse
 from mimic_keras.experiment_file import Source
 from mimic_keras.plugins import Component
 from mimic_keras.validation import Problems
@@ -71,7 +71,7 @@ def make(source: Source) -> Plan:
         InputError: a `Problems` with everything that does not fit.
     """
     problems = source.problems
-    experiment = check(source)
+    experiment = parse(source)
     bound = {path: plugins.bind(kind, spec, path, problems) for kind, spec, path in source.components()}
     if experiment:
         _check_standardizable(experiment, bound, problems)

@@ -15,7 +15,7 @@ from tests.tiny import tiny, write
 
 def load(folder, content, *overrides):
     source = experiment_file.read(write(folder, content), overrides)
-    checked = experiment.check(source)
+    checked = experiment.parse(source)
     source.problems.check()
     return checked
 
