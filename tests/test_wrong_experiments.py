@@ -68,7 +68,7 @@ WRONG = {
     ),
     "impossible width": (
         ["student.architecture.hidden_units=[-5]"],
-        ["student.architecture: architecture 'bottleneck' (mimic-keras-architectures 0.1.0) raised", "units=-5"],
+        ["student.architecture: architecture 'bottleneck' (mimic-keras-architectures 0.1.0) raised ValueError: ", "-5"],
     ),
     "convolution over a vector": (
         ["student.architecture={name: cnn, filters: [8], hidden_units: [8], pool_size: 9}"],
