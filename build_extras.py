@@ -1,5 +1,9 @@
-"""The extras of the distribution: `[plugins]` is the folders of a checkout, and names where it is published."""
+"""The extras of the distribution: `[plugins]` is the folders of a checkout, and names where it is published.
 
+Building for an index, set MIMIC_KERAS_RELEASE=1: no published file may point to a folder of the building machine.
+"""
+
+import os
 from pathlib import Path
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
@@ -12,13 +16,12 @@ class CustomMetadataHook(MetadataHookInterface):
     """Hatchling calls `update` with the project's metadata."""
 
     def update(self, metadata: dict) -> None:
-        folders = {name: Path(self.root) / "plugins" / name for name in PLUGINS}
+        checkout = Path(self.root) / "plugins"
+        local = checkout.is_dir() and not os.environ.get("MIMIC_KERAS_RELEASE")
         metadata["optional-dependencies"] = {
             "plugins": [
-                f"mimic-keras-{name} @ {folder.as_uri()}"
-                if folder.is_dir()
-                else f"mimic-keras-{name}=={metadata['version']}"
-                for name, folder in folders.items()
+                f"mimic-keras-{name}" + (f" @ {(checkout / name).as_uri()}" if local else f"=={metadata['version']}")
+                for name in PLUGINS
             ],
             "dev": DEVELOPMENT,
         }

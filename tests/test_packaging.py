@@ -32,6 +32,11 @@ def test_published_the_extra_is_names(tmp_path):
     assert extras(tmp_path) == [f"mimic-keras-{name}==0.1.0" for name in load_hook().PLUGINS]
 
 
+def test_built_for_an_index_the_extra_is_names(monkeypatch):
+    monkeypatch.setenv("MIMIC_KERAS_RELEASE", "1")
+    assert extras(ROOT) == [f"mimic-keras-{name}==0.1.0" for name in load_hook().PLUGINS]
+
+
 def test_every_first_party_plugin_is_in_the_extra():
     assert sorted(load_hook().PLUGINS) == sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 
