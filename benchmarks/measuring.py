@@ -96,7 +96,8 @@ def our_epochs(
     from mimic_keras.batches import Examples
     from mimic_keras.contracts import ArraySplit
     from mimic_keras.experiment import Sgd, Training
-    from mimic_keras.training import Objective, train
+    from mimic_keras.objective import Objective
+    from mimic_keras.training import train
 
     optimizer = Sgd(name="sgd", learning_rate=LEARNING_RATE, momentum=MOMENTUM)
     settings = Training(epochs=epochs + 1, batch_size=batch_size, optimizer=optimizer)

@@ -10,8 +10,8 @@ import numpy as np
 
 from mimic_keras import models
 from mimic_keras.contracts import DatasetInfo, InputError, RunError
+from mimic_keras.objective import Objective
 from mimic_keras.plugins import Component
-from mimic_keras.training import Objective
 from mimic_keras.validation import Problems
 
 

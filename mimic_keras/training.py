@@ -8,7 +8,6 @@ same curve.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from mimic_keras import models
@@ -25,6 +23,7 @@ from mimic_keras.callbacks import BestWeights, Plateau, Progress
 from mimic_keras.console import progress
 from mimic_keras.contracts import InputError, RunError
 from mimic_keras.experiment import Adam, Cosine, PlateauHalving, Sgd, Step, Training
+from mimic_keras.objective import Objective
 
 TRAINER_VERSION = 1  # part of every cache key: raise it when the same experiment would give other weights
 VALIDATION_BATCH = 1024
@@ -36,49 +35,6 @@ MAXIMUM_STEPS_PER_CALL = 100
 
 class TrainingDiverged(RunError):
     """The loss became infinite or NaN."""
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a net is trained for, per example.
-
-    Without `loss`: the cross-entropy of the labels. With it: (1 - w) times the loss against the teacher's logits plus
-    w times the cross-entropy, where w is `hard_label_weight` (0 for an example without a label).
-    With `scale` and `offset` (both [num_classes]) the net's outputs are standardised logits: the loss sees them and
-    the teacher's (z - offset) / scale; the labels and the metrics see outputs * scale + offset.
-    """
-
-    loss: keras.losses.Loss | None = None
-    hard_label_weight: float = 0.0
-    scale: np.ndarray | None = None
-    offset: np.ndarray | None = None
-
-    def logits(self, outputs: tf.Tensor) -> tf.Tensor:
-        if self.scale is None:
-            return outputs
-        return outputs * tf.constant(self.scale, tf.float32) + tf.constant(self.offset, tf.float32)
-
-    def __call__(self, outputs: tf.Tensor, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """(loss, weight in the mean), both float32 [B]."""
-        known = tf.cast(batch["labels"] >= 0, tf.float32)
-        if self.loss is None:
-            return self._cross_entropy(outputs, batch) * known, known
-        teacher, extra = batch["teacher_logits"], {}
-        if self.scale is not None:
-            teacher = (teacher - tf.constant(self.offset, tf.float32)) / tf.constant(self.scale, tf.float32)
-        if "labels" in inspect.signature(self.loss.call).parameters:
-            extra["labels"] = batch["labels"]
-        mimic = tf.cast(self.loss.call(teacher, outputs, **extra), tf.float32)
-        if mimic.shape.rank != 1:
-            raise TypeError(f"{type(self.loss).__name__}.call must return one value per example, got {mimic.shape}")
-        if not self.hard_label_weight:
-            return mimic, tf.ones_like(mimic)
-        weight = self.hard_label_weight * known
-        return (1.0 - weight) * mimic + weight * self._cross_entropy(outputs, batch), tf.ones_like(mimic)
-
-    def _cross_entropy(self, outputs: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        labels = tf.maximum(batch["labels"], 0)
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, self.logits(outputs))
 
 
 class Trainer(keras.Model):
@@ -138,35 +94,25 @@ class Trainer(keras.Model):
         return self._loss(batch, training=False)
 
     def make_train_function(self, force: bool = False) -> None:
-        run = self._steps_function(self.train_step)
-
-        def function(iterator: Any) -> dict[str, tf.Tensor]:
-            before = int(self.optimizer.iterations.numpy())
-            steps = min(self.steps_per_call, self.steps_per_pass - before % self.steps_per_pass)
-            loss = float(run(iterator, tf.constant(steps)))
-            if not math.isfinite(loss):
-                step = int(self.optimizer.iterations.numpy())
-                raise TrainingDiverged(f"the loss became {loss} at step {step}, learning rate {self.rate():g}")
-            return {metric.name: metric.result() for metric in self.metrics}
-
         if self.train_function is None or force:
+            run = self._steps_function(self.train_step, "loss")
+
+            def function(iterator: Any) -> dict[str, tf.Tensor]:
+                before = int(self.optimizer.iterations.numpy())
+                return run(iterator, min(self.steps_per_call, self.steps_per_pass - before % self.steps_per_pass))
+
             self.train_function = function
 
     def make_test_function(self, force: bool = False) -> None:
-        run = self._steps_function(self.test_step)
-
-        def function(iterator: Any) -> dict[str, tf.Tensor]:
-            loss = float(run(iterator, tf.constant(self.validation_steps)))
-            if not math.isfinite(loss):
-                step = int(self.optimizer.iterations.numpy())
-                raise TrainingDiverged(f"the validation loss became {loss} after step {step}, rate {self.rate():g}")
-            return {metric.name: metric.result() for metric in self.metrics}
-
         if self.test_function is None or force:
-            self.test_function = function
+            run = self._steps_function(self.test_step, "validation loss")
+            self.test_function = lambda iterator: run(iterator, self.validation_steps)
 
-    def _steps_function(self, step: Callable[[Any], tf.Tensor]) -> Callable[[Any, tf.Tensor], tf.Tensor]:
-        """A graph of (iterator, steps) that runs steps until one has an infinite or NaN loss; returns the last loss."""
+    def _steps_function(
+        self, step: Callable[[Any], tf.Tensor], what: str
+    ) -> Callable[[Any, int], dict[str, tf.Tensor]]:
+        """A function of (iterator, number of steps) that runs the steps in one graph call and returns the metrics; it
+        stops at the first step whose loss is infinite or NaN, and raises."""
         strategy = self.distribute_strategy
 
         @tf.function(reduce_retracing=True, autograph=False)
@@ -180,7 +126,14 @@ class Trainer(keras.Model):
 
             return tf.while_loop(more, one, (tf.constant(0), tf.constant(0.0)))[1]
 
-        return run
+        def function(iterator: Any, steps: int) -> dict[str, tf.Tensor]:
+            loss = float(run(iterator, tf.constant(steps)))
+            if not math.isfinite(loss):
+                at = f"at step {int(self.optimizer.iterations.numpy())}, learning rate {self.rate():g}"
+                raise TrainingDiverged(f"the {what} became {loss} {at}")
+            return {metric.name: metric.result() for metric in self.metrics}
+
+        return function
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Keras would run a step to build the model; net and optimizer are built already."""
@@ -230,15 +183,8 @@ def train(
     monitor = "val_error_rate" if validation.has_labels else "val_loss"
     with _precision(settings.precision), strategy.scope():
         keras.utils.set_random_seed(seed)
-        net = build()
-        per_step = 3 * models.multiply_adds(net, net.input_shape[1:]) * settings.batch_size
-        per_call = int(min(MAXIMUM_STEPS_PER_CALL, max(1, MULTIPLY_ADDS_PER_CALL // max(per_step, 1)), steps))
-        trainer = Trainer(net, objective, steps, per_call)
-        trainer.validation_steps = validation.steps_per_pass(VALIDATION_BATCH)
-        rate = _rate(settings, steps)
-        trainer.schedule = None if isinstance(rate, float) else rate
-        trainer.compile(optimizer=_optimizer(settings, rate), jit_compile=False)
-        trainer.optimizer.build(net.trainable_variables)
+        trainer = _trainer(build(), objective, settings, steps)
+    trainer.validation_steps = validation.steps_per_pass(VALIDATION_BATCH)
     with progress(name, settings.epochs * steps, "steps") as advance:
         callbacks: list[keras.callbacks.Callback] = [Progress(advance, monitor)]
         if isinstance(settings.schedule, PlateauHalving):
@@ -250,7 +196,7 @@ def train(
         history = trainer.fit(
             training_batches(examples, settings.batch_size, seed),
             epochs=settings.epochs,
-            steps_per_epoch=-(-steps // per_call),
+            steps_per_epoch=-(-steps // trainer.steps_per_call),
             validation_data=ordered_batches(validation, VALIDATION_BATCH).repeat(),
             validation_steps=1,
             callbacks=callbacks,
@@ -258,8 +204,20 @@ def train(
             verbose=0,
         ).history
     twin = build()
-    twin.set_weights(net.get_weights())
+    twin.set_weights(trainer.net.get_weights())
     return Trained(twin, {key: [float(value) for value in values] for key, values in history.items()})
+
+
+def _trainer(net: keras.Model, objective: Objective, settings: Training, steps: int) -> Trainer:
+    """The net under training, with its optimizer; made under the strategy."""
+    per_step = 3 * models.multiply_adds(net, net.input_shape[1:]) * settings.batch_size
+    per_call = int(min(MAXIMUM_STEPS_PER_CALL, max(1, MULTIPLY_ADDS_PER_CALL // max(per_step, 1)), steps))
+    rate = _rate(settings, steps)
+    trainer = Trainer(net, objective, steps, per_call)
+    trainer.schedule = None if isinstance(rate, float) else rate
+    trainer.compile(optimizer=_optimizer(settings, rate), jit_compile=False)
+    trainer.optimizer.build(net.trainable_variables)
+    return trainer
 
 
 def _rate(settings: Training, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:

@@ -13,7 +13,8 @@ from mimic_keras.batches import Examples, shuffled_ids
 from mimic_keras.contracts import ArraySplit, InputError
 from mimic_keras.distribution import split_processor
 from mimic_keras.experiment import PlateauHalving, Training
-from mimic_keras.training import Objective, TrainingDiverged
+from mimic_keras.objective import Objective
+from mimic_keras.training import TrainingDiverged
 
 CLASSES, FEATURES = 5, 6
 SGD = {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9, "nesterov": True}
@@ -213,7 +214,7 @@ def test_an_infinite_validation_loss_ends_training():
     examples = data()
     logits = examples._columns["teacher_logits"].numpy()
     logits[41, 2] = np.inf
-    with pytest.raises(TrainingDiverged, match=r"the validation loss became inf after step 7, rate 0\.02"):
+    with pytest.raises(TrainingDiverged, match=r"the validation loss became inf at step 7, learning rate 0\.02"):
         train(linear, examples, Objective(LogitL2()), settings(), validation=Examples(examples.split, logits))
 
 

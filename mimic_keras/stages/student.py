@@ -13,10 +13,11 @@ from mimic_keras import models
 from mimic_keras.artifacts import Store
 from mimic_keras.batches import Examples
 from mimic_keras.models import Cost, Finished
+from mimic_keras.objective import Objective
 from mimic_keras.plan import NetPlan
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
-from mimic_keras.training import Objective, Trained
+from mimic_keras.training import Trained
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from mimic_keras.artifacts import Store
 from mimic_keras.batches import Examples
 from mimic_keras.contracts import InputError, Member, RunError, TeacherContext
 from mimic_keras.models import Cost, Finished
+from mimic_keras.objective import Objective
 from mimic_keras.plan import MemberPlan
 from mimic_keras.plugins import PluginError
 from mimic_keras.stages.data import Data, check_same_examples, prepare
-from mimic_keras.training import Objective, Trained
+from mimic_keras.training import Trained
 
 
 @dataclass(frozen=True)
