@@ -18,6 +18,7 @@ from typing import Any
 from absl import app
 from absl.flags import argparse_flags
 
+from mimic_keras import __version__
 from mimic_keras.contracts import InputError
 
 # TensorFlow and the plugins are imported inside the commands that need them: --help and plugins answer at once.
@@ -27,6 +28,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse_flags.ArgumentParser(
         prog="mimic-keras", description="Train small student nets to mimic deep teacher nets, and export them."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run an experiment; what is finished already is reused")
     validate = commands.add_parser("validate", help="check an experiment and print its plan; reads no data")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import rich.box
 import rich.console
 import rich.progress
 import rich.table
@@ -18,10 +19,12 @@ from absl import logging
 
 console = rich.console.Console(stderr=True, width=None if sys.stderr.isatty() else 140, highlight=False)
 
+SECONDS_BETWEEN_LINES = 30  # of progress, where there is no terminal
+
 
 @contextlib.contextmanager
 def progress(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
-    """A bar of `total` units; yields `advance(count, note="")`. Where there is no terminal, one line at the end."""
+    """A bar of `total` units; yields `advance(count, note="")`. Without a terminal, a line now and then."""
     columns = (
         rich.progress.TextColumn("{task.description:<12}"),
         rich.progress.BarColumn(),
@@ -31,13 +34,17 @@ def progress(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]
         rich.progress.TextColumn("{task.fields[note]}"),
     )
     started, done, last = time.monotonic(), 0, ""
+    said = started
     with rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=total, rate="", note="")
 
         def advance(count: int, note: str = "") -> None:
-            nonlocal done, last
-            done, last = done + count, note or last
-            rate = f"{done / max(time.monotonic() - started, 1e-9):,.0f} {unit}/s"
+            nonlocal done, last, said
+            done, last, now = done + count, note or last, time.monotonic()
+            rate = f"{done / max(now - started, 1e-9):,.0f} {unit}/s"
+            if not console.is_terminal and now - said > SECONDS_BETWEEN_LINES:
+                logging.info("%s: %d of %d %s (%s); %s", label, done, total, unit, rate, last)
+                said = now
             bar.update(task, advance=count, rate=rate, note=last)
 
         yield advance
@@ -99,14 +106,16 @@ def journal(file: Path) -> Iterator[None]:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print `rows` to standard output; a missing value is left empty, whole numbers get thousands separators."""
-    table = rich.table.Table(title=title, title_justify="left")
+    """Print `rows` to standard output, whole even where the terminal is narrower; a missing value is left empty."""
+    table = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="left" if column == columns[0] else "right")
+        heading = column.replace(" ", "\n").replace("-", "-\n")
+        table.add_column(heading, justify="left" if column == columns[0] else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(format_value(row.get(column)) for column in columns))
-    width = None if sys.stdout.isatty() else 140
-    rich.console.Console(width=width, highlight=False).print(table)
+    output = rich.console.Console(highlight=False)
+    output.width = max(output.width, output.measure(table, options=output.options.update(width=1000)).maximum)
+    output.print(table)
 
 
 def format_value(value: Any) -> str:
@@ -115,4 +124,4 @@ def format_value(value: Any) -> str:
         return ""
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

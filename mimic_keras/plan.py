@@ -189,7 +189,8 @@ def describe(plan: Plan) -> list[str]:
     """What each stage of the run will do, a line each."""
     sizes = ", ".join(f"{count:,} {split}" for split, count in plan.info.num_examples.items()) or "sizes not known yet"
     trained = sum(member.is_trained for member in plan.members)
-    lines = [f"data        {plan.dataset.plugin.name} {plan.info.version}: {sizes}"]
+    shape = f"inputs {list(plan.info.input_shape)}, {plan.info.num_classes} classes"
+    lines = [f"data        {plan.dataset.plugin.name} {plan.info.version}: {shape}; {sizes}"]
     if plan.members and plan.student.loss:
         lines += [
             f"teachers    {trained} trained, {len(plan.members) - trained} loaded; each kept on its own",

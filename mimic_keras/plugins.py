@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -108,7 +109,9 @@ class Component:
         except (InputError, RunError):
             raise
         except Exception as error:
-            raise PluginError(f"{self.plugin} raised {type(error).__name__}: {error}") from error
+            # Keras colours its messages, and ends them with the arguments of its own calls.
+            reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition("\n\nArguments received by")[0]
+            raise PluginError(f"{self.plugin} raised {type(error).__name__}: {' '.join(reason.split())}") from error
 
     @property
     def nested(self) -> dict[str, Component]:

@@ -109,12 +109,16 @@ def _stage(stages: dict[str, dict[str, Any]], store: Store, name: str) -> Iterat
 
 
 def resolved(experiment: Experiment) -> str:
-    """The experiment as YAML with every default written out; running it again is the same experiment."""
+    """The experiment as YAML with every default written out but seeds that are `seed`'s: that one still sets them."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     stream = io.StringIO()
-    yaml.dump(experiment.model_dump(exclude_none=True), stream)
+    content = experiment.model_dump(exclude_none=True)
+    for section in (content.get("teacher", {}), content["student"]):
+        if section.get("seed") == experiment.seed:
+            del section["seed"]
+    yaml.dump(content, stream)
     return stream.getvalue()
 
 

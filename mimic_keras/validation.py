@@ -100,6 +100,8 @@ def show(value: Any) -> str:
     """A value as it is quoted in a message: short, on one line."""
     if isinstance(value, pydantic.BaseModel):
         return "{" + ", ".join(f"{key}: {show(item)}" for key, item in value.model_dump().items()) + "}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -112,7 +114,7 @@ def describe(annotation: Any) -> str:
     if origin is typing.Literal:
         return " | ".join(repr(value) for value in arguments)
     if origin in (typing.Union, types.UnionType):
-        return " | ".join(describe(item) for item in arguments)
+        return " | ".join(dict.fromkeys(describe(item) for item in arguments))
     if origin is not None:
         return f"{origin.__name__}[{', '.join(describe(item) for item in arguments)}]"
     if annotation is type(None):

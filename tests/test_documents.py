@@ -61,7 +61,7 @@ def test_quickstart_and_the_commands_of_the_readme(tmp_path, monkeypatch, capsys
     places = ["--home", tmp_path / "home", "--runs_dir", tmp_path / "runs", "--saved_models_dir", tmp_path / "exports"]
     assert command(*shlex.split(recipe)[1:], *places) == 0
     printed = capsys.readouterr().out
-    for piece in ("teacher/2", "baseline", "test error rate", "Report:", "Export:"):
+    for piece in ("teacher/2", "baseline", "agreement", "Report:", "Export:"):
         assert piece in printed
     models = json.loads((tmp_path / "runs" / "quickstart" / "metrics.json").read_text())["models"]
     assert models["teacher"]["test"]["error_rate"] < 0.07

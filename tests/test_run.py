@@ -361,6 +361,23 @@ def test_a_published_version_is_never_overwritten(folder, monkeypatch, capsys):
     assert versions(folder) == ["1"]
 
 
+def test_the_seed_of_a_resolved_experiment_still_sets_the_others(folder):
+    text = (folder / "runs" / "tiny" / "experiment.yaml").read_text()
+    assert counts(run(folder, text, "--set", "seed=1"))["teachers"] == (2, 0)
+
+
+def test_the_teachers_error_on_the_transfer_set_is_said(folder, capsys):
+    run(folder, tiny())
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("teacher: error rate")]
+    found = json.loads((folder / "runs" / "tiny" / "artifacts.json").read_text())
+    logits_of = [
+        np.concatenate([np.load(shard) for shard in sorted(Path(found[name]["logits"]["transfer"]).glob("*.npy"))])
+        for name in ("teacher/0", "teacher/1")
+    ]
+    expected = np.mean(np.mean(logits_of, 0).argmax(-1) != Digits().split("transfer").labels)
+    assert line == f"teacher: error rate {expected:.4f} on the transfer set, virtual copies included"
+
+
 def test_the_resolved_experiment_in_the_run_folder_runs_to_the_same_artefacts(folder):
     text = (folder / "runs" / "tiny" / "experiment.yaml").read_text()
     assert "distribution: {strategy: auto}" in text

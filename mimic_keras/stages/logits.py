@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from mimic_keras.artifacts import Artifact, Store, write_bytes
 from mimic_keras.console import progress
-from mimic_keras.contracts import RunError, Split
+from mimic_keras.contracts import RunError, Split, error_rate
 from mimic_keras.models import predictor
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.teachers import TeacherMember
@@ -47,6 +49,10 @@ def label(members: Sequence[TeacherMember], data: Data, store: Store) -> Teacher
             for start, shard in _shards(artifacts[member.name][split]):
                 sums[start : start + len(shard)] += shard * np.float32(member.weight / total)
         mean[split] = sums
+    transfer = data.split("transfer")
+    error = error_rate(np.tile(transfer.labels, transfer.repeats), mean["transfer"])
+    if not math.isnan(error):
+        logging.info("teacher: error rate %.4f on the transfer set, virtual copies included", error)
     singles = {
         name: {split: np.concatenate([shard for _, shard in _shards(found[split])]) for split in SPLITS[1:]}
         for name, found in artifacts.items()

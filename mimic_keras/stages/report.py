@@ -79,7 +79,7 @@ def _summary(models: Mapping[str, Any]) -> str:
         teacher = models["teacher"]
         factor = teacher["multiply_adds"] / max(student["multiply_adds"], 1)
         compare = f"{factor:.1f} times fewer" if factor >= 1 else f"{1 / factor:.1f} times more"
-        words.append(f"; it takes {compare} multiply-adds than its teacher of {teacher['members']} members")
+        words.append(f"; it takes {compare} multiply-adds than its teacher")
         if teacher["test"].get(error) is not None:
             words.append(f" (test error {teacher['test'][error]:.2%})")
         words.append(f", with which it agrees on {student['test']['agreement']:.2%} of the test examples")

@@ -60,7 +60,7 @@ class _Loaded(Teacher):
     def check(self, info: DatasetInfo) -> None:
         if not self.path.exists():
             raise InputError(f"path: no such file or folder: {self.path}")
-        _, inputs, outputs, _ = self._call()
+        call, inputs, outputs, _ = self._call()
         if not _fits(inputs, info.input_shape):
             expected = _listed(info.input_shape)
             raise InputError(
@@ -69,6 +69,17 @@ class _Loaded(Teacher):
         if not _fits(outputs, (info.num_classes,)):
             expected = f"{info.num_classes} classes"
             raise InputError(f"path: {self.path} gives outputs of shape {_shown(outputs)}, the data set has {expected}")
+        self._check_kind(call, info)
+
+    def _check_kind(self, call: Callable[[Any], Any], info: DatasetInfo) -> None:
+        """Probabilities are so for any input, noise included; taken for the other kind they mislead in silence."""
+        noise = np.random.default_rng(0).random((8, *info.input_shape), np.float32)
+        values = np.asarray(call(tf.constant(noise)), np.float64)
+        are_probabilities = bool((values >= 0).all() and np.allclose(values.sum(-1), 1, atol=1e-3))
+        if are_probabilities != (self.outputs == "probabilities"):
+            found = "sum to 1 and are not negative" if are_probabilities else "are negative or do not sum to 1"
+            other = "probabilities" if are_probabilities else "logits"
+            raise InputError(f"outputs: the outputs of {self.path} {found}: expected '{other}', got '{self.outputs}'")
 
     def member(self, context: TeacherContext) -> Member:
         self.check(context.dataset.info)

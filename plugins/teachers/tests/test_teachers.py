@@ -255,11 +255,23 @@ def test_probabilities_become_logits_with_the_same_softmax(load, tmp_path):
 @loaders
 def test_probabilities_below_1e_7_are_taken_for_1e_7(load, tmp_path):
     rows = tf.constant([[1.0, 0.0, 1e-9, 1e-7, 1e-6]])
-    teacher = load(identity(), tmp_path, outputs="probabilities")
+    inputs = keras.Input((CLASSES,))
+    shares = keras.Model(inputs, inputs / keras.ops.sum(inputs, axis=-1, keepdims=True))
+    teacher = load(shares, tmp_path, outputs="probabilities")
 
     found = teacher.member(context(Fake((CLASSES,)))).call(rows)
 
-    np.testing.assert_allclose(found, np.log([[1.0, 1e-7, 1e-7, 1e-7, 1e-6]]), rtol=1e-6)
+    np.testing.assert_allclose(found, np.log([[1.0, 1e-7, 1e-7, 1e-7, 1e-6]]), atol=2e-6)
+
+
+@loaders
+@pytest.mark.parametrize(("last", "outputs"), [("softmax", "logits"), ("linear", "probabilities")])
+def test_outputs_of_the_other_kind_are_refused(load, last, outputs, tmp_path):
+    teacher = load(net(last), tmp_path, outputs=outputs)
+    other = {"logits": "probabilities", "probabilities": "logits"}[outputs]
+
+    with pytest.raises(InputError, match=f"^outputs: the outputs of .*: expected '{other}', got '{outputs}'$"):
+        teacher.check(Fake().info)
 
 
 @loaders
