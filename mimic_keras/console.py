@@ -107,7 +107,9 @@ def journal(file: Path) -> Iterator[None]:
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print `rows` to standard output, whole even where the terminal is narrower; a missing value is left empty."""
-    table = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    table = rich.table.Table(
+        title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
+    )
     for column in columns:
         heading = column.replace(" ", "\n").replace("-", "-\n")
         table.add_column(heading, justify="left" if column == columns[0] else "right", no_wrap=True)

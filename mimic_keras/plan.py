@@ -227,10 +227,9 @@ def estimates(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:
                 "multiply-adds": cost.multiply_adds,
                 "epochs": training.epochs,
                 "training memory": _bytes(size * copies),
-                "kept": f"model {_bytes(size)}",
             }
-        if stage == "teachers":
-            row["kept"] = row.get("kept", "loaded") + (f", logits {_bytes(logits)}" if logits else "")
+        kept = (cost.parameters * 4 if cost else 0) + (logits if stage == "teachers" else 0)
+        row["kept on disk"] = _bytes(kept)
         rows.append(row)
     return list(dict.fromkeys(key for row in rows for key in row)), rows
 

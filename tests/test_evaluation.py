@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from mimic_keras import console
 from mimic_keras.contracts import ArraySplit, Confusion, Dataset, DatasetInfo, error_rate
 from mimic_keras.plugins import Component, Plugin
 from mimic_keras.stages import evaluation, report
@@ -100,3 +101,12 @@ def test_the_table_has_fidelity_on_test_alone():
     assert rows == [
         {"model": "student", "parameters": 3, "multiply-adds": 2, "validation error rate": 0.5, "test kl": 2.0}
     ]
+
+
+def test_a_table_is_whole_on_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "30")
+    row = {"model": "teacher/12", "multiply-adds": 738_000_000, "test error rate": 0.0123456, "nothing": None}
+    console.show_table("a table", list(row), [row])
+    printed = capsys.readouterr().out
+    for piece in ("teacher/12", "738,000,000", "0.0123", "multiply-", "adds"):
+        assert piece in printed
