@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-PLUGINS = ("losses", "architectures", "teachers", "digits")
+PLUGINS = ("losses", "architectures", "teachers", "digits", "cifar")
 DEVELOPMENT = ["build", "hatchling", "hypothesis", "import-linter", "mypy", "pytest", "pytest-xdist", "ruff", "scipy"]
 
 

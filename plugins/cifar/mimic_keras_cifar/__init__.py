@@ -1,0 +1,150 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), prepared as in Ba & Caruana 2014 and Urban et al. 2017.
+
+The images stay uint8 in memory, once for all splits; preparation, mirroring and shifts happen in the graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo
+from mimic_keras_cifar import augmentation, preparation, records
+from mimic_keras_cifar.records import CIFAR10, CIFAR100, SHAPE, Layout
+
+LARGEST_SHIFT = 31
+
+
+class Cifar(Dataset):
+    """Inputs float32 [32, 32, 3], red, green, blue.
+
+    Args:
+        root: the official binary version: its folder, the folder that holds it, or the .tar.gz. None: it is
+            downloaded once, and checked against the published MD5.
+        preparation: "standardize": each image minus its mean, divided by its standard deviation, over all its values
+            (Urban et al. 2017, section 2.5). "zca": global contrast normalisation, then whitening with the statistics
+            of the training images (Ba & Caruana 2014, section 4).
+        validation: how many of the 50,000 training images are the validation set, 1 to 49,999.
+        split_seed: draws the validation images, and those that `labelled` keeps.
+        labelled: keep the labels of this many training images; the others are in the transfer set alone, without
+            labels. None: all.
+        unlabelled: images of your own for the transfer set: a .npy file, uint8 [N, 32, 32, 3], or a .bin file of
+            records as the data set's own, whose labels are not used.
+        copies: virtual copies of every training and transfer image; the first is the image itself.
+        mirror: the other copies are mirrored left to right with probability 1/2.
+        shift: the other copies are shifted by up to this many pixels on each axis; the prepared image's mean, 0,
+            moves in. 0 to 31.
+
+    Raises:
+        ValueError: an argument is out of its range, or `copies` fits neither `mirror` nor `shift`.
+    """
+
+    layout: Layout
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        preparation: Literal["standardize", "zca"] = "standardize",
+        validation: int = 10_000,
+        split_seed: int = 0,
+        labelled: int | None = None,
+        unlabelled: Path | None = None,
+        copies: int = 1,
+        mirror: bool = False,
+        shift: int = 0,
+    ):
+        everything = self.layout.training_images
+        if not 1 <= validation < everything:
+            raise ValueError(f"validation must be from 1 to {everything - 1} images, got {validation}")
+        if not 0 <= split_seed < 2**32:
+            raise ValueError(f"split_seed must be from 0 to {2**32 - 1}, got {split_seed}")
+        training = everything - validation
+        if labelled is not None and not 1 <= labelled <= training:
+            raise ValueError(f"labelled must be from 1 to the {training} training images, got {labelled}")
+        if not 0 <= shift <= LARGEST_SHIFT:
+            raise ValueError(f"shift must be from 0 to {LARGEST_SHIFT} pixels, got {shift}")
+        if copies < 1:
+            raise ValueError(f"copies must be at least 1, got {copies}")
+        if (copies > 1) != (mirror or shift > 0):
+            raise ValueError(
+                f"copies: {copies} with mirror: {str(mirror).lower()} and shift: {shift}; the first copy is the image "
+                "itself, so mirror and shift need copies above 1, and copies above 1 need one of them"
+            )
+        self.root, self.preparation, self.unlabelled = root, preparation, unlabelled
+        self.validation, self.split_seed, self.training = validation, split_seed, training
+        self.labelled = training if labelled is None else labelled
+        self.copies, self.mirror, self.shift = copies, mirror, shift
+
+    @property
+    def info(self) -> DatasetInfo:
+        extra = 0 if self.unlabelled is None else len(records.read_unlabelled(self.layout, self.unlabelled))
+        sizes = {
+            "train": self.labelled * self.copies,
+            "validation": self.validation,
+            "test": self.layout.test_images,
+            "transfer": (self.training + extra) * self.copies,
+        }
+        names = self.layout.class_names
+        return DatasetInfo(self.layout.plugin_name, "1", SHAPE, len(names), names, sizes)
+
+    def prepare(self, data_dir: Path) -> str:
+        """Read and verify everything into memory; only a download and the whitening are kept in `data_dir`."""
+        import tensorflow as tf
+
+        root = records.downloaded(self.layout, data_dir) if self.root is None else self.root
+        images, self._labels = records.read(self.layout, root)
+        if self.unlabelled is not None:
+            images = np.concatenate([images, records.read_unlabelled(self.layout, self.unlabelled)])
+        # Frozen by NumPy's compatibility policy (NEP 19), which the newer generators are not.
+        rows = np.random.RandomState(self.split_seed).permutation(self.layout.training_images)
+        first_test = self.layout.training_images
+        end = first_test + self.layout.test_images
+        self._rows = {
+            "train": rows[: self.labelled],
+            "validation": rows[self.training :],
+            "test": np.arange(first_test, end),
+            "transfer": np.concatenate([rows[: self.training], np.arange(end, len(images))]),
+        }
+        digest = hashlib.sha256(images.tobytes() + self._labels.tobytes() + rows.tobytes())
+        self._prepared = preparation.standardized
+        if self.preparation == "zca":
+            whitening = preparation.Whitening.of(images, rows[: self.training], data_dir, digest.hexdigest())
+            digest.update(whitening.mean.tobytes() + whitening.matrix.tobytes())
+            self._prepared = whitening
+        # One variable for all splits, captured by reference: a constant would be copied into every graph.
+        with tf.init_scope(), tf.device("CPU:0"):
+            self._images = tf.Variable(images, trainable=False)
+        return digest.hexdigest()
+
+    def split(self, name: str, seed: int = 0) -> ArraySplit:
+        if name not in SPLITS:
+            raise ValueError(f"no split '{name}'; accepted: {', '.join(SPLITS)}")
+        rows = self._rows[name]
+        labels = np.full(len(rows), -1, np.int32)
+        known = self.labelled if name == "transfer" else len(rows)
+        labels[:known] = self._labels[rows[:known]]
+        is_augmented = name in ("train", "transfer") and self.copies > 1
+
+        def prepare(rows: Any, ids: Any) -> Any:
+            import tensorflow as tf
+
+            images = self._prepared(tf.gather(self._images, rows))
+            if not is_augmented:
+                return images
+            copies = ids // len(labels)
+            return augmentation.varied(images, seed, copies, rows, self.mirror, self.shift)
+
+        return ArraySplit(rows, labels, prepare=prepare, repeats=self.copies if is_augmented else 1)
+
+
+class Cifar10(Cifar):
+    __doc__ = f"CIFAR-10: 10 classes. {Cifar.__doc__}"
+    layout = CIFAR10
+
+
+class Cifar100(Cifar):
+    __doc__ = f"CIFAR-100: its 100 fine classes. {Cifar.__doc__}"
+    layout = CIFAR100

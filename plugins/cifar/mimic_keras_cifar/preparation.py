@@ -1,0 +1,110 @@
+"""uint8 images to the float32 inputs of the papers: per-image standardisation, or contrast normalisation and ZCA."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+# The constants of pylearn2's CIFAR-10 scripts, which the nets of 2013 and 2014 were trained on (Goodfellow et al.
+# 2013, "Maxout networks"); Ba & Caruana give none.
+CONTRAST = 55.0
+EIGENVALUE_BIAS = 0.1
+IMAGES_AT_ONCE = 2048
+BLOCK = 64
+
+
+def standardized(images: Any) -> Any:
+    """uint8 [B, height, width, channels] to float32: each image minus its mean, divided by its standard deviation.
+
+    The deviation counts as at least 1 / sqrt(values of an image), as in `tf.image.per_image_standardization`, so that
+    an image of one colour becomes 0.
+    """
+    import tensorflow as tf
+
+    # Sums of integers are exact in any order, so that an image has the same bits in every batch.
+    values = int(np.prod(images.shape[1:]))
+    integers = tf.cast(images, tf.int32)
+    total = tf.cast(tf.reduce_sum(integers, [1, 2, 3]), tf.int64)
+    squares = tf.cast(tf.reduce_sum(integers * integers, [1, 2, 3]), tf.int64)
+    mean = tf.cast(total, tf.float64) / values
+    variance = tf.maximum(tf.cast(values * squares - total * total, tf.float64) / values**2, 1 / values)
+
+    def of_image(statistic: Any) -> Any:
+        return tf.cast(statistic, tf.float32)[:, None, None, None]
+
+    return (tf.cast(images, tf.float32) - of_image(mean)) * of_image(tf.math.rsqrt(variance))
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """Global contrast normalisation, each image's deviations from its mean scaled to a norm of 55, then ZCA:
+    (x - mean) E (D + 0.1)^-1/2 E' with E and D the eigenvectors and eigenvalues of the training images' covariance.
+
+    `mean` float32 [values], `matrix` float32 [values, values].
+    """
+
+    mean: np.ndarray
+    matrix: np.ndarray
+
+    def __call__(self, images: Any) -> Any:
+        """uint8 [B, height, width, channels] to float32 of the same shape."""
+        import tensorflow as tf
+
+        values = len(self.mean)
+        mean, matrix = self._variables
+        flat = tf.reshape(standardized(images), [-1, values]) * np.float32(CONTRAST / np.sqrt(values)) - mean
+        # A product's order of summation depends on the number of rows; blocks of one size give the same bits always.
+        count = tf.shape(flat)[0]
+        blocks = tf.reshape(tf.pad(flat, [[0, -count % BLOCK], [0, 0]]), [-1, BLOCK, values])
+        return tf.reshape(tf.reshape(blocks @ matrix, [-1, values])[:count], tf.shape(images))
+
+    @functools.cached_property
+    def _variables(self) -> list[Any]:
+        """Captured by reference: a constant would be copied into every graph."""
+        import tensorflow as tf
+
+        with tf.init_scope(), tf.device("CPU:0"):
+            return [tf.Variable(self.mean, trainable=False), tf.Variable(self.matrix, trainable=False)]
+
+    @classmethod
+    def of(cls, images: np.ndarray, rows: np.ndarray, folder: Path, key: str) -> Whitening:
+        """The whitening of `images[rows]`, made once for a `key` and kept in `folder`."""
+        file = folder / f"zca-{key[:32]}-{len(rows)}.npz"
+        try:
+            with np.load(file) as stored:  # a zip file, whose checksums NumPy verifies
+                return cls(stored["mean"], stored["matrix"])
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            logging.warning("%s is damaged (%s); it is made again", file, error)
+        made = cls.fit(images, rows)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as stream:
+            np.savez(stream, mean=made.mean, matrix=made.matrix)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(stream.name, file)
+        return made
+
+    @classmethod
+    def fit(cls, images: np.ndarray, rows: np.ndarray) -> Whitening:
+        """Statistics in float64, a few images at a time."""
+        values = int(np.prod(images.shape[1:]))
+        total, products = np.zeros(values), np.zeros([values, values])
+        for start in range(0, len(rows), IMAGES_AT_ONCE):
+            some = images[rows[start : start + IMAGES_AT_ONCE]].reshape(-1, values).astype(np.float64)
+            some -= some.mean(1, keepdims=True)
+            some *= CONTRAST / np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1.0)
+            total += some.sum(0)
+            products += some.T @ some
+        mean = total / len(rows)
+        eigenvalues, vectors = np.linalg.eigh(products / len(rows) - np.outer(mean, mean))
+        matrix = (vectors / np.sqrt(eigenvalues + EIGENVALUE_BIAS)) @ vectors.T
+        return cls(mean.astype(np.float32), matrix.astype(np.float32))
