@@ -7,7 +7,7 @@ STAMP = $(VENV)/installed-$(notdir $(PYTHON))
 PLUGINS = $(wildcard plugins/*/pyproject.toml)
 EDITABLE = -e '.[dev]' $(patsubst %/pyproject.toml,-e %,$(PLUGINS))
 
-.PHONY: quickstart test test-floor lint check install clean
+.PHONY: quickstart test test-floor test-slow lint check install clean
 
 quickstart: install  ## the main job on the embedded data: table, report, saved_models/quickstart/1
 	$(BIN)/mimic-keras run experiments/quickstart.yaml
@@ -17,6 +17,9 @@ test: install  ## the tests, on the newest supported TensorFlow
 
 test-floor:  ## the same tests on the oldest supported TensorFlow and Keras
 	$(MAKE) test VENV=.venv-floor CONSTRAINTS=constraints-floor.txt
+
+test-slow: install  ## whole experiments on real data; MIMIC_KERAS_TEST_CIFAR10 says where CIFAR-10 is
+	$(BIN)/python -m pytest -m slow
 
 lint: install  ## style, types, and who may import whom
 	$(BIN)/ruff check .

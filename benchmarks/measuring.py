@@ -19,6 +19,8 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
+    from mimic_keras.batches import Examples
+
 SEED = 1
 LEARNING_RATE, MOMENTUM = 0.001, 0.9
 VALIDATION_EXAMPLES = 64
@@ -86,24 +88,36 @@ def random_examples(count: int, input_shape: tuple[int, ...], num_classes: int) 
 def our_epochs(
     build: Callable[[], keras.Model], inputs: np.ndarray, logits: np.ndarray, batch_size: int, epochs: int
 ) -> list[float]:
-    """Seconds of each of our trainer's epochs after the first, with the validation of 64 examples that ends each.
+    """`epochs_on` arrays in memory, with a validation of 64 examples."""
+    from mimic_keras.batches import Examples
+    from mimic_keras.contracts import ArraySplit
+
+    few = slice(VALIDATION_EXAMPLES)
+    validation = Examples(ArraySplit(inputs[few], logits[few].argmax(-1)), logits[few])
+    return epochs_on(build, Examples(ArraySplit(inputs, logits.argmax(-1)), logits), validation, batch_size, epochs)
+
+
+def epochs_on(
+    build: Callable[[], keras.Model],
+    examples: Examples,
+    validation: Examples,
+    batch_size: int,
+    epochs: int,
+    learning_rate: float = LEARNING_RATE,
+) -> list[float]:
+    """Seconds of each of our trainer's epochs after the first, with the validation that ends each.
 
     `train` takes no callbacks, so the times are those that its own TensorBoard log notes at the ends of epochs.
     """
     import tensorflow as tf
     from mimic_keras_losses import LogitL2
 
-    from mimic_keras.batches import Examples
-    from mimic_keras.contracts import ArraySplit
     from mimic_keras.experiment import Sgd, Training
     from mimic_keras.objective import Objective
     from mimic_keras.training import train
 
-    optimizer = Sgd(name="sgd", learning_rate=LEARNING_RATE, momentum=MOMENTUM)
+    optimizer = Sgd(name="sgd", learning_rate=learning_rate, momentum=MOMENTUM)
     settings = Training(epochs=epochs + 1, batch_size=batch_size, optimizer=optimizer)
-    few = slice(VALIDATION_EXAMPLES)
-    validation = Examples(ArraySplit(inputs[few], logits[few].argmax(-1)), logits[few])
-    examples = Examples(ArraySplit(inputs, logits.argmax(-1)), logits)
     strategy, objective = tf.distribute.get_strategy(), Objective(LogitL2())
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)

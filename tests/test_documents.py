@@ -12,8 +12,29 @@ from tests.tiny import command, write
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+# CIFAR's nets of Ba & Caruana 2014, Table 2: (parameters, multiply-adds). Maps are 32 x 32, halved by every pooling.
+HIDDEN_30K = 1200 * 30000 + 30000 + 30000 * 10 + 10
+SHALLOW = {
+    filters: (
+        75 * filters + filters + 16 * 16 * filters * 1200 + HIDDEN_30K,
+        32 * 32 * 75 * filters + 16 * 16 * filters * 1200 + 1200 * 30000 + 30000 * 10,
+    )
+    for filters in (64, 128)
+}
+DEEP = (
+    (27 + 1) * 128 + 2 * (9 * 128 + 1) * 128 + 4 * 4 * 128 * 1000 + 1000 + 10010,
+    32 * 32 * 27 * 128 + (16 * 16 + 8 * 8) * 9 * 128 * 128 + 4 * 4 * 128 * 1000 + 10000,
+)
 # {experiment: {net: (parameters, multiply-adds)}}
 EXPECTED = {
+    "cifar10_dnn": {
+        "student": (3072 * 2000 + 2000 + 2000 * 2000 + 2000 + 20010, 3072 * 2000 + 2000 * 2000 + 20000),
+    },
+    "cifar10_snn_30k": {"student": SHALLOW[128]},
+    "cifar10_cnn": {"student": DEEP},
+    "cifar10_snn_cnn_mimic_30k_64c": {"teacher/0": DEEP, "student": SHALLOW[64]},
+    "cifar10_snn_cnn_mimic_30k_128c": {"teacher/0": DEEP, "student": SHALLOW[128]},
+    "cifar10_snn_ecnn_mimic_30k": {"teacher/0": DEEP, "teacher/3": DEEP, "student": SHALLOW[128]},
     "quickstart": {
         # 8x8x1 - 16 - 16 - pool - 32 - 32 - pool - 64 - 10, 3 x 3 filters
         "teacher/0": (
@@ -36,6 +57,16 @@ def test_experiment_validates_and_its_nets_have_the_stated_size(file):
     assert planned.experiment.name == file.stem
     for net, (parameters, multiply_adds) in EXPECTED[file.stem].items():
         assert (planned.costs[net].parameters, planned.costs[net].multiply_adds) == (parameters, multiply_adds)
+
+
+def test_the_page_on_the_papers_has_the_counts_of_the_files():
+    text = (ROOT / "docs" / "papers.md").read_text()
+    rows = re.findall(r"\| ([\d,]+) \| (the teacher of )?\[(cifar10_\w+)\]", text)
+    assert len(rows) == 7
+    for counted, teacher, name in rows:
+        members = [net for net in EXPECTED[name] if net.startswith("teacher")]
+        expected = 4 * EXPECTED[name][members[0]][0] if teacher else EXPECTED[name]["student"][0]
+        assert int(counted.replace(",", "")) == expected, name
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo
+from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, InputError
 from mimic_keras_cifar import augmentation, preparation, records
 from mimic_keras_cifar.records import CIFAR10, CIFAR100, SHAPE, Layout
 
@@ -96,28 +96,47 @@ class Cifar(Dataset):
 
         root = records.downloaded(self.layout, data_dir) if self.root is None else self.root
         images, self._labels = records.read(self.layout, root)
+        self._rows = self._partition()
         if self.unlabelled is not None:
-            images = np.concatenate([images, records.read_unlabelled(self.layout, self.unlabelled)])
-        # Frozen by NumPy's compatibility policy (NEP 19), which the newer generators are not.
-        rows = np.random.RandomState(self.split_seed).permutation(self.layout.training_images)
-        first_test = self.layout.training_images
-        end = first_test + self.layout.test_images
-        self._rows = {
-            "train": rows[: self.labelled],
-            "validation": rows[self.training :],
-            "test": np.arange(first_test, end),
-            "transfer": np.concatenate([rows[: self.training], np.arange(end, len(images))]),
-        }
-        digest = hashlib.sha256(images.tobytes() + self._labels.tobytes() + rows.tobytes())
+            images = self._with_unlabelled(images, self.unlabelled)
+        digest = hashlib.sha256()
+        for array in (images, self._labels, self._rows["transfer"], self._rows["validation"]):
+            digest.update(array.data)
         self._prepared = preparation.standardized
         if self.preparation == "zca":
-            whitening = preparation.Whitening.of(images, rows[: self.training], data_dir, digest.hexdigest())
-            digest.update(whitening.mean.tobytes() + whitening.matrix.tobytes())
+            whitening = preparation.Whitening.of(images, self._rows["transfer"][: self.training], data_dir)
+            digest.update(whitening.mean.data)
+            digest.update(whitening.matrix.data)
             self._prepared = whitening
         # One variable for all splits, captured by reference: a constant would be copied into every graph.
         with tf.init_scope(), tf.device("CPU:0"):
             self._images = tf.Variable(images, trainable=False)
         return digest.hexdigest()
+
+    def _partition(self) -> dict[str, np.ndarray]:
+        """{split: places of its images, int64 [N]}; the training images come before the test images."""
+        count = self.layout.training_images
+        # Frozen by NumPy's compatibility policy (NEP 19), which the newer generators are not.
+        rows = np.random.RandomState(self.split_seed).permutation(count).astype(np.int64)
+        return {
+            "train": rows[: self.labelled],
+            "validation": rows[self.training :],
+            "test": np.arange(count, count + self.layout.test_images),
+            "transfer": rows[: self.training],
+        }
+
+    def _with_unlabelled(self, images: np.ndarray, file: Path) -> np.ndarray:
+        """Put the user's images behind the others, and at the end of the transfer set."""
+        extra = records.read_unlabelled(self.layout, file)
+        held_out = images[np.concatenate([self._rows["validation"], self._rows["test"]])]
+        if shared := records.count_shared(extra, held_out):
+            raise InputError(
+                f"unlabelled: {shared:,} of the {len(extra):,} images of {file} are validation or test images, which "
+                "no net may be trained on"
+            )
+        added = np.arange(len(images), len(images) + len(extra))
+        self._rows["transfer"] = np.concatenate([self._rows["transfer"], added])
+        return np.concatenate([images, extra])
 
     def split(self, name: str, seed: int = 0) -> ArraySplit:
         if name not in SPLITS:

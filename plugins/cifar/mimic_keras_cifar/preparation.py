@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import tempfile
 import zipfile
@@ -75,15 +76,16 @@ class Whitening:
             return [tf.Variable(self.mean, trainable=False), tf.Variable(self.matrix, trainable=False)]
 
     @classmethod
-    def of(cls, images: np.ndarray, rows: np.ndarray, folder: Path, key: str) -> Whitening:
-        """The whitening of `images[rows]`, made once for a `key` and kept in `folder`."""
-        file = folder / f"zca-{key[:32]}-{len(rows)}.npz"
+    def of(cls, images: np.ndarray, rows: np.ndarray, folder: Path) -> Whitening:
+        """The whitening of `images[rows]`, made once and kept in `folder`."""
+        digest = hashlib.sha256(images[rows].data).hexdigest()
+        file = folder / f"zca-{digest}.npz"
         try:
             with np.load(file) as stored:  # a zip file, whose checksums NumPy verifies
                 return cls(stored["mean"], stored["matrix"])
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
             logging.warning("%s is damaged (%s); it is made again", file, error)
         made = cls.fit(images, rows)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as stream:

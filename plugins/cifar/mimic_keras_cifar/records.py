@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import tarfile
 import zlib
@@ -174,7 +175,7 @@ def _stored(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
         file = folders[0] / name
         try:
             size = file.stat().st_size
-            yield name, _wrong_size(layout, name, size) or file.read_bytes()
+            yield name, "is no file" if not file.is_file() else _wrong_size(layout, name, size) or file.read_bytes()
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -185,16 +186,20 @@ def _archived(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
     """The same of an archive, read as a stream: nothing is written, and nothing of another size is read."""
     found: set[str] = set()
     try:
-        with tarfile.open(root, "r|*") as archive:
+        with gzip.open(root) as content, tarfile.open(fileobj=content, mode="r|") as archive:
             for member in archive:
                 name = Path(member.name).name
                 stream = archive.extractfile(member) if name in layout.files and member.isfile() else None
                 if stream and name not in found:
                     yield name, _wrong_size(layout, name, member.size) or stream.read()
                 found.add(name)
+            while content.read(2**20):  # gzip's checksum comes last; without it a flipped bit would pass for a pixel
+                pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         if not found:
-            raise InputError(f"{layout.title}: {root} is no archive ({error}). Expected {layout.wanted}") from error
+            raise InputError(
+                f"{layout.title}: {root} can not be read as a .tar.gz archive ({error}). Expected {layout.wanted}"
+            ) from error
         yield root.name, f"breaks off or is damaged ({error})"
         return
     if not found & set(layout.files):
@@ -226,20 +231,20 @@ def read_unlabelled(layout: Layout, file: Path) -> np.ndarray:
         InputError: the file is something else.
     """
     expected = f"expected a .npy file, uint8 [N, 32, 32, 3], or a .bin file of records of {layout.record:,} bytes"
+    if file.suffix not in (".npy", ".bin"):
+        raise InputError(f"unlabelled: {file} is neither; {expected}")
+    is_array = file.suffix == ".npy"
     try:
-        if file.suffix == ".npy":
-            images = np.load(file, mmap_mode="r", allow_pickle=False)
-            if images.dtype != np.uint8 or images.shape[1:] != SHAPE or not len(images):
-                raise InputError(f"unlabelled: {file} is {images.dtype} {list(images.shape)}; {expected}")
-            return images
-        if file.suffix == ".bin":
-            content = np.fromfile(file, np.uint8)
-            if not len(content) or len(content) % layout.record:
-                raise InputError(f"unlabelled: {file} has {len(content):,} bytes; {expected}")
-            return decoded(layout, content.reshape(-1, layout.record))
-    except (OSError, ValueError, EOFError) as error:
+        content = np.lib.format.open_memmap(file, mode="r") if is_array else np.fromfile(file, np.uint8)
+    except Exception as error:  # NumPy raises anything here, depending on what the file holds
         raise InputError(f"unlabelled: {file} can not be read ({error}); {expected}") from error
-    raise InputError(f"unlabelled: {file} is neither; {expected}")
+    if is_array:
+        if content.dtype != np.uint8 or content.shape[1:] != SHAPE or not len(content):
+            raise InputError(f"unlabelled: {file} is {content.dtype} {list(content.shape)}; {expected}")
+        return content
+    if not len(content) or len(content) % layout.record:
+        raise InputError(f"unlabelled: {file} has {len(content):,} bytes; {expected}")
+    return decoded(layout, content.reshape(-1, layout.record))
 
 
 LAYOUTS = (CIFAR10, CIFAR100)
