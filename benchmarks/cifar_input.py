@@ -112,7 +112,7 @@ def train_student(root: Path, folder: Path, epochs: int) -> dict[str, float]:
 def measure_memory(root: Path, folder: Path, _: int) -> dict[str, float]:
     """In GB, of one process: two epochs with a validation of 64 images, then two with the whole split's, as in a run.
 
-    The second peak can only be above the first: the validation's batches are 1,024 images, whatever the training's.
+    Apart because the validation's batches are 1,024 images, whatever the training's. Peaks can only grow.
     """
     for module in ("mimic_keras.runner", "mimic_keras_architectures", "mimic_keras_cifar", "mimic_keras_losses"):
         importlib.import_module(module)
@@ -122,8 +122,8 @@ def measure_memory(root: Path, folder: Path, _: int) -> dict[str, float]:
     figures["reading"] = peak()
     examples, build = with_logits(dataset, "transfer", STUDENT_EXAMPLES), student_builder(dataset)
     pixels = math.prod(dataset.info.input_shape) * sum(dataset.layout.files.values())
-    logits = 4 * dataset.info.num_classes * examples.split.num_examples * examples.split.repeats
-    figures |= {"images": pixels / GB, "logits": logits / GB}
+    logits = dataset.info.num_classes * examples.split.num_examples * examples.split.repeats
+    figures |= {"images": pixels / GB, "logits": 4 * logits / GB}
     expected = figures["imported"] + figures["images"] + figures["logits"]
     for name, count in (("training", measuring.VALIDATION_EXAMPLES), ("validating", None)):
         validation = with_logits(dataset, "validation", count)
@@ -147,7 +147,7 @@ def fit_whitening(root: Path, folder: Path, _: int) -> dict[str, float]:
     """Seconds for the statistics of all training images, which are in memory already."""
     from mimic_keras_cifar import preparation, records
 
-    images, _ = records.read(records.CIFAR10, root)
+    images = records.read(records.CIFAR10, root)[0]
     started = time.perf_counter()
     preparation.Whitening.fit(images, np.arange(FITTED_IMAGES))
     return {"seconds": time.perf_counter() - started}
@@ -191,20 +191,21 @@ def print_tables(figures: measuring.Figures) -> None:
 
 def main() -> None:
     if sys.argv[1:2] == ["measure"]:
-        contender, root, folder, epochs = sys.argv[2:]
-        return print(json.dumps(CONTENDERS[contender](Path(root), Path(folder), int(epochs))))
+        contender, *places, epochs = sys.argv[2:]
+        root, folder = map(Path, places)
+        return print(json.dumps(CONTENDERS[contender](root, folder, int(epochs))))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, help="CIFAR-10's official binary version; default: random images")
     parser.add_argument("--rounds", type=int, default=3, help="fresh processes of every contender (default 3)")
     parser.add_argument("--epochs", type=int, default=4, help="epochs in each, of which the fastest counts")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch:
         if options.root is None:
-            write_random_images(Path(folder))
-        root = (options.root or Path(folder)).resolve()
+            write_random_images(Path(scratch))
+        places = [str((options.root or Path(scratch)).resolve()), scratch]
 
         def command(contender: str) -> list[str]:
-            return [sys.executable, str(Path(__file__)), "measure", contender, str(root), folder, str(options.epochs)]
+            return [sys.executable, str(Path(__file__)), "measure", contender, *places, str(options.epochs)]
 
         print_tables(measuring.take_turns(options.rounds, list(CONTENDERS), command))
 

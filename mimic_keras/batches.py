@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from mimic_keras.contracts import Split
+from mimic_keras.contracts import Split, host_variable
 
 
 class Examples:
@@ -24,11 +24,9 @@ class Examples:
         self.split = split
         self.ids = np.arange(split.num_examples, dtype=np.int64) if ids is None else np.asarray(ids, np.int64)
         self.has_labels = bool((split.labels[self.ids] >= 0).any())
-        # Variables in host memory, captured by reference: a constant would be copied into the graph.
-        with tf.init_scope(), tf.device("CPU:0"):
-            self._columns = {"labels": tf.Variable(split.labels, trainable=False)}
-            if teacher_logits is not None:
-                self._columns["teacher_logits"] = tf.Variable(teacher_logits, trainable=False)
+        self._columns = {"labels": host_variable(split.labels)}
+        if teacher_logits is not None:
+            self._columns["teacher_logits"] = host_variable(teacher_logits)
 
     def steps_per_pass(self, batch_size: int) -> int:
         return -(-len(self.ids) // batch_size)

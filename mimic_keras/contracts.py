@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 SPLITS = ("train", "validation", "test", "transfer")
+ROWS_AT_ONCE = 4096
 
 
 class InputError(Exception):
@@ -80,6 +81,29 @@ class Split(Protocol):
     def batch(self, ids: tf.Tensor) -> tf.Tensor: ...
 
 
+def host_variable(*arrays: np.ndarray) -> tf.Variable:
+    """Arrays [N, ...] of one dtype, one after the other, in host memory, for graphs to gather rows from.
+
+    A graph captures a variable by reference; a constant or an array would be copied into every graph that uses it.
+    It is filled piece by piece, since TensorFlow would hold three copies of an array that is given at once.
+
+    Example:
+        >>> host_variable(np.zeros([2, 3], np.uint8), np.ones([1, 3], np.uint8)).shape
+        TensorShape([3, 3])
+    """
+    import tensorflow as tf
+
+    rows = sum(map(len, arrays))
+    pieces = [array[at : at + ROWS_AT_ONCE] for array in arrays for at in range(0, len(array), ROWS_AT_ONCE)]
+    with tf.init_scope(), tf.device("CPU:0"):
+        variable = tf.Variable(tf.zeros([rows, *arrays[0].shape[1:]], arrays[0].dtype), trainable=False)
+        start = 0
+        for piece in pieces:
+            variable.scatter_update(tf.IndexedSlices(piece, np.arange(start, start + len(piece))))
+            start += len(piece)
+    return variable
+
+
 class ArraySplit:
     """A `Split` over arrays in memory.
 
@@ -107,8 +131,6 @@ class ArraySplit:
         prepare: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
         repeats: int = 1,
     ):
-        import tensorflow as tf
-
         if labels is not None and len(labels) != len(inputs):
             raise ValueError(f"{len(inputs)} inputs but {len(labels)} labels")
         if repeats < 1:
@@ -117,9 +139,7 @@ class ArraySplit:
         self.repeats = repeats
         self.labels = np.full(len(inputs), -1, np.int32) if labels is None else np.asarray(labels, np.int32)
         self._prepare = prepare
-        # A variable is captured by reference; a constant or an array would be copied into every graph that uses it.
-        with tf.init_scope(), tf.device("CPU:0"):
-            self._inputs = tf.Variable(inputs, trainable=False)
+        self._inputs = host_variable(inputs)
 
     def batch(self, ids: tf.Tensor) -> tf.Tensor:
         """The examples of `ids` (int64 [B]) as float32 [B, *input_shape]."""

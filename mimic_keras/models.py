@@ -17,7 +17,7 @@ from mimic_keras.artifacts import write_json
 from mimic_keras.contracts import Split
 
 AFFINE_HEAD = "affine_head"
-PREDICTION_BATCH = 1024
+PREDICTION_BATCH = 512
 
 
 def logits_of(output: Any) -> tf.Tensor:

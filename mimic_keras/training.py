@@ -25,8 +25,8 @@ from mimic_keras.contracts import InputError, RunError
 from mimic_keras.experiment import Adam, Cosine, PlateauHalving, Sgd, Step, Training
 from mimic_keras.objective import Objective
 
-TRAINER_VERSION = 1  # part of every cache key: raise it when the same experiment would give other weights
-VALIDATION_BATCH = 1024
+TRAINER_VERSION = 2  # part of every cache key: raise it when the same experiment would give other weights
+VALIDATION_BATCH = 512
 # Several steps are run in one graph call, as many as fit in about this much arithmetic, so that neither Python's
 # overhead counts for small nets nor the progress bar stands still for large ones.
 MULTIPLY_ADDS_PER_CALL = 20e9

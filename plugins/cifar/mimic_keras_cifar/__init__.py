@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, InputError
+from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, InputError, host_variable
 from mimic_keras_cifar import augmentation, preparation, records
 from mimic_keras_cifar.records import CIFAR10, CIFAR100, SHAPE, Layout
 
@@ -92,25 +92,22 @@ class Cifar(Dataset):
 
     def prepare(self, data_dir: Path) -> str:
         """Read and verify everything into memory; only a download and the whitening are kept in `data_dir`."""
-        import tensorflow as tf
-
         root = records.downloaded(self.layout, data_dir) if self.root is None else self.root
         images, self._labels = records.read(self.layout, root)
         self._rows = self._partition()
+        parts = [images]
         if self.unlabelled is not None:
-            images = self._with_unlabelled(images, self.unlabelled)
+            parts.append(self._added(images, self.unlabelled))
         digest = hashlib.sha256()
-        for array in (images, self._labels, self._rows["transfer"], self._rows["validation"]):
-            digest.update(array.data)
+        for array in (*parts, self._labels, self._rows["transfer"], self._rows["validation"]):
+            digest.update(np.ascontiguousarray(array).data)
         self._prepared = preparation.standardized
         if self.preparation == "zca":
             whitening = preparation.Whitening.of(images, self._rows["transfer"][: self.training], data_dir)
             digest.update(whitening.mean.data)
             digest.update(whitening.matrix.data)
             self._prepared = whitening
-        # One variable for all splits, captured by reference: a constant would be copied into every graph.
-        with tf.init_scope(), tf.device("CPU:0"):
-            self._images = tf.Variable(images, trainable=False)
+        self._images = host_variable(*parts)  # one for all splits
         return digest.hexdigest()
 
     def _partition(self) -> dict[str, np.ndarray]:
@@ -125,8 +122,8 @@ class Cifar(Dataset):
             "transfer": rows[: self.training],
         }
 
-    def _with_unlabelled(self, images: np.ndarray, file: Path) -> np.ndarray:
-        """Put the user's images behind the others, and at the end of the transfer set."""
+    def _added(self, images: np.ndarray, file: Path) -> np.ndarray:
+        """The user's images, which come behind the others and at the end of the transfer set."""
         extra = records.read_unlabelled(self.layout, file)
         held_out = images[np.concatenate([self._rows["validation"], self._rows["test"]])]
         if shared := records.count_shared(extra, held_out):
@@ -136,7 +133,7 @@ class Cifar(Dataset):
             )
         added = np.arange(len(images), len(images) + len(extra))
         self._rows["transfer"] = np.concatenate([self._rows["transfer"], added])
-        return np.concatenate([images, extra])
+        return extra
 
     def split(self, name: str, seed: int = 0) -> ArraySplit:
         if name not in SPLITS:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from mimic_keras.contracts import host_variable
+
 # The constants of pylearn2's CIFAR-10 scripts, which the nets of 2013 and 2014 were trained on (Goodfellow et al.
 # 2013, "Maxout networks"); Ba & Caruana give none.
 CONTRAST = 55.0
@@ -68,12 +70,8 @@ class Whitening:
         return tf.reshape(tf.reshape(blocks @ matrix, [-1, values])[:count], tf.shape(images))
 
     @functools.cached_property
-    def _variables(self) -> list[Any]:
-        """Captured by reference: a constant would be copied into every graph."""
-        import tensorflow as tf
-
-        with tf.init_scope(), tf.device("CPU:0"):
-            return [tf.Variable(self.mean, trainable=False), tf.Variable(self.matrix, trainable=False)]
+    def _variables(self) -> tuple[Any, Any]:
+        return host_variable(self.mean), host_variable(self.matrix)
 
     @classmethod
     def of(cls, images: np.ndarray, rows: np.ndarray, folder: Path) -> Whitening:

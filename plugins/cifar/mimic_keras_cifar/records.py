@@ -18,6 +18,8 @@ from mimic_keras_cifar.classes import CIFAR10_CLASSES, CIFAR100_CLASSES
 SHAPE = (32, 32, 3)
 PIXELS = 32 * 32 * 3
 SITE = "https://www.cs.toronto.edu/~kriz/"
+# tarfile steps over a member block by block, and does not stop where the archive has ended.
+LARGEST_MEMBER = 2**32
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,8 @@ def _archived(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
                 if stream and name not in found:
                     yield name, _wrong_size(layout, name, member.size) or stream.read()
                 found.add(name)
+                if archive.offset - member.offset_data > LARGEST_MEMBER:
+                    raise tarfile.ReadError(f"{member.name} is said to have {member.size:,} bytes")
             while content.read(2**20):  # gzip's checksum comes last; without it a flipped bit would pass for a pixel
                 pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -245,6 +249,12 @@ def read_unlabelled(layout: Layout, file: Path) -> np.ndarray:
     if not len(content) or len(content) % layout.record:
         raise InputError(f"unlabelled: {file} has {len(content):,} bytes; {expected}")
     return decoded(layout, content.reshape(-1, layout.record))
+
+
+def count_shared(images: np.ndarray, others: np.ndarray) -> int:
+    """How many of `images` are among `others`, pixel by pixel; both uint8 [N, 32, 32, 3]."""
+    known = {hashlib.sha256(image.tobytes()).digest() for image in others}
+    return sum(hashlib.sha256(image.tobytes()).digest() in known for image in images)
 
 
 LAYOUTS = (CIFAR10, CIFAR100)
