@@ -116,14 +116,12 @@ def read(layout: Layout, root: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: `root` is something else, or files are missing or damaged; all problems at once.
     """
-    if not root.exists():
-        raise InputError(f"{layout.title}: {root} does not exist. Get {layout.wanted}; without root it is downloaded")
     total = layout.training_images + layout.test_images
     images, labels = np.empty([total, *SHAPE], np.uint8), np.empty(total, np.int32)
     starts = dict(zip(layout.files, np.cumsum([0, *layout.files.values()]), strict=False))
     digests: dict[str, str] = {}
     problems: list[str] = []
-    for name, content in _archived(layout, root) if root.is_file() else _stored(layout, root):
+    for name, content in _found(layout, root):
         if isinstance(content, str):
             problems.append(f"{name}: {content}")
             digests[name] = name
@@ -165,8 +163,20 @@ def _wrong_size(layout: Layout, name: str, size: int) -> str | None:
     return f"{size:,} bytes, {kind}; expected {expected:,} records of {layout.record:,} bytes"
 
 
-def _stored(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
+def _found(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
     """(file name, its bytes or what is wrong with it) of every file that is there."""
+    try:
+        if not root.exists():
+            raise InputError(
+                f"{layout.title}: {root} does not exist. Get {layout.wanted}; without root it is downloaded"
+            )
+        yield from _archived(layout, root) if root.is_file() else _stored(layout, root)
+    except PermissionError as error:  # of a folder
+        raise InputError(f"{layout.title}: {error.filename} can not be read: {error.strerror}") from error
+
+
+def _stored(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
+    """The same of a folder."""
     folders = [
         folder for folder in (root, root / layout.folder) if any((folder / name).exists() for name in layout.files)
     ]

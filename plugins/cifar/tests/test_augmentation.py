@@ -174,7 +174,7 @@ def test_every_shift_comes_equally_often():
 
 def test_what_moves_in_is_0():
     found = varied(1, shift=2)
-    moves = np.array([[drawn(SEED, 1, row, axis, 5) - 2 for axis in (1, 2)] for row in ROWS])
+    moves = np.array([[drawn(SEED, 1, row, axis, 5) - 2 for axis in (1, 2)] for row in range(300)])
 
     for down in range(-2, 3):
         rows = found[moves[:, 0] == down]

@@ -493,8 +493,8 @@ def test_no_changed_byte_of_an_archive_passes_for_data(cifar10, position, tmp_pa
         records.read(cifar10.layout, file)
 
 
-def refuse(*_, **__):
-    raise PermissionError(13, "Permission denied")
+def refuse(*places, **_):
+    raise PermissionError(13, "Permission denied", *map(str, places[:1]))
 
 
 def test_a_file_without_permission_is_named(cifar10, tmp_path, monkeypatch):
@@ -513,6 +513,16 @@ def test_a_file_without_permission_is_named(cifar10, tmp_path, monkeypatch):
     )
 
 
+def test_a_folder_without_permission_is_named(cifar10, tmp_path, monkeypatch):
+    root = cifar10.write(tmp_path).parent
+    monkeypatch.setattr(Path, "exists", lambda path: path == root or refuse(path))
+
+    with pytest.raises(InputError) as caught:
+        records.read(cifar10.layout, root)
+
+    assert str(caught.value) == f"CIFAR-10: {root / 'data_batch_1.bin'} can not be read: Permission denied"
+
+
 def test_an_archive_without_permission_is_named(cifar10, tmp_path, monkeypatch):
     file = cifar10.pack(tmp_path / "archive")
     monkeypatch.setattr("gzip.open", refuse)
@@ -521,5 +531,5 @@ def test_an_archive_without_permission_is_named(cifar10, tmp_path, monkeypatch):
         records.read(cifar10.layout, file)
 
     assert str(caught.value).startswith(
-        f"CIFAR-10: {file} can not be read as a .tar.gz archive ([Errno 13] Permission denied)."
+        f"CIFAR-10: {file} can not be read as a .tar.gz archive ([Errno 13] Permission denied: "
     )

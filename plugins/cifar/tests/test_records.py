@@ -273,8 +273,8 @@ def test_a_bin_file_of_records_is_read_whatever_its_labels(layout, tmp_path):
     np.testing.assert_array_equal(found, small.images[fake.TRAINING :])
 
 
-def saved(array, **options):
-    return lambda file: np.save(file, array, **options)
+def saved(array):
+    return lambda file: np.save(file, array)
 
 
 def holding(content):
@@ -301,33 +301,38 @@ class Trap:
         return self.trace.mkdir, ()
 
 
-WRONG = [
-    ("none.npy", None, r"can not be read \(.*No such file or directory.*\)"),
-    ("none.bin", None, r"can not be read \(.*No such file or directory.*\)"),
-    ("own.npy", lambda file: file.mkdir(), r"can not be read \(.*Is a directory.*\)"),
-    ("own.npy", holding(b""), r"can not be read \(.*\)"),
-    ("own.npy", saved(own()[:0]), r"is uint8 \[0, 32, 32, 3\]"),
-    ("own.npy", saved(own().astype(np.float32)), r"is float32 \[7, 32, 32, 3\]"),
-    ("own.npy", saved(own().transpose(0, 3, 1, 2)), r"is uint8 \[7, 3, 32, 32\]"),
-    ("own.npy", saved(own()[0]), r"is uint8 \[32, 32, 3\]"),
-    ("own.npy", saved(np.uint8(7)), r"is uint8 \[\]"),
-    ("own.npy", saved(np.array([{}, []], object), allow_pickle=True), r"can not be read \(.*Python objects.*\)"),
-    ("own.npy", holding(pickle.dumps(own())), r"can not be read \(.*\)"),
-    ("own.npy", holding(b"\x93NUMPY\x01\x00\x10\x00{{{{{{{{{{{{{{{{"), r"can not be read \(.*\)"),
-    ("own.npy", renamed_npz, r"can not be read \(.*magic string.*\)"),
-    ("own.npy", cut, r"can not be read \(.*\)"),
-    ("own.bin", holding(b""), "has 0 bytes"),
-    ("own.bin", holding(bytes(3073 * 2 + 1)), "has 6,147 bytes"),
-    ("own.png", holding(b"\x89PNG"), "is neither"),
-    ("own", holding(bytes(3073)), "is neither"),
-]
+def a_folder(file):
+    file.mkdir()
 
 
-@pytest.mark.parametrize(("name", "create", "message"), WRONG)
+# {what it is: (file name, how it is made, what the message says of it)}
+WRONG = {
+    "missing .npy": ("own.npy", lambda _: None, r"can not be read \(.*No such file or directory.*\)"),
+    "missing .bin": ("own.bin", lambda _: None, r"can not be read \(.*No such file or directory.*\)"),
+    "folder": ("own.npy", a_folder, r"can not be read \(.*Is a directory.*\)"),
+    "empty .npy": ("own.npy", holding(b""), r"can not be read \(.*\)"),
+    "no images": ("own.npy", saved(own()[:0]), r"is uint8 \[0, 32, 32, 3\]"),
+    "floats": ("own.npy", saved(own().astype(np.float32)), r"is float32 \[7, 32, 32, 3\]"),
+    "channels first": ("own.npy", saved(own().transpose(0, 3, 1, 2)), r"is uint8 \[7, 3, 32, 32\]"),
+    "half the height": ("own.npy", saved(own()[:, :16]), r"is uint8 \[7, 16, 32, 3\]"),
+    "one image": ("own.npy", saved(own()[0]), r"is uint8 \[32, 32, 3\]"),
+    "a number": ("own.npy", saved(np.uint8(7)), r"is uint8 \[\]"),
+    "objects": ("own.npy", saved(np.array([{}, []], object)), r"can not be read \(.*Python objects.*\)"),
+    "a pickle": ("own.npy", holding(pickle.dumps(own())), r"can not be read \(.*magic string.*\)"),
+    "a broken header": ("own.npy", holding(b"\x93NUMPY\x01\x00\x10\x00{{{{{{{{{{{{{{{{"), r"can not be read \(.*\)"),
+    "a .npz": ("own.npy", renamed_npz, r"can not be read \(.*magic string.*\)"),
+    "cut .npy": ("own.npy", cut, r"can not be read \(.*\)"),
+    "empty .bin": ("own.bin", holding(b""), "has 0 bytes"),
+    "cut .bin": ("own.bin", holding(bytes(3073 * 2 - 1)), "has 6,145 bytes"),
+    "a picture": ("own.png", holding(b"\x89PNG"), "is neither"),
+    "no suffix": ("own", holding(bytes(3073)), "is neither"),
+}
+
+
+@pytest.mark.parametrize(("name", "create", "message"), WRONG.values(), ids=WRONG)
 def test_wrong_images_of_the_users_own_are_refused(cifar10, name, create, message, tmp_path):
     file = tmp_path / name
-    if create:
-        create(file)
+    create(file)
     accepted = "expected a .npy file, uint8 [N, 32, 32, 3], or a .bin file of records of 3,073 bytes"
 
     data = Cifar10(cifar10.write(tmp_path / "files"), validation=30, unlabelled=file)
