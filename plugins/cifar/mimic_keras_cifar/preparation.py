@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,11 +85,11 @@ class Whitening:
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
             logging.warning("%s is damaged (%s); it is made again", file, error)
         made = cls.fit(images, rows)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as stream:
+        with file.with_suffix(".tmp").open("wb") as stream:
             np.savez(stream, mean=made.mean, matrix=made.matrix)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(stream.name, file)
+        file.with_suffix(".tmp").replace(file)
         return made
 
     @classmethod

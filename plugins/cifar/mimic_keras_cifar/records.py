@@ -151,7 +151,8 @@ def _wrong_labels(layout: Layout, records: np.ndarray) -> Iterator[str]:
         wrong = np.flatnonzero(records[:, column] >= classes)
         if len(wrong):
             first = f"{records[wrong[0], column]} in record {wrong[0]:,}"
-            yield f"{len(wrong):,} {kind}s out of range, the first {first}; expected 0 to {classes - 1}"
+            kinds = kind + "s" * (len(wrong) > 1)
+            yield f"{len(wrong):,} {kinds} out of range, the first {first}; expected 0 to {classes - 1}"
 
 
 def _wrong_size(layout: Layout, name: str, size: int) -> str | None:

@@ -254,7 +254,7 @@ def labels_out_of_range(small, folder):
 
 @damaged(
     "CIFAR-100 in {root}: 2 problems",
-    "test.bin: 1 coarse labels out of range, the first 20 in record 0; expected 0 to 19",
+    "test.bin: 1 coarse label out of range, the first 20 in record 0; expected 0 to 19",
     "test.bin: 3 fine labels out of range, the first 200 in record 5; expected 0 to 99",
     of=Cifar100,
 )
