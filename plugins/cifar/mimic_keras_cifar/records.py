@@ -250,7 +250,7 @@ def read_unlabelled(layout: Layout, file: Path) -> np.ndarray:
         raise InputError(f"unlabelled: {file} is neither; {expected}")
     is_array = file.suffix == ".npy"
     try:
-        content = np.lib.format.open_memmap(file, mode="r") if is_array else np.fromfile(file, np.uint8)
+        content = np.lib.format.open_memmap(file, mode="r") if is_array else np.memmap(file, np.uint8, "r")
     except Exception as error:  # NumPy raises anything here, depending on what the file holds
         raise InputError(f"unlabelled: {file} can not be read ({error}); {expected}") from error
     if is_array:
