@@ -87,12 +87,18 @@ def host_variable(*arrays: np.ndarray) -> tf.Variable:
     A graph captures a variable by reference; a constant or an array would be copied into every graph that uses it.
     It is filled piece by piece, since TensorFlow would hold three copies of an array that is given at once.
 
+    Raises:
+        ValueError: the arrays differ in dtype or in the shape of a row.
+
     Example:
         >>> host_variable(np.zeros([2, 3], np.uint8), np.ones([1, 3], np.uint8)).shape
         TensorShape([3, 3])
     """
     import tensorflow as tf
 
+    kinds = {(array.dtype, array.shape[1:]) for array in arrays}
+    if len(kinds) != 1:
+        raise ValueError(f"expected arrays of one dtype and one shape of row, got {sorted(map(str, kinds))}")
     rows = sum(map(len, arrays))
     pieces = [array[at : at + ROWS_AT_ONCE] for array in arrays for at in range(0, len(array), ROWS_AT_ONCE)]
     with tf.init_scope(), tf.device("CPU:0"):

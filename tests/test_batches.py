@@ -4,11 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_keras.batches import Examples, ordered_batches, shuffled_ids, training_batches
-from mimic_keras.contracts import ArraySplit
+from mimic_keras.contracts import ArraySplit, host_variable
 
 
 def split(count, repeats=1):
@@ -78,3 +79,16 @@ def test_ordered_batches_are_the_originals_in_order():
 @pytest.mark.parametrize(("labels", "expected"), [([-1, -1], False), ([-1, 0], True)])
 def test_has_labels(labels, expected):
     assert Examples(ArraySplit(np.zeros([2, 1]), np.array(labels))).has_labels is expected
+
+
+def test_arrays_are_put_one_after_the_other_in_a_variable():
+    first, second = np.arange(20000, dtype=np.int16).reshape(10000, 2), np.full([3, 2], -1, np.int16)
+    variable = host_variable(first, second)
+    assert variable.dtype == tf.int16
+    np.testing.assert_array_equal(variable.numpy(), np.concatenate([first, second]))
+
+
+@pytest.mark.parametrize("other", [np.zeros([1, 2], np.int32), np.zeros([1, 3], np.int16)])
+def test_arrays_of_two_kinds_are_refused(other):
+    with pytest.raises(ValueError, match="expected arrays of one dtype and one shape of row"):
+        host_variable(np.zeros([1, 2], np.int16), other)

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,7 @@ from mimic_keras_cifar.classes import CIFAR10_CLASSES, CIFAR100_CLASSES
 SHAPE = (32, 32, 3)
 PIXELS = 32 * 32 * 3
 SITE = "https://www.cs.toronto.edu/~kriz/"
-# tarfile steps over a member block by block, and does not stop where the archive has ended.
-LARGEST_MEMBER = 2**32
+LARGEST_MEMBER, LARGEST_HEADER = 2**32, 2**16
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ class Layout:
     class_names: tuple[str, ...]
     python_folder: str
     python_files: frozenset[str]
+
+    @property
+    def python_archive(self) -> str:
+        return self.archive.replace("binary", "python")
 
     @property
     def files(self) -> dict[str, int]:
@@ -116,15 +120,17 @@ def read(layout: Layout, root: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: `root` is something else, or files are missing or damaged; all problems at once.
     """
+    root = root.expanduser()
     total = layout.training_images + layout.test_images
     images, labels = np.empty([total, *SHAPE], np.uint8), np.empty(total, np.int32)
     starts = dict(zip(layout.files, np.cumsum([0, *layout.files.values()]), strict=False))
     digests: dict[str, str] = {}
     problems: list[str] = []
+    found: set[str] = set()
     for name, content in _found(layout, root):
+        found.add(name)
         if isinstance(content, str):
             problems.append(f"{name}: {content}")
-            digests[name] = name
             continue
         records = np.frombuffer(content, np.uint8).reshape(-1, layout.record)
         problems += [f"{name}: {problem}" for problem in _wrong_labels(layout, records)]
@@ -133,7 +139,7 @@ def read(layout: Layout, root: Path) -> tuple[np.ndarray, np.ndarray]:
         digests[name] = digest
         place = slice(starts[name], starts[name] + len(records))
         images[place], labels[place] = decoded(layout, records), records[:, len(layout.labels) - 1]
-    problems += [f"{name}: missing" for name in layout.files if name not in digests]
+    problems += [f"{name}: missing" for name in layout.files if name not in found]
     if problems:
         lines = "".join(f"\n  {problem}" for problem in problems)
         raise InputError(f"{layout.title} in {root}: {len(problems)} problem{'s'[: len(problems) > 1]}{lines}")
@@ -178,36 +184,56 @@ def _found(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
 
 def _stored(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
     """The same of a folder."""
-    folders = [
-        folder for folder in (root, root / layout.folder) if any((folder / name).exists() for name in layout.files)
-    ]
-    if not folders:
+    folder = max(root, root / layout.folder, key=lambda place: sum((place / name).exists() for name in layout.files))
+    if not any((folder / name).exists() for name in layout.files):
         places = [root, *(root / name for other in LAYOUTS for name in (other.folder, other.python_folder))]
-        raise _not_this(layout, root, {entry.name for place in places if place.is_dir() for entry in place.iterdir()})
+        entries = [entry for place in places if place.is_dir() for entry in place.iterdir()]
+        raise _not_this(layout, root, {entry.name for entry in entries if entry.is_file()})
     for name in layout.files:
-        file = folders[0] / name
+        file = folder / name
         try:
-            size = file.stat().st_size
-            yield name, "is no file" if not file.is_file() else _wrong_size(layout, name, size) or file.read_bytes()
+            if file.exists() and not file.is_file():
+                yield name, "is no file"
+            elif problem := _wrong_size(layout, name, file.stat().st_size):
+                yield name, problem
+            else:
+                content = file.read_bytes()  # which somebody may be writing
+                yield name, _wrong_size(layout, name, len(content)) or content
         except FileNotFoundError:
             pass
         except OSError as error:
             yield name, f"can not be read: {error.strerror}"
 
 
+class _Header(tarfile.TarInfo):
+    """A header of an archive. tarfile reads long names whole, and steps over a member block by block without stopping
+    where the archive ends, so what no archive of images has is refused."""
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> _Header:
+        header = super().frombuf(buf, encoding, errors)
+        if header.size > (LARGEST_MEMBER if header.type in tarfile.REGULAR_TYPES else LARGEST_HEADER):
+            raise _too_large(header)
+        return header
+
+
+def _too_large(member: tarfile.TarInfo) -> tarfile.ReadError:
+    return tarfile.ReadError(f"{member.name} is said to have {member.size:,} bytes")
+
+
 def _archived(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
     """The same of an archive, read as a stream: nothing is written, and nothing of another size is read."""
     found: set[str] = set()
     try:
-        with gzip.open(root) as content, tarfile.open(fileobj=content, mode="r|") as archive:
+        with gzip.open(root) as content, tarfile.open(fileobj=content, mode="r|", tarinfo=_Header) as archive:
             for member in archive:
+                if archive.offset - member.offset_data > LARGEST_MEMBER:  # which an extended header may have said
+                    raise _too_large(member)
                 name = Path(member.name).name
                 stream = archive.extractfile(member) if name in layout.files and member.isfile() else None
                 if stream and name not in found:
                     yield name, _wrong_size(layout, name, member.size) or stream.read()
                 found.add(name)
-                if archive.offset - member.offset_data > LARGEST_MEMBER:
-                    raise tarfile.ReadError(f"{member.name} is said to have {member.size:,} bytes")
             while content.read(2**20):  # gzip's checksum comes last; without it a flipped bit would pass for a pixel
                 pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -224,9 +250,9 @@ def _archived(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
 def _not_this(layout: Layout, root: Path, names: set[str]) -> InputError:
     """What `root`, in which files of these names were found, is instead of the data set."""
     for other in LAYOUTS:
-        if other.plugin_name != layout.plugin_name and other.test_file in names:
+        if other.plugin_name != layout.plugin_name and (names >= set(other.files) or other.archive in names):
             return InputError(f"{layout.title}: {root} is {other.title}; name: {other.plugin_name} reads it")
-        if names >= other.python_files:
+        if names >= other.python_files or other.python_archive in names:
             return InputError(
                 f"{layout.title}: {root} is the Python version of {other.title}: pickles, which can run any program "
                 f"when they are read. Get {layout.wanted}"
@@ -248,7 +274,7 @@ def read_unlabelled(layout: Layout, file: Path) -> np.ndarray:
     expected = f"expected a .npy file, uint8 [N, 32, 32, 3], or a .bin file of records of {layout.record:,} bytes"
     if file.suffix not in (".npy", ".bin"):
         raise InputError(f"unlabelled: {file} is neither; {expected}")
-    is_array = file.suffix == ".npy"
+    file, is_array = file.expanduser(), file.suffix == ".npy"
     try:
         content = np.lib.format.open_memmap(file, mode="r") if is_array else np.memmap(file, np.uint8, "r")
     except Exception as error:  # NumPy raises anything here, depending on what the file holds
