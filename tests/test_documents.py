@@ -27,6 +27,15 @@ DEEP = (
 )
 # {experiment: {net: (parameters, multiply-adds)}}
 EXPECTED = {
+    "cifar10_small": {
+        # 32x32x3 - 32 - pool - 64 - pool - 128 - pool - 256 - 10, 3 x 3 filters; batch normalisation in place of biases
+        "teacher/0": (
+            9 * (3 * 32 + 32 * 64 + 64 * 128) + 4 * 4 * 128 * 256 + 2 * (32 + 64 + 128 + 256) + 2570,
+            9 * (1024 * 3 * 32 + 256 * 32 * 64 + 64 * 64 * 128) + 4 * 4 * 128 * 256 + 2560,
+        ),
+        "student": (3072 * 300 + 300 * 2000 + 2000 + 20010, 3072 * 300 + 300 * 2000 + 20000),
+        "baseline": (3072 * 300 + 300 * 2000 + 2000 + 20010, 3072 * 300 + 300 * 2000 + 20000),
+    },
     "cifar10_dnn": {
         "student": (3072 * 2000 + 2000 + 2000 * 2000 + 2000 + 20010, 3072 * 2000 + 2000 * 2000 + 20000),
     },
@@ -55,6 +64,8 @@ def test_every_experiment_is_listed_here():
 def test_experiment_validates_and_its_nets_have_the_stated_size(file):
     planned = plan.make(experiment_file.read(file))
     assert planned.experiment.name == file.stem
+    counted = re.search(r"counted here: ([\d,]+)", file.read_text())
+    assert not counted or int(counted[1].replace(",", "")) == planned.costs["student"].parameters
     for net, (parameters, multiply_adds) in EXPECTED[file.stem].items():
         assert (planned.costs[net].parameters, planned.costs[net].multiply_adds) == (parameters, multiply_adds)
 
@@ -72,8 +83,8 @@ def test_the_page_on_the_papers_has_the_counts_of_the_files():
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
 def test_experiment_opens_with_its_source_command_cost_and_result(file):
     head = [line for line in file.read_text().splitlines() if line.startswith("#")]
-    for word in ("Source:", "Command:", "Cost:", "Expected:"):
-        assert any(line.startswith(f"# {word}") for line in head), word
+    for word, content in {"Source": r"\w", "Command": "mimic-keras run", "Cost": r"\w", "Expected": r"\d %"}.items():
+        assert any(re.match(f"# {word}: .*{content}", line) for line in head), word
 
 
 def test_the_experiment_of_the_documentation_validates(tmp_path):

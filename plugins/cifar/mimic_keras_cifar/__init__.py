@@ -35,8 +35,8 @@ class Cifar(Dataset):
             records as the data set's own, whose labels are not used.
         copies: virtual copies of every training and transfer image; the first is the image itself.
         mirror: the other copies are mirrored left to right with probability 1/2.
-        shift: the other copies are shifted by up to this many pixels on each axis; the prepared image's mean, 0,
-            moves in. 0 to 31.
+        shift: the other copies are shifted by up to this many pixels on each axis; 0, about the mean of prepared
+            images, moves in. 0 to 31.
 
     Raises:
         ValueError: an argument is out of its range, or `copies` fits neither `mirror` nor `shift`.

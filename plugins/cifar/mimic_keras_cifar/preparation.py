@@ -14,8 +14,7 @@ from absl import logging
 
 from mimic_keras.contracts import host_variable
 
-# The constants of pylearn2's CIFAR-10 scripts, which the nets of 2013 and 2014 were trained on (Goodfellow et al.
-# 2013, "Maxout networks"); Ba & Caruana give none.
+# The constants of pylearn2's CIFAR-10 script (Goodfellow et al. 2013, "Maxout networks"); Ba & Caruana give none.
 CONTRAST = 55.0
 EIGENVALUE_BIAS = 0.1
 IMAGES_AT_ONCE = 2048
