@@ -124,9 +124,7 @@ def _cost(models: Mapping[str, Any]) -> Figure:
         values = [models[name][key] for name in names]
         bars = axes.barh(names[::-1], values[::-1], color=[_colour(name) for name in names[::-1]])
         axes.bar_label(bars, labels=[f"{value:,}" for value in values[::-1]], padding=3, fontsize=8)
-        axes.set(xlabel=key.replace("_", "-"), xlim=(0, 1.35 * max(values)))
-        axes.ticklabel_format(axis="x", style="plain")
-        axes.tick_params(axis="x", labelrotation=30, labelsize=7)
+        axes.set(xlabel=key.replace("_", "-"), xlim=(0, 1.35 * max(values)), xticks=[])
     figure.subplots_adjust(wspace=0.35)
     return _tidy(figure)
 
