@@ -147,11 +147,16 @@ class Cifar(Dataset):
         def prepare(rows: Any, ids: Any) -> Any:
             import tensorflow as tf
 
-            images = self._prepared(tf.gather(self._images, rows))
+            images = tf.gather(self._images, rows)
             if not is_augmented:
-                return images
+                return self._prepared(images)
             copies = ids // len(labels)
-            return augmentation.varied(images, seed, copies, rows, self.mirror, self.shift)
+            is_mirrored, down, right = augmentation.variants(seed, copies, rows, self.mirror, self.shift)
+            if self.preparation == "zca":  # it weighs pixels by their places, so that it has to see the image as it is
+                images = augmentation.mirrored(self._prepared(images), is_mirrored)
+            else:  # the same bits in either order, and uint8 is four times less to mirror
+                images = self._prepared(augmentation.mirrored(images, is_mirrored))
+            return augmentation.moved(images, down, right, self.shift)
 
         return ArraySplit(rows, labels, prepare=prepare, repeats=self.copies if is_augmented else 1)
 

@@ -5,29 +5,57 @@ from __future__ import annotations
 from typing import Any
 
 
-def varied(images: Any, seed: int, copies: Any, rows: Any, mirror: bool, shift: int) -> Any:
-    """The virtual copies `copies` (int64 [B]) of prepared images (float32 [B, height, width, channels]).
+def variants(seed: int, copies: Any, rows: Any, mirror: bool, shift: int) -> tuple[Any, Any, Any]:
+    """How the virtual copies `copies` of the images `rows` (both int64 [B]) differ from the images.
 
-    Copy 0 is the image. Another is mirrored left to right with probability 1/2 if `mirror`, then moved down and to the
-    right by whole pixels drawn from -shift to shift; what moves in is 0. `rows` (int64 [B]) says which image it is.
+    Copy 0 is the image. Another is mirrored with probability 1/2 if `mirror` (bool [B]), then moved down and to the
+    right by whole pixels drawn from -shift to shift (int64 [B] each).
     """
     import tensorflow as tf
 
-    width = images.shape[2]
-    is_original = copies == 0
-    shift = tf.constant(shift, tf.int64)
-    is_mirrored = tf.logical_and(draw(seed, copies, rows, 0, 2) == 1, mirror) & ~is_original
-    moves = [tf.where(is_original, shift, draw(seed, copies, rows, axis, 2 * shift + 1)) - shift for axis in (1, 2)]
-    down, right = moves[0][:, None], moves[1][:, None]
-    padded = tf.pad(images, [[0, 0], [shift, shift], [shift, shift], [0, 0]])
-    columns = tf.range(width, dtype=tf.int64)[None] - right
-    columns = tf.where(is_mirrored[:, None], width - 1 - columns, columns)
-    picked = tf.gather(padded, tf.range(images.shape[1], dtype=tf.int64)[None] - down + shift, axis=1, batch_dims=1)
-    return tf.gather(picked, columns + shift, axis=2, batch_dims=1)
+    largest = tf.constant([[int(mirror)], [2 * shift], [2 * shift]], tf.int64)
+    drawn = draw(seed, copies, rows, tf.constant([[0], [1], [2]]), largest + 1)  # [3, B]
+    drawn -= tf.constant([[0], [shift], [shift]], tf.int64)
+    is_mirrored, down, right = tf.unstack(tf.where(copies == 0, tf.zeros_like(drawn), drawn))
+    return is_mirrored == 1, down, right
 
 
-def draw(seed: int, copies: Any, rows: Any, stream: int, upper: int) -> Any:
-    """int64 [B] from 0 to `upper` - 1, uniform, of each (seed, copy, row, stream): SplitMix64, a hash of a counter.
+def mirrored(images: Any, is_mirrored: Any) -> Any:
+    """Images of any dtype, [B, height, width, channels]; those of `is_mirrored` (bool [B]) left to right."""
+    import tensorflow as tf
+
+    count = tf.size(is_mirrored)
+    # TensorFlow reverses the middle one of three dimensions several times faster than the third of four.
+    reversed_rows = tf.reverse(tf.reshape(images, [-1, *images.shape[2:]]), [1])
+    both = tf.concat([images, tf.reshape(reversed_rows, tf.shape(images))], 0)
+    return tf.gather(both, tf.range(count) + count * tf.cast(is_mirrored, tf.int32))
+
+
+def moved(images: Any, down: Any, right: Any, shift: int) -> Any:
+    """Images [B, height, width, channels], each by its own numbers of pixels (int64 [B], -shift to shift); 0 moves in.
+
+    A row of a moved image is one piece of a row of the padded image. As the odd rows of a ragged tensor, whose even
+    ones are what lies between, the pieces are copied whole; `tf.gather` of columns would copy pixel by pixel.
+    """
+    import tensorflow as tf
+
+    _, height, width, channels = images.shape
+    tall, wide = height + 2 * shift, width + 2 * shift
+    lines = tf.reshape(images, [-1, height, width * channels])
+    padded = tf.pad(lines, [[0, 0], [shift, shift], [shift * channels, shift * channels]])
+    count = tf.size(down, tf.int64)
+    first = tf.range(count) * tall + shift - down
+    starts = (first[:, None] + tf.range(height, dtype=tf.int64)) * wide + (shift - right)[:, None]
+    edges = tf.reshape(tf.stack([starts, starts + width], 2), [-1])
+    splits = tf.concat([[0], edges, [count * tall * wide]], 0)
+    pieces = tf.RaggedTensor.from_row_splits(tf.reshape(padded, [-1, channels]), splits, validate=False)
+    return tf.reshape(tf.gather(pieces, tf.range(1, pieces.nrows(), 2)).flat_values, tf.shape(images))
+
+
+def draw(seed: int, copies: Any, rows: Any, stream: Any, upper: Any) -> Any:
+    """int64 from 0 to `upper` - 1, uniform, of each (seed, copy, row, stream): SplitMix64, a hash of a counter.
+
+    The arguments broadcast: `copies` and `rows`, int64 [B], with `stream` and `upper`, [3, 1], give [3, B].
 
     Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators". TensorFlow's stateless generators draw
     a whole batch from one seed, so that an example's numbers would follow from its place in the batch.

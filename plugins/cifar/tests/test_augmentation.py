@@ -49,7 +49,8 @@ def variant(image, seed, copy, row, mirror, shift):
 def varied(copies, mirror=False, shift=0, seed=SEED, rows=ROWS):
     copies = np.broadcast_to(np.asarray(copies, np.int64), len(rows))
     images = tf.constant(IMAGES[rows % len(IMAGES)])
-    return augmentation.varied(images, seed, tf.constant(copies), tf.constant(rows), mirror, shift).numpy()
+    is_mirrored, *moves = augmentation.variants(seed, tf.constant(copies), tf.constant(rows), mirror, shift)
+    return augmentation.moved(augmentation.mirrored(images, is_mirrored), *moves, shift).numpy()
 
 
 def draws(upper, stream=0, seed=SEED, copy=1, count=20_000):
@@ -126,7 +127,8 @@ def test_every_shift_comes_equally_often():
     image = np.zeros([1, 7, 7, 1], np.float32)
     image[0, 3, 3, 0] = 1
     images = tf.tile(tf.constant(image), [len(rows), 1, 1, 1])
-    found = augmentation.varied(images, 3, tf.ones_like(rows), tf.constant(rows), True, 3).numpy()
+    _, down, right = augmentation.variants(3, tf.ones_like(rows), tf.constant(rows), True, 3)
+    found = augmentation.moved(images, down, right, 3).numpy()
 
     assert (found.sum((1, 2, 3)) == 1).all()
     counts = found.sum((0, 3))
