@@ -18,7 +18,7 @@ test: install  ## the tests, on the newest supported TensorFlow
 test-floor:  ## the same tests on the oldest supported TensorFlow and Keras
 	$(MAKE) test VENV=.venv-floor CONSTRAINTS=constraints-floor.txt
 
-test-slow: install  ## whole experiments on real data; MIMIC_KERAS_TEST_CIFAR10 says where CIFAR-10 is
+test-slow: install  ## whole experiments; MIMIC_KERAS_TEST_CIFAR10 and MIMIC_KERAS_TEST_TIMIT say where data is
 	$(BIN)/python -m pytest -m slow
 
 lint: install  ## style, types, and who may import whom

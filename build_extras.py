@@ -8,8 +8,19 @@ from pathlib import Path
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-PLUGINS = ("losses", "architectures", "teachers", "digits", "cifar")
-DEVELOPMENT = ["build", "hatchling", "hypothesis", "import-linter", "mypy", "pytest", "pytest-xdist", "ruff", "scipy"]
+PLUGINS = ("losses", "architectures", "teachers", "digits", "cifar", "timit")
+DEVELOPMENT = [
+    "build",
+    "hatchling",
+    "hypothesis",
+    "import-linter",
+    "mypy",
+    "pytest",
+    "pytest-xdist",
+    "ruff",
+    "scipy",
+    "tensorflow-io",
+]
 
 
 class CustomMetadataHook(MetadataHookInterface):

@@ -16,17 +16,21 @@ class Examples:
 
     Args:
         split: the inputs and labels.
-        teacher_logits: float32 [num_examples * repeats, num_classes], by virtual id; None if nothing is mimicked.
+        teacher_logits: float32 [num_examples * repeats, num_classes], by virtual id, in an array or in host memory
+            already; None if nothing is mimicked.
         ids: originals to use (int64), each once a pass; None for all.
     """
 
-    def __init__(self, split: Split, teacher_logits: np.ndarray | None = None, ids: np.ndarray | None = None):
+    def __init__(
+        self, split: Split, teacher_logits: np.ndarray | tf.Variable | None = None, ids: np.ndarray | None = None
+    ):
         self.split = split
         self.ids = np.arange(split.num_examples, dtype=np.int64) if ids is None else np.asarray(ids, np.int64)
         self.has_labels = bool((split.labels[self.ids] >= 0).any())
         self._columns = {"labels": host_variable(split.labels)}
         if teacher_logits is not None:
-            self._columns["teacher_logits"] = host_variable(teacher_logits)
+            is_array = isinstance(teacher_logits, np.ndarray)
+            self._columns["teacher_logits"] = host_variable(teacher_logits) if is_array else teacher_logits
 
     def steps_per_pass(self, batch_size: int) -> int:
         return -(-len(self.ids) // batch_size)

@@ -56,11 +56,11 @@ def progress(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]
 
 
 class _ConsoleHandler(standard_logging.Handler):
-    """Our messages, and others' errors, through the console, so that they do not tear a progress bar."""
+    """Our messages, plugins', and Keras' and TensorFlow's errors, so that they do not tear a progress bar."""
 
     def filter(self, record: standard_logging.LogRecord) -> bool:
-        ours = Path(record.pathname).is_relative_to(Path(__file__).parent)
-        return ours or record.levelno >= standard_logging.ERROR
+        is_foreign = {"keras", "tensorflow"} & set(Path(record.pathname).parts)
+        return not is_foreign or record.levelno >= standard_logging.ERROR
 
     def emit(self, record: standard_logging.LogRecord) -> None:
         prefix = "" if record.levelno <= standard_logging.INFO else f"{record.levelname.lower()}: "

@@ -6,8 +6,8 @@ the groups `mimic_keras.datasets`, `mimic_keras.architectures`, `mimic_keras.tea
 Positional parameters come from the program. Every other parameter (for an architecture: every keyword-only one; for
 the three classes: every named `__init__` parameter) is written by the user in the experiment and checked against its
 type hint. A parameter annotated `Architecture` is a nested component. A parameter annotated `pathlib.Path` (relative to
-the working directory) says where something lies, not what it is: it takes no part in cache keys, so what lies there
-must be part of `Dataset.prepare`'s fingerprint or `Teacher.source_digest`.
+the working directory), or with a `TypedDict` that has one, says where something lies, not what it is: it takes no part
+in cache keys, so what lies there must be part of `Dataset.prepare`'s fingerprint or `Teacher.source_digest`.
 
 A loss is a `keras.losses.Loss` whose `call(teacher_logits, student_logits)` returns one value per example, [batch],
 that no other row of the batch changes. If `call` has a third parameter named `labels` (int32 [batch], -1 where
@@ -18,7 +18,7 @@ logits standardised per class instead.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -94,19 +94,35 @@ def host_variable(*arrays: np.ndarray) -> tf.Variable:
         >>> host_variable(np.zeros([2, 3], np.uint8), np.ones([1, 3], np.uint8)).shape
         TensorShape([3, 3])
     """
+    return filled_variable(sum(map(len, arrays)), arrays)
+
+
+def filled_variable(rows: int, arrays: Iterable[np.ndarray]) -> tf.Variable:
+    """As `host_variable`, of `rows` rows in all, from arrays that need not exist at the same time.
+
+    Raises:
+        ValueError: as `host_variable`, or the rows are not as many as `rows`.
+    """
     import tensorflow as tf
 
-    kinds = {(array.dtype, array.shape[1:]) for array in arrays}
-    if len(kinds) != 1:
-        raise ValueError(f"expected arrays of one dtype and one shape of row, got {sorted(map(str, kinds))}")
-    rows = sum(map(len, arrays))
-    pieces = [array[at : at + ROWS_AT_ONCE] for array in arrays for at in range(0, len(array), ROWS_AT_ONCE)]
+    variable, start, kind = None, 0, None
     with tf.init_scope(), tf.device("CPU:0"):
-        variable = tf.Variable(tf.zeros([rows, *arrays[0].shape[1:]], arrays[0].dtype), trainable=False)
-        start = 0
-        for piece in pieces:
-            variable.scatter_update(tf.IndexedSlices(piece, np.arange(start, start + len(piece))))
-            start += len(piece)
+        for array in arrays:
+            kind = kind or (array.dtype, array.shape[1:])
+            if (array.dtype, array.shape[1:]) != kind:
+                raise ValueError(
+                    f"expected arrays of one dtype and one shape of row, got {kind} and {array.dtype, array.shape[1:]}"
+                )
+            if start + len(array) > rows:
+                raise ValueError(f"expected {rows} rows, got {start + len(array)}")
+            if variable is None:
+                variable = tf.Variable(tf.zeros([rows, *array.shape[1:]], array.dtype), trainable=False)
+            for at in range(0, len(array), ROWS_AT_ONCE):
+                piece = array[at : at + ROWS_AT_ONCE]
+                variable.scatter_update(tf.IndexedSlices(piece, np.arange(start, start + len(piece))))
+                start += len(piece)
+    if variable is None or start != rows:
+        raise ValueError(f"expected {rows} rows, got {start}")
     return variable
 
 

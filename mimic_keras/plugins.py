@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typing_extensions
+
 from mimic_keras.contracts import Architecture, InputError, RunError
 
 if typing.TYPE_CHECKING:
@@ -128,7 +130,7 @@ class Component:
         arguments = {
             name: value.request() if isinstance(value, Component) else value
             for name, value in self.arguments.items()
-            if not _is(Path, hints[name])
+            if not _mentions(Path, hints[name])
         }
         return {"name": self.plugin.name, "arguments": arguments}
 
@@ -204,6 +206,12 @@ def bind(kind: str, spec: Mapping[str, Any], path: str, problems: Problems) -> C
 def _is(wanted: type, hint: Any) -> bool:
     """Whether `hint` is `wanted` or a union with it."""
     return hint is wanted or any(_is(wanted, item) for item in _union(hint))
+
+
+def _mentions(wanted: type, hint: Any) -> bool:
+    """Whether `hint` is `wanted`, a union with it, or a mapping with a key of it."""
+    fields = typing.get_type_hints(hint).values() if typing_extensions.is_typeddict(hint) else _union(hint)
+    return hint is wanted or any(_mentions(wanted, item) for item in fields)
 
 
 def _union(hint: Any) -> tuple[Any, ...]:

@@ -83,18 +83,21 @@ def run(plan: Plan, folders: Folders) -> dict[str, Any]:
             histories = {item.name: item.history for item in finished if item.history}
             classes = examples.dataset.info.class_names
             report.write(folder / "report.html", source, metrics, judged, histories, classes, environment)
-        write_json(folder / "artifacts.json", _artifacts(finished, teacher))
+        write_json(folder / "artifacts.json", _artifacts(examples, finished, teacher))
         write_json(folder / "metrics.json", metrics)
     return metrics
 
 
-def _artifacts(finished: Sequence[Finished], teacher: logits.TeacherLogits | None) -> dict[str, dict[str, Any]]:
-    """{net: {"model": folder, "logits": {split: folder}}} of what lies in the home folder."""
-    found: dict[str, dict[str, Any]] = {
-        item.name: {"model": str(item.folder)} if item.folder else {} for item in finished
-    }
+def _artifacts(
+    examples: data.Data, finished: Sequence[Finished], teacher: logits.TeacherLogits | None
+) -> dict[str, dict[str, Any]]:
+    """{"dataset": {"folder": ...}, net: {"model": folder, "logits": {split: folder}, "weight": in the teacher}} of what
+    lies in the home folder."""
+    found: dict[str, dict[str, Any]] = {"dataset": {"folder": str(examples.folder)}}
+    found |= {item.name: {"model": str(item.folder)} if item.folder else {} for item in finished}
     for name, folders in (teacher.folders if teacher else {}).items():
         found[name]["logits"] = {split: str(folder) for split, folder in folders.items()}
+        found[name]["weight"] = teacher.weights[name] if teacher else 0.0
     return found
 
 

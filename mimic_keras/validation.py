@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pydantic
+import typing_extensions
 
 from mimic_keras.contracts import InputError
 
@@ -61,7 +62,11 @@ def typed(
         for found in error.errors(include_url=False):
             where = _in_data(found["loc"], mapping, found["type"])
             full = join(path, *where)
-            if found["type"] == "extra_forbidden":
+            field = _fields(model).get(str(found["loc"][0])) if found["loc"] else None
+            if field and _has_typed_dict(field.annotation) and where:  # no branch of a union fits: one problem
+                expected = describe(_annotation(field))
+                problems.add(join(path, where[0]), f"expected {expected}, got {show(mapping[where[0]])}")
+            elif found["type"] == "extra_forbidden":
                 options = accepted(_owner(model, found["loc"][:-1]))
                 problems.add(full, f"{unknown}.\n{suggest(str(where[-1]), options)}")
             elif len(where) == 1 and found["type"] not in SPOKEN_FOR and _plain(model, where[0]):
@@ -121,6 +126,9 @@ def describe(annotation: Any) -> str:
         return "null"
     if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
         return "mapping"
+    if typing_extensions.is_typeddict(annotation):
+        fields = typing_extensions.get_type_hints(annotation).items()
+        return "{" + ", ".join(f"{name}: {describe(hint)}" for name, hint in fields) + "}"
     return getattr(annotation, "__name__", str(annotation))
 
 
@@ -149,6 +157,11 @@ def _models(annotation: Any) -> Iterable[type[pydantic.BaseModel]]:
         yield annotation
     for item in typing.get_args(annotation):
         yield from _models(item)
+
+
+def _has_typed_dict(annotation: Any) -> bool:
+    options = (annotation, *typing.get_args(annotation))
+    return any(typing_extensions.is_typeddict(option) for option in options)
 
 
 def _owner(model: type[pydantic.BaseModel], loc: Iterable[str | int]) -> type[pydantic.BaseModel]:

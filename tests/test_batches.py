@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_keras.batches import Examples, ordered_batches, shuffled_ids, training_batches
-from mimic_keras.contracts import ArraySplit, host_variable
+from mimic_keras.contracts import ArraySplit, filled_variable, host_variable
 
 
 def split(count, repeats=1):
@@ -86,6 +86,17 @@ def test_arrays_are_put_one_after_the_other_in_a_variable():
     variable = host_variable(first, second)
     assert variable.dtype == tf.int16
     np.testing.assert_array_equal(variable.numpy(), np.concatenate([first, second]))
+
+
+def test_a_variable_is_filled_from_arrays_that_come_one_by_one():
+    pieces = [np.full([size, 3], size, np.float32) for size in (5000, 1, 2)]
+    np.testing.assert_array_equal(filled_variable(5003, iter(pieces)).numpy(), np.concatenate(pieces))
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_a_variable_is_not_left_partly_filled(rows):
+    with pytest.raises(ValueError, match=f"expected {rows} rows, got 3"):
+        filled_variable(rows, [np.zeros([3, 2])])
 
 
 @pytest.mark.parametrize("other", [np.zeros([1, 2], np.int32), np.zeros([1, 3], np.int16)])

@@ -1,5 +1,6 @@
 """What the documents show works: every experiment validates to its numbers, every command of the README runs."""
 
+import itertools
 import json
 import re
 import shlex
@@ -25,6 +26,26 @@ DEEP = (
     (27 + 1) * 128 + 2 * (9 * 128 + 1) * 128 + 4 * 4 * 128 * 1000 + 1000 + 10010,
     32 * 32 * 27 * 128 + (16 * 16 + 8 * 8) * 9 * 128 * 128 + 4 * 4 * 128 * 1000 + 10000,
 )
+
+
+def mlp(*widths):
+    weights = sum(before * after for before, after in itertools.pairwise(widths))
+    return weights + sum(widths[1:]), weights
+
+
+def bottleneck(inputs, linear, *widths):
+    parameters, weights = mlp(linear, *widths)
+    return parameters + inputs * linear, weights + inputs * linear
+
+
+def timit_cnn(filters, kernel, *hidden):
+    """40 mel bins of 45 channels, "valid" convolution, pooling by 3 with the rest, 45 energies beside."""
+    bins = 40 - kernel + 1
+    parameters, weights = mlp(-(-bins // 3) * filters + 45, *hidden, 183)
+    return parameters + kernel * 45 * filters + filters, weights + bins * kernel * 45 * filters
+
+
+TIMIT_ECNN = {f"teacher/{place}": timit_cnn(200, 4 + place, 2000, 2000, 2000) for place in range(9)}
 # {experiment: {net: (parameters, multiply-adds)}}
 EXPECTED = {
     "cifar10_small": {
@@ -43,7 +64,15 @@ EXPECTED = {
     "cifar10_cnn": {"student": DEEP},
     "cifar10_snn_cnn_mimic_30k_64c": {"teacher/0": DEEP, "student": SHALLOW[64]},
     "cifar10_snn_cnn_mimic_30k_128c": {"teacher/0": DEEP, "student": SHALLOW[128]},
-    "cifar10_snn_ecnn_mimic_30k": {"teacher/0": DEEP, "teacher/3": DEEP, "student": SHALLOW[128]},
+    "cifar10_snn_ecnn_mimic_30k": {**{f"teacher/{place}": DEEP for place in range(4)}, "student": SHALLOW[128]},
+    "timit_dnn": {"student": mlp(1845, 2000, 2000, 2000, 183)},
+    "timit_cnn": {"student": timit_cnn(200, 8, 2000, 2000, 2000)},
+    "timit_snn_8k": {"student": mlp(1845, 8000, 183)},
+    "timit_snn_50k": {"student": mlp(1845, 50_000, 183)},
+    "timit_snn_400k": {"student": bottleneck(1845, 250, 400_000, 183)},
+    "timit_8k": TIMIT_ECNN | {"student": bottleneck(1845, 250, 8000, 183)},
+    "timit_160k": TIMIT_ECNN | {"student": bottleneck(1845, 250, 160_000, 183)},
+    "timit_400k": TIMIT_ECNN | {"student": bottleneck(1845, 250, 400_000, 183)},
     "quickstart": {
         # 8x8x1 - 16 - 16 - pool - 32 - 32 - pool - 64 - 10, 3 x 3 filters
         "teacher/0": (
@@ -72,11 +101,11 @@ def test_experiment_validates_and_its_nets_have_the_stated_size(file):
 
 def test_the_page_on_the_papers_has_the_counts_of_the_files():
     text = (ROOT / "docs" / "papers.md").read_text()
-    rows = re.findall(r"\| ([\d,]+) \| (the teacher of )?\[(cifar10_\w+)\]", text)
-    assert len(rows) == 7
+    rows = re.findall(r"\| ([\d,]+) \| (the teacher of )?\[((?:cifar10|timit)_\w+)\]", text)
+    assert len(rows) == 7 + 9
     for counted, teacher, name in rows:
-        members = [net for net in EXPECTED[name] if net.startswith("teacher")]
-        expected = 4 * EXPECTED[name][members[0]][0] if teacher else EXPECTED[name]["student"][0]
+        members = [EXPECTED[name][net][0] for net in EXPECTED[name] if net.startswith("teacher")]
+        expected = sum(members) if teacher else EXPECTED[name]["student"][0]
         assert int(counted.replace(",", "")) == expected, name
 
 

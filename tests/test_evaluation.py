@@ -1,5 +1,7 @@
 """The numbers of metrics.json and the pictures of the report."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.special
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mimic_keras import console
-from mimic_keras.contracts import ArraySplit, Confusion, Dataset, DatasetInfo, error_rate
+from mimic_keras.contracts import ArraySplit, Confusion, Dataset, DatasetInfo, error_rate, host_variable
 from mimic_keras.plugins import Component, Plugin
 from mimic_keras.stages import evaluation, report
 from mimic_keras.stages.data import Data
@@ -60,9 +62,10 @@ class Phones(Dataset):
 @pytest.fixture
 def judged():
     phones = Plugin("dataset", "phones", None, "phones", "1", "")
-    data = Data(Component(phones, {}), Phones(), {}, 0)
-    zeros = {split: np.zeros([3, 2], np.float32) for split in ("transfer", "validation", "test")}
-    return evaluation.evaluate(data, [], TeacherLogits(zeros, {}, {}, []), [])
+    data = Data(Component(phones, {}), Phones(), {}, 0, Path())
+    zeros = {split: np.zeros([3, 2], np.float32) for split in ("validation", "test")}
+    teacher = TeacherLogits(host_variable(np.zeros([3, 2], np.float32)), zeros, {}, {}, {}, [])
+    return evaluation.evaluate(data, [], teacher, [])
 
 
 def test_a_data_sets_own_metrics_and_missing_ones(judged):
@@ -71,7 +74,10 @@ def test_a_data_sets_own_metrics_and_missing_ones(judged):
 
 
 def test_the_report_draws_confusions_and_escapes_names(judged, tmp_path):
-    judged.models["student"] = {**judged.models["teacher"], "test": {"error_rate": None, "agreement": 1.0}}
+    judged.models["student"] = {
+        **judged.models["teacher"],
+        "test": {"error_rate": None, "phone_error_rate": 0.5, "agreement": 1.0},
+    }
     for model in judged.models.values():
         model |= {"members": 1, "multiply_adds": 10}
     judged.logits["student"] = judged.logits["teacher"]
@@ -83,6 +89,8 @@ def test_the_report_draws_confusions_and_escapes_names(judged, tmp_path):
     report.write(tmp_path / "report.html", "name: x", metrics, judged, {}, ("a", "b"), {"python": "3"})
     text = (tmp_path / "report.html").read_text()
     assert "teacher: phones on test" in text
+    assert "a test phone error of 50.00%" in text
+    assert "(test phone error 25.00%)" in text
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
 

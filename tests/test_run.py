@@ -165,6 +165,8 @@ def test_the_mean_of_the_members_is_the_teacher(folder):
     inputs = Digits().split("test").batch(np.arange(350))
     nets = [keras.models.load_model(f"{found[f'teacher/{index}']['model']}/model.keras") for index in (0, 1)]
     mean = np.mean([net(inputs).numpy() for net in nets], 0)
+    assert [found[f"teacher/{index}"]["weight"] for index in (0, 1)] == [0.5, 0.5]
+    assert found["dataset"]["folder"].endswith("/home/datasets/digits")
     shards = [sorted(Path(found[f"teacher/{index}"]["logits"]["test"]).glob("*.npy")) for index in (0, 1)]
     cached = np.mean([np.concatenate([np.load(shard) for shard in of_member]) for of_member in shards], 0)
     np.testing.assert_allclose(cached, mean, rtol=1e-5, atol=1e-5)

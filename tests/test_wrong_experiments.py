@@ -24,6 +24,10 @@ WRONG = {
         ],
     ),
     "typo of a data set": (["dataset.name=digit"], ["dataset.name: no dataset 'digit'. Did you mean 'digits'?"]),
+    "no branch of a union": (
+        ["dataset={name: timit, alignment: {fil: x}}"],
+        [": 1 problem\n", "dataset.alignment: expected 'uniform' | {file: Path}, got {'fil': 'x'}"],
+    ),
     "typo of a teacher": (
         ["teacher.members.0.teacher.name=train"],
         ["teacher.members[0].teacher.name: no teacher 'train'. Did you mean 'trained'?"],

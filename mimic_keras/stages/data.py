@@ -17,12 +17,14 @@ from mimic_keras.plugins import Component, PluginError
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A prepared data set. `identity` is what cache keys know of it; `seed` drives the augmentation of its splits."""
+    """A prepared data set. `identity` is what cache keys know of it; `seed` drives the augmentation of its splits;
+    `folder` is the one it prepares its data in."""
 
     component: Component
     dataset: Dataset
     identity: dict[str, Any]
     seed: int
+    folder: Path
 
     @functools.cache  # noqa: B019 - one object a run, and a split holds its arrays once
     def split(self, name: str) -> Split:
@@ -48,7 +50,7 @@ def prepare(component: Component, home: Path, seed: int) -> Data:
     with locked(folder.with_name(f".{folder.name}.lock"), f"data set {component.plugin.name}"):
         fingerprint = component.guard(dataset.prepare, folder)
     identity = {"dataset": component.identity(), "fingerprint": fingerprint, "augmentation": seed}
-    return Data(component, dataset, identity, seed)
+    return Data(component, dataset, identity, seed, folder)
 
 
 def check_same_examples(data: Data, other: Data, where: str) -> None:

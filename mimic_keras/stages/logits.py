@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from mimic_keras.artifacts import Artifact, Store, write_bytes
 from mimic_keras.console import progress
-from mimic_keras.contracts import RunError, Split, error_rate
+from mimic_keras.contracts import RunError, Split, filled_variable
 from mimic_keras.models import predictor
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.teachers import TeacherMember
@@ -25,11 +25,14 @@ SHARD_EXAMPLES = 1 << 16
 
 @dataclass(frozen=True)
 class TeacherLogits:
-    """`mean` {split: float32 [examples, num_classes]}, the weighted mean over members, "transfer" by virtual id;
-    `members` the same of each member for "validation" and "test"; `key` what the mean was made from."""
+    """The weighted mean over members: `transfer` float32 [virtual examples, num_classes], held once, in host memory,
+    since it may be large; `mean` {"validation" and "test": float32 [examples, num_classes]}. `members` as `mean`, of
+    each member; `weights` theirs, which sum to 1; `key` what the mean was made from."""
 
+    transfer: tf.Variable
     mean: dict[str, np.ndarray]
     members: dict[str, dict[str, np.ndarray]]
+    weights: dict[str, float]
     folders: dict[str, dict[str, Path]]
     key: list[list]
 
@@ -42,23 +45,39 @@ def label(members: Sequence[TeacherMember], data: Data, store: Store) -> Teacher
     # The mean's last bits must not depend on the order of the list; a member's seed follows from what it is.
     order = sorted(members, key=lambda member: (member.seed, member.key))
     total = sum(member.weight for member in order)
-    mean = {}
-    for split in SPLITS:
-        sums = np.zeros((_examples(data.split(split), split), data.dataset.info.num_classes), np.float32)
-        for member in order:
-            for start, shard in _shards(artifacts[member.name][split]):
-                sums[start : start + len(shard)] += shard * np.float32(member.weight / total)
-        mean[split] = sums
+    weights = {member.name: member.weight / total for member in order}
+    means = {split: _mean([(artifacts[name][split], weight) for name, weight in weights.items()]) for split in SPLITS}
     transfer = data.split("transfer")
-    error = error_rate(np.tile(transfer.labels, transfer.repeats), mean["transfer"])
-    if not math.isnan(error):
-        logging.info("teacher: error rate %.4f on the transfer set, virtual copies included", error)
+    examples = filled_variable(_examples(transfer, "transfer"), _judged(means["transfer"], transfer))
+    mean = {split: np.concatenate(list(means[split])) for split in SPLITS[1:]}
     singles = {
-        name: {split: np.concatenate([shard for _, shard in _shards(found[split])]) for split in SPLITS[1:]}
+        name: {split: np.concatenate([np.load(file) for file in _files(found[split])]) for split in SPLITS[1:]}
         for name, found in artifacts.items()
     }
     folders = {name: {split: item.folder for split, item in found.items()} for name, found in artifacts.items()}
-    return TeacherLogits(mean, singles, folders, [[member.key, member.weight / total] for member in order])
+    return TeacherLogits(
+        examples, mean, singles, weights, folders, [[member.key, weights[member.name]] for member in order]
+    )
+
+
+def _mean(members: Sequence[tuple[Artifact, float]]) -> Iterator[np.ndarray]:
+    """The weighted mean of the members' logits, shard by shard; one member's shard is in memory at a time."""
+    weights = [np.float32(weight) for _, weight in members]
+    for files in zip(*(_files(artifact) for artifact, _ in members), strict=True):
+        yield sum(np.load(file) * weight for file, weight in zip(files, weights, strict=True))
+
+
+def _judged(means: Iterable[np.ndarray], split: Split) -> Iterator[np.ndarray]:
+    """The shards as they are; behind the last, the error rate of all is said, if there are labels."""
+    errors = known = start = 0
+    for shard in means:
+        labels = split.labels[np.arange(start, start + len(shard)) % split.num_examples]
+        errors += int(np.sum((shard.argmax(-1) != labels) & (labels >= 0)))
+        known += int(np.sum(labels >= 0))
+        start += len(shard)
+        yield shard
+    if known:
+        logging.info("teacher: error rate %.4f on the transfer set, virtual copies included", errors / known)
 
 
 def _examples(split: Split, name: str) -> int:
@@ -114,10 +133,6 @@ def _finite(logits: np.ndarray, member: str) -> np.ndarray:
     return logits
 
 
-def _shards(artifact: Artifact) -> Iterator[tuple[int, np.ndarray]]:
-    """(id of the first row, rows) of every shard, in order."""
-    start = 0
-    for file in sorted(artifact.folder.glob("*.npy")):
-        shard = np.load(file)
-        yield start, shard
-        start += len(shard)
+def _files(artifact: Artifact) -> list[Path]:
+    """Its shards, in order."""
+    return sorted(artifact.folder.glob("*.npy"))

@@ -70,18 +70,20 @@ def write(
 
 
 def _summary(models: Mapping[str, Any]) -> str:
-    """The finding, in a sentence or two."""
-    student, error = models["student"], "error_rate"
+    """The finding, in a sentence or two; of several error rates, the last is what the data set is about."""
+    student = models["student"]
+    error = [key for key in ("error_rate", *student["test"]) if key.endswith("error_rate")][-1]
+    called = error.removesuffix("_rate").replace("_", " ")
     words = [f"The student has {student['parameters']:,} parameters"]
     if student["test"].get(error) is not None:
-        words.append(f" and a test error of {student['test'][error]:.2%}")
+        words.append(f" and a test {called} of {student['test'][error]:.2%}")
     if "teacher" in models:
         teacher = models["teacher"]
         factor = teacher["multiply_adds"] / max(student["multiply_adds"], 1)
         compare = f"{factor:.1f} times fewer" if factor >= 1 else f"{1 / factor:.1f} times more"
         words.append(f"; it takes {compare} multiply-adds than its teacher")
         if teacher["test"].get(error) is not None:
-            words.append(f" (test error {teacher['test'][error]:.2%})")
+            words.append(f" (test {called} {teacher['test'][error]:.2%})")
         words.append(f", with which it agrees on {student['test']['agreement']:.2%} of the test examples")
     if "baseline" in models and models["baseline"]["test"].get(error) is not None:
         words.append(f". Its architecture trained on the labels reaches {models['baseline']['test'][error]:.2%}")

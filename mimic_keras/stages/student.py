@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from mimic_keras import models
 from mimic_keras.artifacts import Store
@@ -18,6 +19,8 @@ from mimic_keras.plan import NetPlan
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
 from mimic_keras.training import Trained
+
+ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def make(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callab
 
 
 def _examples(plan: NetPlan, data: Data, teacher: TeacherLogits | None, split: str) -> Examples:
-    return Examples(data.split(split), teacher.mean[split] if plan.loss and teacher else None)
+    logits = {**teacher.mean, "transfer": teacher.transfer}[split] if plan.loss and teacher else None
+    return Examples(data.split(split), logits)
 
 
 def _objective(plan: NetPlan, teacher: TeacherLogits | None) -> Objective:
@@ -76,15 +80,21 @@ def _objective(plan: NetPlan, teacher: TeacherLogits | None) -> Objective:
         return Objective()
     scale = offset = None
     if plan.standardize_logits:
-        scale, offset = standardisation(teacher.mean["transfer"])
+        scale, offset = standardisation(teacher.transfer)
     return Objective(plan.loss(), plan.hard_label_weight, scale, offset)
 
 
-def standardisation(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standardisation(logits: tf.Variable) -> tuple[np.ndarray, np.ndarray]:
     """Standard deviation and mean per class over the transfer set, float64; a constant class gets deviation 1.
 
     Ba & Caruana 2014, section 2.1: subtract the mean of each target and divide by its standard deviation.
     """
-    exact = logits.astype(np.float64)
-    deviation = exact.std(0)
-    return np.where(deviation > 1e-6, deviation, 1.0), exact.mean(0)
+
+    def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        places = (tf.range(start, min(start + ROWS_AT_ONCE, rows)) for start in range(0, rows, ROWS_AT_ONCE))
+        return sum(of(tf.gather(logits, some).numpy().astype(np.float64)).sum(0) for some in places)
+
+    rows = logits.shape[0]
+    mean = total(lambda part: part) / rows
+    deviation = np.sqrt(total(lambda part: (part - mean) ** 2) / rows)
+    return np.where(deviation > 1e-6, deviation, 1.0), mean

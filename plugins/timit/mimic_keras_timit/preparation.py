@@ -1,0 +1,118 @@
+"""The corpus turned into arrays, once: normalised features of every frame, in one file that is keyed by the corpus."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from mimic_keras.contracts import InputError
+from mimic_keras_timit import features
+from mimic_keras_timit.corpus import SPLITS, Corpus, digest, in_parallel
+
+ROWS_AT_ONCE = 1 << 15
+ARRAYS = ("features", "mean", "deviation")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Float32 arrays: `features` [frames, 123] of all splits, one after the other, normalised; `mean` and `deviation`
+    [123] of the training set. `fingerprint` is of their content."""
+
+    features: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    fingerprint: str
+
+
+def prepare(corpus: Corpus, folder: Path) -> Prepared:
+    """The arrays of `corpus`, made once and kept in a folder of `folder`, which exists; damaged ones are made again.
+
+    Raises:
+        InputError: no training utterance is as long as one frame.
+    """
+    code = Path(features.__file__).read_bytes() + Path(__file__).read_bytes()
+    key = hashlib.sha256(digest(corpus).encode() + code).hexdigest()[:32]
+    place = folder / key
+    if place.is_dir():
+        try:
+            return _load(place)
+        except (OSError, ValueError, AttributeError) as error:
+            logging.warning("%s is damaged (%s); it is made again", place, error)
+            shutil.rmtree(place)
+    unfinished = folder / f".{key}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    _make(corpus, unfinished)
+    unfinished.replace(place)
+    return _load(place)
+
+
+def _make(corpus: Corpus, place: Path) -> None:
+    utterances = [utterance for split in SPLITS for utterance in corpus[split]]
+    counts = [features.num_frames(utterance.samples) for utterance in utterances]
+    training = sum(counts[: len(corpus["train"])])
+    if not training:
+        raise InputError("no training utterance is as long as one frame, 25 ms")
+    rows = np.lib.format.open_memmap(
+        place / "features.npy", "w+", dtype=np.float32, shape=(sum(counts), features.FEATURES)
+    )
+    start = 0
+    for count, values in zip(counts, _shown(_extracted(utterances), len(utterances)), strict=True):
+        rows[start : start + count] = values
+        start += count
+    mean = sum(part.sum(0, dtype=np.float64) for part in _parts(rows[:training])) / training
+    variance = sum(((part - mean) ** 2).sum(0) for part in _parts(rows[:training])) / training
+    deviation = np.where(variance > 0, np.sqrt(variance), 1.0)
+    for part in _parts(rows):
+        part[:] = (part - mean) / deviation
+    rows.flush()
+    np.save(place / "mean.npy", mean.astype(np.float32))
+    np.save(place / "deviation.npy", deviation.astype(np.float32))
+    digests = {}
+    for name in ARRAYS:
+        with (place / f"{name}.npy").open("rb") as stream:
+            os.fsync(stream.fileno())
+            digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    (place / "digests.json").write_text(json.dumps(digests))
+
+
+def _extracted(utterances: list) -> Any:
+    """The features of each utterance, in order, several at a time."""
+    import tensorflow as tf
+
+    compute = tf.function(features.features, input_signature=[tf.TensorSpec([None], tf.int16)], autograph=False)
+    return in_parallel(lambda utterance: compute(utterance.read()).numpy(), utterances)
+
+
+def _shown(values: Any, total: int) -> Any:
+    """`values`, with a progress bar where there is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console, hidden = Console(stderr=True), not sys.stderr.isatty()
+    return track(values, "features", total, console=console, transient=True, disable=hidden)
+
+
+def _parts(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+
+
+def _load(place: Path) -> Prepared:
+    """Raises OSError, ValueError or AttributeError if something is missing or is not what was written."""
+    recorded = json.loads((place / "digests.json").read_text())
+    for name in ARRAYS:
+        with (place / f"{name}.npy").open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != recorded.get(name):
+                raise ValueError(f"the content of {name}.npy has changed")
+    # Mapped, not read: the one copy in memory is the variable that graphs gather from.
+    values, mean, deviation = (np.load(place / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
+    return Prepared(values, np.array(mean), np.array(deviation), hashlib.sha256(str(recorded).encode()).hexdigest())
