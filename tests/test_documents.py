@@ -65,6 +65,11 @@ EXPECTED = {
     "cifar10_snn_cnn_mimic_30k_64c": {"teacher/0": DEEP, "student": SHALLOW[64]},
     "cifar10_snn_cnn_mimic_30k_128c": {"teacher/0": DEEP, "student": SHALLOW[128]},
     "cifar10_snn_ecnn_mimic_30k": {**{f"teacher/{place}": DEEP for place in range(4)}, "student": SHALLOW[128]},
+    "timit_demo": {f"teacher/{place}": timit_cnn(48, 6 + 2 * place, 256, 256) for place in range(3)}
+    | {net: bottleneck(1845, 100, 1000, 183) for net in ("student", "baseline")},
+    "timit_small": {f"teacher/{place}": timit_cnn(64, 6 + 2 * place, 512, 512) for place in range(3)}
+    | {net: bottleneck(1845, 128, 2000, 183) for net in ("student", "baseline")},
+    "timit_small_dnn": {"student": mlp(1845, 800, 800, 800, 183)},
     "timit_dnn": {"student": mlp(1845, 2000, 2000, 2000, 183)},
     "timit_cnn": {"student": timit_cnn(200, 8, 2000, 2000, 2000)},
     "timit_snn_8k": {"student": mlp(1845, 8000, 183)},

@@ -227,7 +227,7 @@ def test_what_is_wrong_is_said(timit, run, change, message, tmp_path, capsys):
 
     error = capsys.readouterr().err
     assert code == 2
-    assert error.startswith("error: ")
+    assert "error: " in error
     assert message.format(run=made) in error
     assert not (tmp_path / "new.npz").exists()
 
