@@ -89,7 +89,14 @@ def test_interrupted_says_how_to_continue_and_continues(tmp_path, number, code):
     places = ["--home", tmp_path / "home", "--runs_dir", tmp_path / "runs", "--saved_models_dir", tmp_path / "exports"]
     file = write(tmp_path, experiment)
     arguments = [*map(str, [*MODULE, "run", file, *places])]
-    running = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Tests that a shell runs in the background inherit an ignored SIGINT, which Python leaves ignored.
+    running = subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while (
         len(list((tmp_path / "home").glob("teachers/.*.partial")))
