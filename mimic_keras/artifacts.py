@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import filelock
 from absl import logging
 
+from mimic_keras.contracts import InputError
+
 RECORD = "artifact.json"
+USERS = ".users"  # a locked file, named by when it began, for every process that uses the home folder
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Store:
             if final.exists():
                 damage = damaged_files(final)
                 if not damage:
+                    (final / RECORD).touch()  # its age is that of its last use
                     self.counts["reused"] += 1
                     logging.info("%s: reused (%s/%s)", label, kind, key)
                     return Artifact(final, key, made=False)
@@ -81,6 +85,41 @@ class Store:
             sync_folder(final.parent)
         self.counts["made"] += 1
         return Artifact(final, key, made=True)
+
+
+@contextlib.contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process alone.
+
+    Raises:
+        InputError: another process holds it; says which, since when, and what can be done. One that died does not.
+    """
+    lock, owner = filelock.FileLock(folder / ".lock"), folder / ".owner.json"
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        found = json.loads(owner.read_text()) if owner.exists() else {"process": "unknown", "started": "just now"}
+        raise InputError(
+            f"{folder}: process {found['process']} runs this experiment since {found['started']}; wait for it to end, "
+            "or give this run another name: --set name=NAME"
+        ) from None
+    try:
+        write_json(owner, {"process": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S")})
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextlib.contextmanager
+def in_use(home: Path) -> Iterator[None]:
+    """Within the block, what was used since its beginning is kept by `cache.prune` of any process."""
+    folder = home / USERS
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{time.time():.0f}-{os.getpid()}.lock"
+    with filelock.FileLock(file):
+        yield
+    file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -127,12 +166,22 @@ def file_digest(file: Path) -> str:
 
 def write_bytes(file: Path, data: bytes) -> None:
     """Write a file whole or not at all: a sibling, synced, renamed."""
-    sibling = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    with sibling.open("wb") as stream:
+    with replaced(file) as stream:
         stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    sibling.replace(file)
+
+
+@contextlib.contextmanager
+def replaced(file: Path) -> Iterator[BinaryIO]:
+    """A stream whose content takes the place of `file` at the end of the block, if nothing was raised in it."""
+    sibling = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with sibling.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        sibling.replace(file)
+    finally:
+        sibling.unlink(missing_ok=True)
 
 
 def write_json(file: Path, value: Any) -> None:

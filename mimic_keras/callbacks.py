@@ -1,4 +1,5 @@
-"""What happens between epochs: the plateau schedule, keeping the best weights, progress. All state is attributes."""
+"""What happens between epochs: the plateau schedule, keeping the best weights, progress. `state` names the
+attributes that a checkpoint keeps."""
 
 from __future__ import annotations
 
@@ -14,15 +15,19 @@ from mimic_keras.experiment import PlateauHalving
 class Plateau(keras.callbacks.Callback):
     """Urban et al. 2017, section 2.6: halve the rate when the validation error has not dropped for `patience` epochs,
     not within `cooldown` epochs of a halving; stop after `stop_after` epochs without a drop, or below
-    `smallest_fraction` of the first rate. `best`, `since_best` and `since_halving` are all its state."""
+    `smallest_fraction` of the first rate."""
+
+    state = ("best", "since_best", "since_halving", "first_rate")
 
     def __init__(self, section: PlateauHalving, monitor: str):
         super().__init__()
         self.section, self.monitor = section, monitor
         self.best, self.since_best, self.since_halving = math.inf, 0, section.cooldown
+        self.first_rate = math.nan
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.first_rate = float(self.model.optimizer.learning_rate.numpy())
+        if math.isnan(self.first_rate):
+            self.first_rate = float(self.model.optimizer.learning_rate.numpy())
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.since_best, self.since_halving = self.since_best + 1, self.since_halving + 1
@@ -39,6 +44,8 @@ class Plateau(keras.callbacks.Callback):
 class BestWeights(keras.callbacks.Callback):
     """Keeps the weights of the (first) epoch with the smallest `monitor`, and puts them back at the end."""
 
+    state = ("best", "weights")
+
     def __init__(self, monitor: str):
         super().__init__()
         self.monitor, self.best, self.weights = monitor, math.inf, None
@@ -50,6 +57,12 @@ class BestWeights(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         if self.weights is not None:
             self.model.net.set_weights(self.weights)
+
+
+class History(keras.callbacks.History):
+    """Keras' own, {metric: one value per epoch}."""
+
+    state = ("history",)
 
 
 class Progress(keras.callbacks.Callback):

@@ -1,4 +1,7 @@
-"""The `mimic-keras` command: run, validate, plugins. Exit codes: 0 done, 2 the input is wrong, 1 anything else."""
+"""The `mimic-keras` command: run, validate, plugins, cache.
+
+Exit codes: 0 done, 2 the input is wrong, 130 and 143 interrupted, 1 anything else.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +46,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
             help="set one value of the file, as in --set student.training.epochs=5; may be repeated",
         )
     home = os.environ.get("MIMIC_KERAS_HOME") or "~/.cache/mimic_keras"
-    run.add_argument("--home", type=Path, default=Path(home), help="what experiments share ($MIMIC_KERAS_HOME)")
     run.add_argument("--runs_dir", type=Path, default=Path("runs"), help="one folder a run goes here")
     run.add_argument("--saved_models_dir", type=Path, default=Path("saved_models"), help="exports go here")
-    for command, function in ((run, _run), (validate, _validate), (plugins, _plugins)):
+    cache = commands.add_parser("cache", help="what experiments share: list and verify it, or remove what is old")
+    cache.add_argument("action", nargs="?", choices=("list", "prune"), default="list")
+    cache.add_argument("--older-than", type=_days, metavar="AGE", help="prune what was not used for so long: 30d, 12h")
+    for command in (run, cache):
+        command.add_argument("--home", type=Path, default=Path(home), help="what experiments share ($MIMIC_KERAS_HOME)")
+    for command, function in ((run, _run), (validate, _validate), (plugins, _plugins), (cache, _cache)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.set_defaults(function=function)
     return parser.parse_args(argv[1:])
@@ -65,6 +72,10 @@ def main(arguments: argparse.Namespace) -> int:
         return _fail(arguments, f"interrupted; what was finished is kept. To continue: {again}", 130)
     except _Terminated:
         return _fail(arguments, f"terminated; what was finished is kept. To continue: {again}", 143)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        reason = f"{place}{error.strerror or error}"
+        return _fail(arguments, f"{reason}; what was finished is kept. To continue, when that is mended: {again}", 1)
     except Exception as error:  # the last resort: anything else is one line, and a traceback on demand
         ours = type(error).__module__.startswith("mimic_keras.")
         return _fail(arguments, str(error) if ours else f"{type(error).__name__}: {error}", 1)
@@ -142,6 +153,32 @@ def _quiet_native_libraries() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def _cache(arguments: argparse.Namespace) -> None:
+    from mimic_keras import cache, console
+
+    home = arguments.home.expanduser()
+    if arguments.action == "list":
+        if arguments.older_than is not None:
+            raise InputError("cache list takes no --older-than; cache prune does")
+        console.show_table(str(home), *cache.table(cache.entries(home)))
+        return
+    if arguments.older_than is None:
+        raise InputError("cache prune needs --older-than, as in --older-than 30d")
+    removed, kept = cache.prune(home, arguments.older_than)
+    for entry in removed:
+        print(f"removed {entry.kind}/{entry.key}: {entry.label}")
+    print(f"{len(removed)} removed, {sum(entry.size for entry in removed) / 1e6:,.1f} MB; {kept} in use and kept")
+
+
+def _days(text: str) -> float:
+    """'30d' or '12h' in seconds."""
+    units = {"d": 86_400, "h": 3600}
+    try:
+        return float(text[:-1]) * units[text[-1]]
+    except (KeyError, ValueError, IndexError):
+        raise argparse.ArgumentTypeError(f"expected a number of days or hours, as 30d or 12h; got {text!r}") from None
 
 
 def _plugins(arguments: argparse.Namespace) -> None:

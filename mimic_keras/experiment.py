@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -81,7 +81,8 @@ class PlateauHalving(Section):
 
 
 class Training(Section):
-    """How one net is trained. `restore`: the weights of the best epoch on validation, or of the last one."""
+    """How one net is trained. `restore`: the weights of the best epoch on validation, or of the last one.
+    `checkpoint_every`: steps between states from which an interrupted training goes on; None: as few as cost little."""
 
     epochs: Positive
     batch_size: Positive
@@ -89,6 +90,11 @@ class Training(Section):
     schedule: Annotated[Constant | Cosine | Step | PlateauHalving, Field(discriminator="name")] = Constant()
     restore: Literal["best", "last"] = "last"
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    checkpoint_every: Positive | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What a cache key has to know: all that the weights depend on."""
+        return self.model_dump(exclude={"checkpoint_every"})
 
 
 class MemberEntry(Section):

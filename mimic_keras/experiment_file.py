@@ -15,6 +15,9 @@ from ruamel.yaml.error import YAMLError
 from mimic_keras.contracts import InputError
 from mimic_keras.validation import Problems, join
 
+LARGEST_FILE = 1_000_000
+MOST_VALUES = 100_000
+
 
 @dataclass(frozen=True)
 class Source:
@@ -74,7 +77,11 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """A YAML 1.2 file that holds a mapping of plain data; tags and duplicate keys are refused."""
     yaml = YAML(typ="safe", pure=True)
     try:
+        if file.stat().st_size > LARGEST_FILE:
+            raise InputError(f"{file}: larger than {LARGEST_FILE:,} bytes, which is no experiment")
         raw = yaml.load(file.read_text(encoding="utf-8"))
+        if _count(raw, {}) > MOST_VALUES:
+            raise InputError(f"{file}: more than {MOST_VALUES:,} values once its aliases are filled in")
     except OSError as error:
         raise InputError(f"{file}: the experiment can not be read: {error.strerror}") from error
     except RecursionError as error:
@@ -127,6 +134,17 @@ def merge(base: Any, changes: Any) -> Any:
     if "name" in changes and changes["name"] != base.get("name"):
         return changes
     return {**base, **{key: merge(base.get(key), value) for key, value in changes.items()}}
+
+
+def _count(value: Any, known: dict[int, int]) -> int:
+    """Values in `value`, those behind an alias as often as it is used, each looked at once."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 1 + sum(
+            _count(item, known) for item in (value.values() if isinstance(value, dict) else value)
+        )
+    return known[id(value)]
 
 
 def _expand(value: Any, path: str, problems: Problems) -> Any:

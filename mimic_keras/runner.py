@@ -20,7 +20,7 @@ from absl import logging
 from ruamel.yaml import YAML
 
 from mimic_keras import console, distribution, training
-from mimic_keras.artifacts import Store, write_bytes, write_json
+from mimic_keras.artifacts import Store, in_use, owned, write_bytes, write_json
 from mimic_keras.experiment import Experiment
 from mimic_keras.models import Finished
 from mimic_keras.plan import Plan
@@ -41,9 +41,15 @@ class Folders:
 def run(plan: Plan, folders: Folders) -> dict[str, Any]:
     """Run the experiment; what is finished already is reused. Returns the content of metrics.json."""
     experiment = plan.experiment
-    strategy = distribution.make_strategy(experiment.distribution)
     folder = folders.runs / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
+    with owned(folder), in_use(folders.home):
+        return _run(plan, folders, folder)
+
+
+def _run(plan: Plan, folders: Folders, folder: Path) -> dict[str, Any]:
+    experiment = plan.experiment
+    strategy = distribution.make_strategy(experiment.distribution)
     for name in RESULTS:  # of an earlier run, which this one replaces
         (folder / name).unlink(missing_ok=True)
     source, environment = resolved(experiment), describe_environment(strategy)

@@ -19,7 +19,8 @@ import tensorflow as tf
 
 from mimic_keras import models
 from mimic_keras.batches import Examples, ordered_batches, training_batches
-from mimic_keras.callbacks import BestWeights, Plateau, Progress
+from mimic_keras.callbacks import BestWeights, History, Plateau, Progress
+from mimic_keras.checkpoint import Checkpoint
 from mimic_keras.console import progress
 from mimic_keras.contracts import InputError, RunError
 from mimic_keras.experiment import Adam, Cosine, PlateauHalving, Sgd, Step, Training
@@ -43,7 +44,7 @@ class Trainer(keras.Model):
     def __init__(self, net: keras.Model, objective: Objective, steps_per_pass: int, steps_per_call: int):
         super().__init__()
         self.net, self.objective = net, objective
-        self.steps_per_pass, self.steps_per_call = steps_per_pass, steps_per_call
+        self.steps_per_pass, self.steps_per_call, self.epoch = steps_per_pass, steps_per_call, 0
         self.schedule: keras.optimizers.schedules.LearningRateSchedule | None = None
         self._means = {name: keras.metrics.Mean(name=name) for name in ("loss", "error_rate")}
         if objective.loss is not None:
@@ -98,8 +99,9 @@ class Trainer(keras.Model):
             run = self._steps_function(self.train_step, "loss")
 
             def function(iterator: Any) -> dict[str, tf.Tensor]:
-                before = int(self.optimizer.iterations.numpy())
-                return run(iterator, min(self.steps_per_call, self.steps_per_pass - before % self.steps_per_pass))
+                # None is left where a pass goes on that was interrupted: Keras makes as many calls as for a whole one.
+                left = (self.epoch + 1) * self.steps_per_pass - int(self.optimizer.iterations.numpy())
+                return run(iterator, min(self.steps_per_call, left))
 
             self.train_function = function
 
@@ -158,6 +160,7 @@ def train(
     *,
     strategy: tf.distribute.Strategy,
     logs: Path | None = None,
+    state: Path | None = None,
 ) -> Trained:
     """Train the net that `build()` makes.
 
@@ -172,6 +175,7 @@ def train(
         name: of the net, for the progress bar and TensorBoard.
         strategy: the devices.
         logs: TensorBoard's folder; None writes nothing.
+        state: the file of an interrupted training's state, with which it goes on; None keeps none.
 
     Raises:
         TrainingDiverged: the loss became infinite or NaN; names the step and the learning rate.
@@ -186,32 +190,48 @@ def train(
         trainer = _trainer(build(), objective, settings, steps)
     trainer.validation_steps = validation.steps_per_pass(VALIDATION_BATCH)
     with progress(name, settings.epochs * steps, "steps") as advance:
-        callbacks: list[keras.callbacks.Callback] = [Progress(advance, monitor)]
+        history = History()
+        callbacks: list[keras.callbacks.Callback] = [
+            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: setattr(trainer, "epoch", epoch)),
+            Progress(advance, monitor),
+        ]
         if isinstance(settings.schedule, PlateauHalving):
             callbacks.append(Plateau(settings.schedule, monitor))
         if settings.restore == "best":
             callbacks.append(BestWeights(monitor))
+        callbacks.append(history)
         if logs:
             callbacks.append(keras.callbacks.TensorBoard(logs / name, write_graph=False))
-        history = trainer.fit(
-            training_batches(examples, settings.batch_size, seed),
-            epochs=settings.epochs,
-            steps_per_epoch=-(-steps // trainer.steps_per_call),
-            validation_data=ordered_batches(validation, VALIDATION_BATCH).repeat(),
-            validation_steps=1,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        ).history
+        epoch = 0
+        with contextlib.ExitStack() as stack:
+            if state:
+                checkpoint = Checkpoint(
+                    state, [each for each in callbacks if hasattr(each, "state")], settings.checkpoint_every
+                )
+                epoch = checkpoint.restore(trainer)
+                callbacks.append(checkpoint)
+                stack.enter_context(checkpoint.on_signals())
+            trainer.fit(
+                training_batches(examples, settings.batch_size, seed, int(trainer.optimizer.iterations.numpy())),
+                epochs=settings.epochs,
+                initial_epoch=epoch,
+                steps_per_epoch=-(-steps // trainer.steps_per_call),
+                validation_data=ordered_batches(validation, VALIDATION_BATCH).repeat(),
+                validation_steps=1,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=0,
+            )
     twin = build()
     twin.set_weights(trainer.net.get_weights())
-    return Trained(twin, {key: [float(value) for value in values] for key, values in history.items()})
+    return Trained(twin, {key: [float(value) for value in values] for key, values in history.history.items()})
 
 
 def _trainer(net: keras.Model, objective: Objective, settings: Training, steps: int) -> Trainer:
     """The net under training, with its optimizer; made under the strategy."""
     per_step = 3 * models.multiply_adds(net, net.input_shape[1:]) * settings.batch_size
-    per_call = int(min(MAXIMUM_STEPS_PER_CALL, max(1, MULTIPLY_ADDS_PER_CALL // max(per_step, 1)), steps))
+    at_most = min(MAXIMUM_STEPS_PER_CALL, settings.checkpoint_every or steps, steps)
+    per_call = int(min(at_most, max(1, MULTIPLY_ADDS_PER_CALL // max(per_step, 1))))
     rate = _rate(settings, steps)
     trainer = Trainer(net, objective, steps, per_call)
     trainer.schedule = None if isinstance(rate, float) else rate

@@ -21,6 +21,7 @@ from mimic_keras.stages.logits import TeacherLogits
 from mimic_keras.training import Trained
 
 ROWS_AT_ONCE = 1 << 16
+STATE = "training_state.npz"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def make(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callab
     """Train one net, or find it. With a loss it mimics the teacher on "transfer", else it learns "train"'s labels."""
     inputs = {
         "architecture": plan.architecture.identity(),
-        "training": plan.training.model_dump(),
+        "training": plan.training.identity(),
         "seed": plan.seed,
         "data": data.identity,
     }
@@ -58,12 +59,14 @@ def make(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callab
             plan.training,
             plan.seed,
             plan.name,
+            state=(state := folder / STATE),
         )
         model = trained.model
         if objective.scale is not None and objective.offset is not None:
             model = models.with_affine_head(model, objective.scale, objective.offset)
         models.save(folder, model, trained.history)
         models.load(folder)  # a file that can not be read back is no artefact
+        state.unlink(missing_ok=True)
 
     artifact = store.get_or_make("students", inputs, plan.name, fill)
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")

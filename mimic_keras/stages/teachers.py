@@ -50,7 +50,7 @@ def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: 
         source = plan.teacher.guard(teacher.source_digest)
         return _loaded(plan, data, teacher, store, {**inputs, "source": source})
     assert plan.training
-    inputs |= {"training": plan.training.model_dump(), "seed": plan.seed}
+    inputs |= {"training": plan.training.identity(), "seed": plan.seed}
 
     def fill(folder: Path) -> None:
         trained: list[Trained] = []
@@ -58,7 +58,9 @@ def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: 
         def fit(build: Callable[[], keras.Model], ids: np.ndarray | None = None) -> keras.Model:
             examples, validation = Examples(data.split("train"), ids=ids), Examples(data.split("validation"))
             try:
-                trained.append(train(build, examples, validation, Objective(), plan.training, plan.seed, plan.name))
+                state = folder / f"training_state_{len(trained)}.npz"
+                settings = (Objective(), plan.training, plan.seed, plan.name)
+                trained.append(train(build, examples, validation, *settings, state=state))
             except (InputError, RunError):
                 raise
             except Exception as error:  # not the teacher's fault, though it called us
@@ -70,6 +72,8 @@ def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: 
             raise PluginError(f"{plan.teacher.plugin} trained no model and has no source_digest")
         models.save(folder, member.model, trained[-1].history)
         models.load(folder)  # a file that can not be read back is no artefact
+        for state in folder.glob("training_state_*.npz"):
+            state.unlink()
 
     artifact = store.get_or_make("teachers", inputs, plan.name, fill)
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")

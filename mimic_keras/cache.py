@@ -1,0 +1,114 @@
+"""What lies in a home folder: listing and verifying artefacts, and removing those that nothing has used for long."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from mimic_keras.artifacts import RECORD, USERS, damaged_files
+
+KINDS = ("teachers", "logits", "students")
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One artefact, or what an interrupted run left of it. `size` in bytes, `used` in seconds since 1970."""
+
+    kind: str
+    key: str
+    folder: Path
+    label: str
+    size: int
+    used: float
+    state: str
+
+
+def entries(home: Path, verify: bool = True) -> list[Entry]:
+    """Every artefact below `home`, the least recently used first; `verify` compares all digests."""
+    found = []
+    for kind in KINDS:
+        for folder in (home / kind).glob("*"):
+            if folder.is_dir():
+                found.append(_entry(kind, folder, verify))
+    return sorted(found, key=lambda entry: entry.used)
+
+
+def _entry(kind: str, folder: Path, verify: bool) -> Entry:
+    files = [file.stat() for file in folder.rglob("*") if file.is_file()]
+    size, used = sum(file.st_size for file in files), max((file.st_mtime for file in files), default=0.0)
+    if folder.name.endswith(PARTIAL):
+        return Entry(kind, folder.name.removesuffix(PARTIAL).lstrip("."), folder, "", size, used, "unfinished")
+    damage = damaged_files(folder) if verify else []
+    try:
+        label = json.loads((folder / RECORD).read_text(encoding="utf-8"))["label"]
+    except (OSError, ValueError, KeyError, TypeError):
+        label = ""
+    state = f"damaged: {', '.join(damage)}" if damage else "whole"
+    return Entry(kind, folder.name, folder, label, size, used, state)
+
+
+def prune(home: Path, seconds: float) -> tuple[list[Entry], int]:
+    """Remove what was not used for so many seconds; what a running experiment may use is kept.
+
+    Returns:
+        What was removed, and how many more were old enough but in use.
+    """
+    oldest_run = _oldest_run(home)
+    removed, kept = [], 0
+    for entry in entries(home, verify=False):
+        if time.time() - entry.used < seconds:
+            continue
+        lock = filelock.FileLock(home / entry.kind / f".{entry.key}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            kept += 1
+            continue
+        try:
+            # Looked at again, now that nobody can begin to use it.
+            if entry.folder.is_dir() and _entry(entry.kind, entry.folder, False).used >= oldest_run:
+                kept += 1
+            elif entry.folder.is_dir():
+                shutil.rmtree(entry.folder)
+                removed.append(entry)
+        finally:
+            lock.release()
+    return removed, kept
+
+
+def _oldest_run(home: Path) -> float:
+    """When the first of the running experiments began; infinity if none runs."""
+    started = float("inf")
+    for file in (home / USERS).glob("*.lock"):
+        began, lock = float(file.name.partition("-")[0]), filelock.FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            started = min(started, began)
+        else:
+            lock.release()
+    return started
+
+
+def table(found: Sequence[Entry]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows for the console."""
+    now = time.time()
+    rows = [
+        {
+            "artefact": f"{entry.kind}/{entry.key}",
+            "made for": entry.label,
+            "MB": round(entry.size / 1e6, 1),
+            "days since use": round((now - entry.used) / 86_400, 1),
+            "state": entry.state,
+        }
+        for entry in found
+    ]
+    return ["artefact", "made for", "MB", "days since use", "state"], rows

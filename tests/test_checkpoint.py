@@ -1,0 +1,179 @@
+"""A training that is stopped anywhere goes on to the very bits of one that is not."""
+
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from mimic_keras import checkpoint, training
+from mimic_keras.batches import Examples
+from mimic_keras.checkpoint import Checkpoint
+from mimic_keras.contracts import ArraySplit
+from mimic_keras.distribution import split_processor
+from mimic_keras.experiment import Training
+from mimic_keras.objective import Objective
+
+COUNT, FEATURES, CLASSES = 101, 6, 5
+# A plateau of one epoch halves the rate and stops early, so that both are part of what has to be kept.
+PLATEAU = {"name": "plateau_halving", "patience": 1, "cooldown": 1, "stop_after": 4, "smallest_fraction": 0.0}
+SETTINGS = Training(
+    epochs=8,
+    batch_size=16,
+    optimizer={"name": "adam", "learning_rate": 0.02},
+    schedule=PLATEAU,
+    restore="best",
+    checkpoint_every=2,
+)
+
+
+class Killed(BaseException):
+    pass
+
+
+def examples(count=COUNT):
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=[count, FEATURES]).astype("f4")
+    return Examples(ArraySplit(inputs, (inputs @ random.normal(size=[FEATURES, CLASSES])).argmax(-1)))
+
+
+def net():
+    stack = [layers.Dense(16), layers.BatchNormalization(synchronized=True), layers.ReLU(), layers.Dropout(0.3)]
+    return keras.Sequential([keras.Input((FEATURES,)), *stack, layers.Dense(CLASSES)])
+
+
+def train(state=None, devices=1, settings=SETTINGS):
+    strategy = tf.distribute.get_strategy()
+    if devices > 1:
+        parts = split_processor(4)[:devices]
+        strategy = tf.distribute.MirroredStrategy(parts, cross_device_ops=tf.distribute.ReductionToOneDevice())
+    return training.train(
+        net, examples(), examples(40), Objective(), settings, 3, "net", strategy=strategy, state=state
+    )
+
+
+def same(one, other):
+    for a, b in zip(one.model.get_weights(), other.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one.history == other.history
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def uninterrupted(request):
+    return request.param, train(devices=request.param)
+
+
+def killed_after(writes, monkeypatch, before_rename=False):
+    """The process dies right after so many states were written, or while it writes the last of them."""
+    left, write = [writes], Checkpoint._write
+
+    def dying(self, *arguments):
+        left[0] -= 1
+        if left[0] == 0 and before_rename:
+            self.file.with_name(f".{self.file.name}.1.tmp").write_bytes(b"half")
+            raise Killed
+        write(self, *arguments)
+        if left[0] == 0:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoint, "_write", dying)
+
+
+# A pass is 7 steps and a state comes every 2, so that some lie within a pass and some at its end.
+@pytest.mark.parametrize("before_rename", [False, True])
+@pytest.mark.parametrize("writes", [1, 2, 3, 4, 5, 11, 16])
+def test_killed_and_continued(uninterrupted, writes, before_rename, tmp_path, monkeypatch):
+    devices, whole = uninterrupted
+    killed_after(writes, monkeypatch, before_rename)
+    with pytest.raises(Killed):
+        train(tmp_path / "state.npz", devices)
+    monkeypatch.undo()
+    same(train(tmp_path / "state.npz", devices), whole)
+
+
+def test_killed_after_every_state(uninterrupted, tmp_path, monkeypatch):
+    devices, whole = uninterrupted
+    for _ in range(6):
+        killed_after(2, monkeypatch)
+        with pytest.raises(Killed):
+            train(tmp_path / "state.npz", devices)
+        monkeypatch.undo()
+    same(train(tmp_path / "state.npz", devices), whole)
+
+
+def test_a_training_that_had_ended_is_not_done_again(uninterrupted, tmp_path, monkeypatch):
+    devices, whole = uninterrupted
+    settings = SETTINGS.model_copy(update={"checkpoint_every": 1})
+    train(tmp_path / "state.npz", devices, settings)
+    monkeypatch.setattr(training.Trainer, "train_step", None)
+    same(train(tmp_path / "state.npz", devices, settings), whole)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_has_the_state_written_first(signal_number, tmp_path, monkeypatch):
+    raised = []
+
+    def handler(number, frame):
+        raised.append(number)
+        raise Killed
+
+    before = signal.signal(signal_number, handler)
+    rare = SETTINGS.model_copy(update={"checkpoint_every": 1000})
+    end = Checkpoint.on_epoch_end
+
+    def interrupted(self, epoch, logs=None):
+        if epoch == 2:
+            os.kill(os.getpid(), signal_number)
+        end(self, epoch, logs)
+
+    monkeypatch.setattr(Checkpoint, "on_epoch_end", interrupted)
+    try:
+        with pytest.raises(Killed):
+            train(tmp_path / "state.npz", settings=rare)
+        assert signal.getsignal(signal_number) is handler
+    finally:
+        signal.signal(signal_number, before)
+    assert raised == [signal_number]
+    monkeypatch.undo()
+    state, _ = checkpoint._read(tmp_path / "state.npz")
+    assert (state["epoch"], state["step"]) == (3, 21)
+    same(train(tmp_path / "state.npz", settings=rare), train(settings=rare))
+
+
+def damaged(content):
+    return {
+        "empty": b"",
+        "cut off": content[: len(content) // 2],
+        "a bit flipped": content[:3000] + bytes([content[3000] ^ 1]) + content[3001:],
+        "no zip file": b"state" * 100,
+    }
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut off", "a bit flipped", "no zip file"])
+def test_a_damaged_state_is_not_used(damage, uninterrupted, tmp_path, monkeypatch, caplog):
+    devices, whole = uninterrupted
+    file = tmp_path / "state.npz"
+    killed_after(4, monkeypatch)
+    with pytest.raises(Killed):
+        train(file, devices)
+    monkeypatch.undo()
+    file.write_bytes(damaged(file.read_bytes())[damage])
+    same(train(file, devices), whole)
+    assert "state.npz is damaged" in caplog.text
+    assert "the training begins anew" in caplog.text
+
+
+def test_a_state_of_another_net_is_not_used(tmp_path, monkeypatch, caplog):
+    file = tmp_path / "state.npz"
+    train(file, settings=SETTINGS.model_copy(update={"epochs": 1, "checkpoint_every": 1}))
+    monkeypatch.setitem(globals(), "net", lambda: keras.Sequential([keras.Input((FEATURES,)), layers.Dense(CLASSES)]))
+    train(file, settings=SETTINGS.model_copy(update={"epochs": 1}))
+    assert "its variables are not those of the net" in caplog.text
+
+
+def test_how_often_a_state_is_written_is_no_part_of_a_key():
+    assert "checkpoint_every" not in SETTINGS.identity()
+    assert SETTINGS.identity() == SETTINGS.model_copy(update={"checkpoint_every": None}).identity()
