@@ -7,7 +7,9 @@ STAMP = $(VENV)/installed-$(notdir $(PYTHON))
 PLUGINS = $(wildcard plugins/*/pyproject.toml)
 EDITABLE = -e '.[dev]' $(patsubst %/pyproject.toml,-e %,$(PLUGINS))
 
-.PHONY: quickstart test test-floor test-slow lint check install clean
+SECONDS_EACH ?= 600
+
+.PHONY: quickstart test test-floor test-slow fuzz lint check install clean
 
 quickstart: install  ## the main job on the embedded data: table, report, saved_models/quickstart/1
 	$(BIN)/mimic-keras run experiments/quickstart.yaml
@@ -20,6 +22,11 @@ test-floor:  ## the same tests on the oldest supported TensorFlow and Keras
 
 test-slow: install  ## whole experiments; MIMIC_KERAS_TEST_CIFAR10 and MIMIC_KERAS_TEST_TIMIT say where data is
 	$(BIN)/python -m pytest -m slow
+
+fuzz: install  ## hostile files for every reader, SECONDS_EACH for each, guided by coverage (Linux, Python 3.11 or newer)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) -e '.[fuzz]'
+	for target in yaml setting cifar archive compressed unlabelled sound transcript; do \
+	  $(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS_EACH) || exit 1; done
 
 lint: install  ## style, types, and who may import whom
 	$(BIN)/ruff check .

@@ -35,4 +35,5 @@ class CustomMetadataHook(MetadataHookInterface):
                 for name in PLUGINS
             ],
             "dev": DEVELOPMENT,
+            "fuzz": ["atheris"],
         }

@@ -19,6 +19,7 @@ from absl import logging
 from mimic_keras.contracts import InputError
 
 RECORD = "artifact.json"
+DAMAGED = "damaged"
 USERS = ".users"  # a locked file, named by when it began, for every process that uses the home folder
 
 
@@ -54,37 +55,54 @@ class Store:
         """The artefact of these inputs. `make(folder)` fills a folder, in which an interrupted run may have left files.
 
         A folder is used only if every file of its record is there with its digest; otherwise what is damaged is
-        removed, said, and made again. Another process that makes the same artefact is waited for.
+        moved aside, said, and made again. Another process that makes the same artefact is waited for.
         """
         key = self.key(inputs)
         final, partial = self.home / kind / key, self.home / kind / f".{key}.partial"
         final.parent.mkdir(parents=True, exist_ok=True)
         with locked(final.parent / f".{key}.lock", label):
             if final.exists():
-                damage = damaged_files(final)
-                if not damage:
+                if not set_damage_aside(final, self.home, label):
                     (final / RECORD).touch()  # its age is that of its last use
                     self.counts["reused"] += 1
                     logging.info("%s: reused (%s/%s)", label, kind, key)
                     return Artifact(final, key, made=False)
-                logging.warning("%s: %s is damaged (%s); made again", label, final, ", ".join(damage))
-                for name in {*damage, RECORD}:
-                    (final / name).unlink(missing_ok=True)
                 shutil.rmtree(partial, ignore_errors=True)
                 final.rename(partial)
             partial.mkdir(exist_ok=True)
             for unfinished in partial.rglob(".*.tmp"):
                 unfinished.unlink()
             make(partial)
-            record = {"kind": kind, "label": label, "key": key, "made_from": {**self.common, **inputs}}
-            files = file_digests(partial)
-            created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            write_json(partial / RECORD, {**record, "created": created, "files": files})
+            write_record(partial, kind, key, label, {**self.common, **inputs})
             sync_tree(partial)
             partial.rename(final)
             sync_folder(final.parent)
         self.counts["made"] += 1
         return Artifact(final, key, made=True)
+
+
+def write_record(folder: Path, kind: str, key: str, label: str, made_from: Mapping[str, Any]) -> None:
+    """Note every file of `folder` with its digest, and what the folder was made from."""
+    record = {"kind": kind, "label": label, "key": key, "made_from": made_from}
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    write_json(folder / RECORD, {**record, "created": created, "files": file_digests(folder)})
+
+
+def set_damage_aside(folder: Path, home: Path, label: str) -> list[str]:
+    """Compare `folder` with its record; the names of what is damaged, which is then in `home`/damaged, and said.
+
+    A folder in it goes as a whole, everything goes if the record can not be read, and the record in any case.
+    """
+    damage = damaged_files(folder)
+    if damage:
+        aside = home / DAMAGED / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
+        aside.mkdir(parents=True)
+        everything = {path.name for path in folder.iterdir()}
+        entries = everything if RECORD in damage else everything & {RECORD, *(Path(name).parts[0] for name in damage)}
+        for name in entries:
+            (folder / name).rename(aside / name)
+        logging.warning("%s: %s is damaged (%s), moved to %s; made again", label, folder, ", ".join(damage), aside)
+    return damage
 
 
 @contextlib.contextmanager
@@ -98,7 +116,9 @@ def owned(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        found = json.loads(owner.read_text()) if owner.exists() else {"process": "unknown", "started": "just now"}
+        found = {"process": "unknown", "started": "just now"}
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(owner.read_text())
         raise InputError(
             f"{folder}: process {found['process']} runs this experiment since {found['started']}; wait for it to end, "
             "or give this run another name: --set name=NAME"
@@ -116,7 +136,7 @@ def in_use(home: Path) -> Iterator[None]:
     """Within the block, what was used since its beginning is kept by `cache.prune` of any process."""
     folder = home / USERS
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{time.time():.0f}-{os.getpid()}.lock"
+    file = folder / f"{int(time.time())}-{os.getpid()}.lock"
     with filelock.FileLock(file):
         yield
     file.unlink(missing_ok=True)
@@ -156,7 +176,12 @@ def hash_json(value: Any) -> str:
 
 def file_digests(folder: Path) -> dict[str, str]:
     """{path below the folder: SHA-256} of every file but the record."""
-    return {name: file_digest(folder / name) for name in sorted(_files(folder)) if name != RECORD}
+    return {name: file_digest(folder / name) for name in sorted(file_names(folder))}
+
+
+def file_names(folder: Path) -> set[str]:
+    """Paths below the folder of every file but the record."""
+    return {name for name in _files(folder) if name != RECORD}
 
 
 def file_digest(file: Path) -> str:

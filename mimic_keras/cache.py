@@ -12,10 +12,11 @@ from typing import Any
 
 import filelock
 
-from mimic_keras.artifacts import RECORD, USERS, damaged_files
+from mimic_keras.artifacts import DAMAGED, RECORD, USERS, damaged_files
 
-KINDS = ("teachers", "logits", "students")
+KINDS = ("datasets", "teachers", "logits", "students", DAMAGED)
 PARTIAL = ".partial"
+STALE = 3600  # seconds
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ def _entry(kind: str, folder: Path, verify: bool) -> Entry:
     size, used = sum(file.st_size for file in files), max((file.st_mtime for file in files), default=0.0)
     if folder.name.endswith(PARTIAL):
         return Entry(kind, folder.name.removesuffix(PARTIAL).lstrip("."), folder, "", size, used, "unfinished")
+    if kind == DAMAGED:
+        return Entry(kind, folder.name, folder, "", size, used, "moved aside")
+    if kind == "datasets" and not (folder / RECORD).exists():
+        return Entry(kind, folder.name, folder, f"data set {folder.name}", size, used, "unfinished")
     damage = damaged_files(folder) if verify else []
     try:
         label = json.loads((folder / RECORD).read_text(encoding="utf-8"))["label"]
@@ -95,6 +100,8 @@ def _oldest_run(home: Path) -> float:
             started = min(started, began)
         else:
             lock.release()
+            if time.time() - began > STALE:  # of a process that was killed; a younger file may be about to be locked
+                file.unlink(missing_ok=True)
     return started
 
 

@@ -109,7 +109,8 @@ class Checkpoint(keras.callbacks.Callback):
     def _maybe_write(self, metrics: Sequence[np.ndarray]) -> None:
         step, now = int(self.model.optimizer.iterations.numpy()), time.monotonic()
         if self.every:
-            due = step // self.every > self.saved_step // self.every
+            # Also at an epoch's end behind a state of its last step, which does not know the validation yet.
+            due = step // self.every > self.saved_step // self.every or (step == self.saved_step and not metrics)
         else:
             due = now - self.saved_at > max(SECONDS_BETWEEN, TIMES_THE_COST * self.cost)
         if due or self._stop is not None:
@@ -120,10 +121,11 @@ class Checkpoint(keras.callbacks.Callback):
             self._handlers[self._stop](self._stop, None)
 
     def _write(self, step: int, metrics: Sequence[np.ndarray]) -> None:
+        variables = [item.numpy() for item in _variables(self.model)]
+        if not all(np.isfinite(array).all() for array in variables):
+            return  # the next step's loss will be infinite or NaN: the last good state stays
         callbacks: list[dict[str, Any]] = []
-        arrays: list[tuple[str, Any]] = [
-            (f"variables_{place:05d}", item) for place, item in enumerate(_variables(self.model))
-        ]
+        arrays = [(f"variables_{place:05d}", array) for place, array in enumerate(variables)]
         arrays += [(f"metrics_{place:05d}", value) for place, value in enumerate(metrics)]
         for place, callback in enumerate(self.others):
             values = {name: getattr(callback, name) for name in callback.state}
@@ -137,8 +139,7 @@ class Checkpoint(keras.callbacks.Callback):
             archive.writestr("state.json", json.dumps(state, default=float))
             for name, value in arrays:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    array = np.asarray(value.numpy() if isinstance(value, keras.Variable) else value)
-                    np.lib.format.write_array(entry, array, allow_pickle=False)
+                    np.lib.format.write_array(entry, np.asarray(value), allow_pickle=False)
 
 
 ARRAYS = "arrays of their own"

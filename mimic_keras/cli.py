@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -73,7 +74,9 @@ def main(arguments: argparse.Namespace) -> int:
     except _Terminated:
         return _fail(arguments, f"terminated; what was finished is kept. To continue: {again}", 143)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        # A failed write does not know its file.
+        folders = [str(getattr(arguments, name, "")) for name in ("home", "runs_dir", "saved_models_dir")]
+        place = f"{error.filename or ' or '.join(filter(None, folders))}: "
         reason = f"{place}{error.strerror or error}"
         return _fail(arguments, f"{reason}; what was finished is kept. To continue, when that is mended: {again}", 1)
     except Exception as error:  # the last resort: anything else is one line, and a traceback on demand
@@ -140,6 +143,8 @@ def _planned(arguments: argparse.Namespace) -> Any:
 def _quiet_native_libraries() -> Iterator[None]:
     """Hold back what TensorFlow's libraries write while they load, which no setting silences; shown if they fail."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Keras would write a keras.json into the user's home, and read one, which can change what nets compute.
+    os.environ.setdefault("KERAS_HOME", os.devnull)
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as notices:
@@ -174,11 +179,9 @@ def _cache(arguments: argparse.Namespace) -> None:
 
 def _days(text: str) -> float:
     """'30d' or '12h' in seconds."""
-    units = {"d": 86_400, "h": 3600}
-    try:
-        return float(text[:-1]) * units[text[-1]]
-    except (KeyError, ValueError, IndexError):
-        raise argparse.ArgumentTypeError(f"expected a number of days or hours, as 30d or 12h; got {text!r}") from None
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?[dh]", text):
+        raise argparse.ArgumentTypeError(f"expected a number of days or hours, as 30d or 12h; got {text!r}")
+    return float(text[:-1]) * {"d": 86_400, "h": 3600}[text[-1]]
 
 
 def _plugins(arguments: argparse.Namespace) -> None:

@@ -195,6 +195,9 @@ class Dataset(abc.ABC):
     def prepare(self, data_dir: Path) -> str:
         """Download, verify and convert into `data_dir`, at most once; return the digest of what will be read.
 
+        Files there keep their content from one run to the next: a damaged one is moved away before this is called, with
+        the folder in `data_dir` that it is in. A run may be killed at any moment: write beside, then rename.
+
         Raises:
             InputError: the data is missing or damaged; the message lists every problem with its place.
         """

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from mimic_keras.contracts import InputError
 from mimic_keras.validation import Problems, join
 
 LARGEST_FILE = 1_000_000
 MOST_VALUES = 100_000
+LARGEST_BITS = 64
 
 
 @dataclass(frozen=True)
@@ -67,31 +67,43 @@ def read(file: Path, overrides: Sequence[str] = ()) -> Source:
         override_leaf(raw, override)
     problems = Problems(str(file))
     try:
+        if _count(raw, {}) > MOST_VALUES:
+            raise InputError(f"{file}: more than {MOST_VALUES:,} values once its aliases are filled in")
         given = _expand(raw, "", problems)
     except RecursionError as error:
         raise InputError(f"{file}: nested too deeply, or an alias inside of what it stands for") from error
+    except ValueError as error:  # a number of thousands of digits can not be shown
+        raise InputError(f"{file}: {error}") from error
     return Source(given, _complete(given), problems)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
     """A YAML 1.2 file that holds a mapping of plain data; tags and duplicate keys are refused."""
-    yaml = YAML(typ="safe", pure=True)
     try:
         if file.stat().st_size > LARGEST_FILE:
             raise InputError(f"{file}: larger than {LARGEST_FILE:,} bytes, which is no experiment")
-        raw = yaml.load(file.read_text(encoding="utf-8"))
-        if _count(raw, {}) > MOST_VALUES:
-            raise InputError(f"{file}: more than {MOST_VALUES:,} values once its aliases are filled in")
+        raw = _parsed(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{file}: the experiment can not be read: {error.strerror}") from error
-    except RecursionError as error:
-        raise InputError(f"{file}: nested too deeply") from error
-    except (YAMLError, UnicodeDecodeError, ValueError) as error:
-        reason = " ".join(str(error).split("\n\n")[0].split())
-        raise InputError(f"{file}: not a YAML file: {reason}") from error
+    except ValueError as error:
+        raise InputError(f"{file}: not a YAML file: {error}") from error
     if not isinstance(raw, dict):
         raise InputError(f"{file}: expected a mapping of name, dataset, student, ...; got {type(raw).__name__}")
     return raw
+
+
+def _parsed(text: str) -> Any:
+    """A YAML 1.2 document of plain data.
+
+    Raises:
+        ValueError: it is none; in one line.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except Exception as error:  # a key that is a mapping is a TypeError to the library, for one
+        raise ValueError(" ".join(str(error).split("\n\n")[0].split())) from error
 
 
 def override_leaf(raw: dict[str, Any], override: str) -> None:
@@ -105,9 +117,9 @@ def override_leaf(raw: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise InputError(f"--set {override}: expected KEY=VALUE, as in --set student.training.epochs=5")
     try:
-        value = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"--set {override}: the value is not YAML: {' '.join(str(error).split())}") from error
+        value = _parsed(text)
+    except ValueError as error:
+        raise InputError(f"--set {override}: the value is not YAML: {error}") from error
     target: Any = raw
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
@@ -159,6 +171,9 @@ def _expand(value: Any, path: str, problems: Problems) -> Any:
                 value = value.replace("${" + variable + "}", os.environ[variable])
             else:
                 problems.add(path, f"the environment has no variable {variable}")
+    elif isinstance(value, int) and value.bit_length() > LARGEST_BITS:
+        problems.add(path, f"a number of {value.bit_length()} bits, the largest has {LARGEST_BITS}")
+        return 0
     elif not isinstance(value, int | float | None):
         problems.add(path, f"expected a text, number, boolean, list or mapping, got {value!r}; quotes make it a text")
         return str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -30,6 +31,8 @@ GROUPS = {
 }
 # Keras' own constructor arguments of every loss: the trainer decides them, so an experiment can not.
 LOSS_INTERNALS = ("name", "dtype", "reduction")
+# What a disk answers that is full, broken or can not be written: no fault of the plugin that asked.
+MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class PluginError(RunError):
@@ -111,6 +114,8 @@ class Component:
         except (InputError, RunError):
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+                raise
             # Keras colours its messages, and ends them with the arguments of its own calls.
             reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition("\n\nArguments received by")[0]
             raise PluginError(f"{self.plugin} raised {type(error).__name__}: {' '.join(reason.split())}") from error

@@ -3,11 +3,13 @@
 import json
 import multiprocessing
 import time
+import types
 
 import pytest
 
 from mimic_keras import artifacts
 from mimic_keras.artifacts import Store
+from mimic_keras.stages import data
 
 
 def fill(content):
@@ -69,6 +71,11 @@ def test_a_damaged_artefact_is_made_again(store, damage):
     assert (again.folder / "data").read_bytes() == b"12345"
     assert (again.folder / "inner" / "more").read_bytes() == b"more"
     assert artifacts.damaged_files(again.folder) == []
+    aside = {path.name: path.read_bytes() for path in (store.home / "damaged").rglob("*") if path.is_file()}
+    changed = {"flip": b"12344", "truncate": b"1234", "inner": b"mare", "record": b'{"files": 3}', "empty record": b""}
+    assert damage == "remove" or changed[damage] in aside.values()
+    assert {"data", "more", "artifact.json"} >= aside.keys()
+    assert ("data" in aside) == (damage != "remove" and damage != "inner")
 
 
 def test_what_fails_leaves_no_artefact_and_the_next_one_finds_its_files(store):
@@ -111,3 +118,52 @@ def test_write_json_replaces_whole_files(tmp_path):
         artifacts.write_json(file, {"a": float("nan")})
     assert json.loads(file.read_text()) == {"a": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+class Prepared:
+    """A data set that keeps a file and a folder, and its component."""
+
+    plugin = types.SimpleNamespace(name="prepared")
+
+    def __init__(self):
+        self.made = []
+
+    def __call__(self):
+        return self
+
+    def guard(self, function, *arguments):
+        return function(*arguments)
+
+    def identity(self):
+        return {}
+
+    def prepare(self, folder):
+        for name in ("file", "folder/one", "folder/two"):
+            top = folder / name.split("/")[0]
+            if not top.exists() or (name == "folder/two" and self.made[-1:] == ["folder/one"]):
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_text(name)
+                self.made.append(name)
+        return "fingerprint"
+
+
+def prepared(home):
+    made = Prepared()
+    data.prepare(made, home, 0)
+    return made.made
+
+
+def test_a_data_set_finds_what_it_left_or_nothing(tmp_path, caplog):
+    everything = ["file", "folder/one", "folder/two"]
+    assert (prepared(tmp_path), prepared(tmp_path)) == (everything, [])
+    folder = tmp_path / "datasets" / "prepared"
+    (folder / "folder" / "two").write_text("flipped")
+    assert prepared(tmp_path) == everything[1:]
+    assert "data set prepared: " in caplog.text
+    assert "is damaged (folder/two), moved to" in caplog.text
+    assert [path.read_text() for path in (tmp_path / "damaged").rglob("two")] == ["flipped"]
+    (folder / "file").unlink()
+    assert (prepared(tmp_path), prepared(tmp_path)) == (everything[:1], [])
+    (folder / "artifact.json").write_text("")
+    assert prepared(tmp_path) == everything  # what is there can not be judged
+    assert artifacts.damaged_files(folder) == []

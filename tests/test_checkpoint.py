@@ -174,6 +174,23 @@ def test_a_state_of_another_net_is_not_used(tmp_path, monkeypatch, caplog):
     assert "its variables are not those of the net" in caplog.text
 
 
+def test_a_diverging_training_keeps_its_last_good_state(tmp_path):
+    def diverge(rate, epochs):
+        optimizer = {"name": "sgd", "learning_rate": rate}
+        settings = Training(
+            epochs=epochs, batch_size=16, optimizer=optimizer, checkpoint_every=1, schedule={"name": "constant"}
+        )
+        train(tmp_path / "state.npz", settings=settings)
+
+    with pytest.raises(
+        training.TrainingDiverged, match=r"the (validation )?loss became (nan|inf) at step \d+, learning rate 1e\+30"
+    ):
+        diverge(1e30, 8)
+    state, arrays = checkpoint._read(tmp_path / "state.npz")
+    assert state["step"] >= 1
+    assert all(np.isfinite(array).all() for array in arrays["variables"])
+
+
 def test_how_often_a_state_is_written_is_no_part_of_a_key():
     assert "checkpoint_every" not in SETTINGS.identity()
     assert SETTINGS.identity() == SETTINGS.model_copy(update={"checkpoint_every": None}).identity()

@@ -195,7 +195,7 @@ def test_metrics_have_the_promised_shape(finished):
 def test_the_run_folder_holds_what_the_docs_say(finished):
     names = {path.name for path in (finished[0] / "runs" / "tiny").iterdir()}
     expected = {"experiment.yaml", "environment.json", "artifacts.json", "metrics.json", "report.html", "log.jsonl"}
-    assert names == expected | {"tensorboard"}
+    assert names == expected | {"tensorboard", ".lock"}
     lines = (finished[0] / "runs" / "tiny" / "log.jsonl").read_text().splitlines()
     assert any("export: published" in json.loads(line)["message"] for line in lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mimic_keras.artifacts import locked
+from mimic_keras.artifacts import RECORD, file_names, locked, set_damage_aside, write_record
 from mimic_keras.contracts import Confusion, Dataset, InputError, Split
 from mimic_keras.plugins import Component, PluginError
 
@@ -46,11 +47,23 @@ def prepare(component: Component, home: Path, seed: int) -> Data:
     """Have the data set download, verify and convert what it needs."""
     dataset = component()
     folder = home / "datasets" / component.plugin.name
+    label = f"data set {folder.name}"
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder.with_name(f".{folder.name}.lock"), f"data set {component.plugin.name}"):
+    with locked(folder.with_name(f".{folder.name}.lock"), label):
+        if (folder / RECORD).exists():
+            set_damage_aside(folder, home, label)
         fingerprint = component.guard(dataset.prepare, folder)
+        _record(folder, label)
     identity = {"dataset": component.identity(), "fingerprint": fingerprint, "augmentation": seed}
     return Data(component, dataset, identity, seed, folder)
+
+
+def _record(folder: Path, label: str) -> None:
+    record = folder / RECORD
+    if record.exists() and json.loads(record.read_bytes())["files"].keys() == file_names(folder):
+        record.touch()
+    else:
+        write_record(folder, "datasets", folder.name, label, {})
 
 
 def check_same_examples(data: Data, other: Data, where: str) -> None:

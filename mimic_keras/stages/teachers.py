@@ -61,7 +61,7 @@ def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: 
                 state = folder / f"training_state_{len(trained)}.npz"
                 settings = (Objective(), plan.training, plan.seed, plan.name)
                 trained.append(train(build, examples, validation, *settings, state=state))
-            except (InputError, RunError):
+            except (InputError, RunError, OSError):
                 raise
             except Exception as error:  # not the teacher's fault, though it called us
                 raise RunError(f"training {plan.name}: {type(error).__name__}: {error}") from error

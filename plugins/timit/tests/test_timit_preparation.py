@@ -1,7 +1,6 @@
 """Features of a corpus: normalised with the training set's float64 statistics, kept on disk once and made good."""
 
 import functools
-import hashlib
 import shutil
 
 import numpy as np
@@ -13,7 +12,7 @@ from mimic_keras_timit.corpus import SPLITS, Transcript, Utterance, digest
 from mimic_keras.contracts import InputError
 
 TRANSCRIPT = Transcript(np.array([0]), np.array([0]), np.array([400]))
-FILES = ("features.npy", "mean.npy", "deviation.npy", "digests.json")
+FILES = ("features.npy", "mean.npy", "deviation.npy")
 
 
 class Sound(Utterance):
@@ -202,59 +201,6 @@ def test_another_corpus_has_features_of_its_own(change, quick, tmp_path):
 
     assert digest(corpus) != first
     assert len(list(tmp_path.iterdir())) == 2
-
-
-DAMAGE = {
-    "missing": lambda content: None,
-    "empty": lambda content: b"",
-    "text": lambda content: b"no arrays here",
-    "other JSON": lambda content: b"[1]",
-    "cut in the middle": lambda content: content[: len(content) // 2],
-    "cut at the end": lambda content: content[:-1],
-    "a changed bit": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-@pytest.mark.parametrize("name", FILES)
-def test_a_damaged_file_is_made_again(name, damage, quick, tmp_path, caplog):
-    first = preparation.prepare(small(), tmp_path)
-    expected = first.fingerprint, bits(first)
-    place = kept(tmp_path)
-    whole = (place / name).read_bytes()
-    damaged = damage(whole)
-    (place / name).unlink()  # a mapped file is not to be written to
-    if damaged is not None:
-        (place / name).write_bytes(damaged)
-
-    again = preparation.prepare(small(), tmp_path)
-
-    assert (again.fingerprint, bits(again)) == expected
-    assert kept(tmp_path) == place, "nothing unfinished beside it"
-    assert (place / name).read_bytes() == whole
-    assert f"{place} is damaged (" in caplog.text
-    assert "); it is made again" in caplog.text
-
-
-def test_every_array_is_recorded_by_its_digest(quick, tmp_path):
-    # Arrays that were exchanged for well-formed ones of the same shape are damage too.
-    preparation.prepare(small(), tmp_path)
-    place = kept(tmp_path)
-    exchanged = np.load(place / "mean.npy") + 1
-    np.save(place / "mean.npy", exchanged)
-
-    assert preparation.prepare(small(), tmp_path).mean.tobytes() != exchanged.tobytes()
-    assert hashlib.sha256((place / "mean.npy").read_bytes()).hexdigest() in (place / "digests.json").read_text()
-
-
-def test_an_empty_folder_is_made_again(quick, tmp_path, caplog):
-    first = bits(preparation.prepare(small(), tmp_path))
-    place = kept(tmp_path)
-    shutil.rmtree(place)
-    place.mkdir()
-
-    assert bits(preparation.prepare(small(), tmp_path)) == first
-    assert f"{place} is damaged (" in caplog.text
 
 
 def test_nothing_half_written_is_used(monkeypatch, tmp_path, caplog):

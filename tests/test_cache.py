@@ -1,0 +1,116 @@
+"""`mimic-keras cache`: what it lists, what it verifies, and that it never removes what is in use."""
+
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from mimic_keras import artifacts, cache
+from mimic_keras.artifacts import Store
+from tests.tiny import command
+
+DAY = 86_400
+
+
+def make(home, name, days=0.0):
+    """An artefact that was last used so many days ago."""
+    artifact = Store(home, {}).get_or_make("students", {"name": name}, name, lambda to: (to / "data").write_text(name))
+    for file in artifact.folder.iterdir():
+        os.utime(file, (time.time() - days * DAY,) * 2)
+    return artifact.folder
+
+
+def listed(home, capsys):
+    assert command("cache", "--home", home) == 0
+    return capsys.readouterr().out
+
+
+def test_the_list_says_what_is_whole_damaged_unfinished_and_moved_aside(tmp_path, capsys):
+    make(tmp_path, "baseline", days=3)
+    damaged = make(tmp_path, "student")
+    (damaged / "data").write_text("changed")
+    (tmp_path / "students" / f".{'0' * 16}.partial").mkdir()
+    (tmp_path / "damaged" / "students-1").mkdir(parents=True)
+    rows = {row["artefact"]: row for row in cache.table(cache.entries(tmp_path))[1]}
+    assert {(row["made for"], row["days since use"], row["state"]) for row in rows.values()} >= {
+        ("baseline", 3.0, "whole"),
+        ("student", 0.0, "damaged: data"),
+    }
+    assert rows[f"students/{'0' * 16}"]["state"] == "unfinished"
+    assert rows["damaged/students-1"]["state"] == "moved aside"
+    said = listed(tmp_path, capsys)
+    assert all(name in said for name in (*rows, "damaged: data", "moved aside"))
+    assert damaged.exists(), "the list changes nothing"
+
+
+def test_an_empty_home_has_an_empty_list(tmp_path, capsys):
+    listed(tmp_path / "nowhere", capsys)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_prune_removes_what_was_not_used_for_so_long(tmp_path, capsys):
+    old, young = make(tmp_path, "old", days=31), make(tmp_path, "young", days=29)
+    assert command("cache", "prune", "--older-than", "30d", "--home", tmp_path) == 0
+    assert (old.exists(), young.exists()) == (False, True)
+    said = capsys.readouterr().out
+    assert f"removed students/{old.name}: old" in said
+    assert "1 removed, 0.0 MB; 0 in use and kept" in said
+    assert command("cache", "prune", "--older-than", "12h", "--home", tmp_path) == 0
+    assert not young.exists()
+
+
+def test_reuse_makes_an_artefact_young(tmp_path):
+    folder = make(tmp_path, "old", days=31)
+    Store(tmp_path, {}).get_or_make("students", {"name": "old"}, "old", lambda to: pytest.fail("made again"))
+    assert cache.prune(tmp_path, 30 * DAY) == ([], 0)
+    assert folder.exists()
+
+
+def hold(home, name, ready, done):
+    """Another process: a run that has used the artefact, or one that makes it."""
+    if name == "used":
+        with artifacts.in_use(home):
+            Store(home, {}).get_or_make("students", {"name": name}, name, lambda to: None)
+            ready.set()
+            done.wait(60)
+    else:
+        with artifacts.locked(home / "students" / f".{Store(home, {}).key({'name': name})}.lock", name):
+            ready.set()
+            done.wait(60)
+
+
+@pytest.mark.parametrize("name", ["used", "locked"])
+def test_prune_keeps_what_a_running_experiment_uses(name, tmp_path):
+    folder, other = make(tmp_path, name, days=40), make(tmp_path, "other", days=40)
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path, name, ready, done))
+    process.start()
+    assert ready.wait(60)
+    removed, kept = cache.prune(tmp_path, 0)
+    assert ([entry.folder for entry in removed], kept) == ([other], 1)
+    done.set()
+    process.join()
+    removed, kept = cache.prune(tmp_path, 0)
+    assert ([entry.folder for entry in removed], kept) == ([folder], 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cache", "prune"], "cache prune needs --older-than, as in --older-than 30d"),
+        (["cache", "--older-than", "3d"], "cache list takes no --older-than; cache prune does"),
+    ],
+)
+def test_incomplete_commands(arguments, message, tmp_path, capsys):
+    assert command(*arguments, "--home", tmp_path) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("age", ["", "30", "d", "xd", "3w", "nand", "infh"])
+def test_an_age_is_a_number_of_days_or_hours(age, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        command("cache", "prune", "--older-than", age, "--home", tmp_path)
+    assert exit_.value.code == 2
+    assert f"expected a number of days or hours, as 30d or 12h; got {age!r}" in capsys.readouterr().err
