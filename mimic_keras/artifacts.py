@@ -174,14 +174,14 @@ def hash_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def file_digests(folder: Path) -> dict[str, str]:
+def file_digests(folder: Path, record: str = RECORD) -> dict[str, str]:
     """{path below the folder: SHA-256} of every file but the record."""
-    return {name: file_digest(folder / name) for name in sorted(file_names(folder))}
+    return {name: file_digest(folder / name) for name in sorted(file_names(folder, record))}
 
 
-def file_names(folder: Path) -> set[str]:
+def file_names(folder: Path, record: str = RECORD) -> set[str]:
     """Paths below the folder of every file but the record."""
-    return {name for name in _files(folder) if name != RECORD}
+    return {name for name in _files(folder) if name != record}
 
 
 def file_digest(file: Path) -> str:

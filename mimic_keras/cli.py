@@ -1,4 +1,4 @@
-"""The `mimic-keras` command: run, validate, plugins, cache.
+"""The `mimic-keras` command: run, validate, export, verify, plugins, cache.
 
 Exit codes: 0 done, 2 the input is wrong, 130 and 143 interrupted, 1 anything else.
 """
@@ -36,9 +36,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run an experiment; what is finished already is reused")
     validate = commands.add_parser("validate", help="check an experiment and print its plan; reads no data")
+    export = commands.add_parser("export", help="publish the student of a finished run again, with other options")
+    verify = commands.add_parser(
+        "verify", help="whether an export answers as its student does, and survives bad requests"
+    )
     plugins = commands.add_parser("plugins", help="list the installed components; imports none of them")
     for command in (run, validate):
         command.add_argument("experiment", type=Path, help="the experiment, a YAML file")
+    export.add_argument("run", type=Path, help="the folder of the run, as runs/quickstart")
+    verify.add_argument("version", type=Path, help="the folder of the version, as saved_models/quickstart/1")
+    for command in (run, validate, export):
         command.add_argument(
             "--set",
             action="append",
@@ -48,13 +55,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
         )
     home = os.environ.get("MIMIC_KERAS_HOME") or "~/.cache/mimic_keras"
     run.add_argument("--runs_dir", type=Path, default=Path("runs"), help="one folder a run goes here")
-    run.add_argument("--saved_models_dir", type=Path, default=Path("saved_models"), help="exports go here")
+    for command in (run, export):
+        command.add_argument("--saved_models_dir", type=Path, default=Path("saved_models"), help="exports go here")
     cache = commands.add_parser("cache", help="what experiments share: list and verify it, or remove what is old")
     cache.add_argument("action", nargs="?", choices=("list", "prune"), default="list")
     cache.add_argument("--older-than", type=_days, metavar="AGE", help="prune what was not used for so long: 30d, 12h")
-    for command in (run, cache):
+    for command in (run, export, cache):
         command.add_argument("--home", type=Path, default=Path(home), help="what experiments share ($MIMIC_KERAS_HOME)")
-    for command, function in ((run, _run), (validate, _validate), (plugins, _plugins), (cache, _cache)):
+    functions = (_run, _validate, _export, _verify, _plugins, _cache)
+    for command, function in zip((run, validate, export, verify, plugins, cache), functions, strict=True):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.set_defaults(function=function)
     return parser.parse_args(argv[1:])
@@ -104,7 +113,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    plan = _planned(arguments)
+    plan = _planned(arguments.experiment, arguments.set)
     from mimic_keras import console, runner
     from mimic_keras.stages.evaluation import table
 
@@ -119,18 +128,55 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _validate(arguments: argparse.Namespace) -> None:
-    planned = _planned(arguments)
+    planned = _planned(arguments.experiment, arguments.set)
     from mimic_keras import console, plan
 
     print("\n".join(plan.describe(planned)))
     console.show_table("", *plan.estimates(planned))
 
 
-def _planned(arguments: argparse.Namespace) -> Any:
+def _export(arguments: argparse.Namespace) -> None:
+    for setting in arguments.set:
+        if not setting.startswith(("export.", "name=")):
+            raise InputError(f"--set {setting}: the student is trained already; accepted: export.KEY=VALUE, name=NAME")
+    plan = _planned(arguments.run / "experiment.yaml", arguments.set)
+    from mimic_keras import runner
+
+    folders = runner.Folders(arguments.home.expanduser(), arguments.run, arguments.saved_models_dir)
+    published = runner.republish(plan, arguments.run, folders)
+    print(f"Export:    {published.path}")
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from mimic_keras import artifacts, console
+
+    damaged = artifacts.damaged_files(arguments.version, "export.json")
+    if not (arguments.version / "export.json").exists():
+        raise InputError(f"{arguments.version} is no export: it has no export.json")
+    if damaged:
+        raise InputError(f"{arguments.version} is damaged: {', '.join(damaged)}")
+    with _quiet_native_libraries():
+        from mimic_keras import verification
+    result = verification.verify(arguments.version)
+    rows = [
+        {
+            "signature": name,
+            "examples": found["examples"],
+            "largest difference": found["largest_difference"],
+            "bad requests refused": found["refused"],
+            "bad requests answered": found["answered"],
+        }
+        for name, found in result["signatures"].items()
+    ]
+    console.show_table(str(arguments.version), list(rows[0]), rows)
+    print(f"{result['warmup_requests']} warm-up requests replayed")
+
+
+def _planned(file: Path, overrides: list[str]) -> Any:
     """The experiment's `plan.Plan`. What is no experiment at all is refused before TensorFlow is imported."""
     from mimic_keras import console, experiment_file
 
-    source = experiment_file.read(arguments.experiment, arguments.set)
+    source = experiment_file.read(file, overrides)
     console.show_messages()
     with _quiet_native_libraries():
         import tensorflow  # noqa: F401

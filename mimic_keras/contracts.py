@@ -179,6 +179,25 @@ class Confusion:
     counts: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class RawSignature:
+    """A signature of an export that takes data as users have it, and prepares it in the graph.
+
+    Args:
+        inputs: {name: tf.TensorSpec}, the first dimension None: the examples of a request.
+        prepare: tensors by these names to float32 [B, *input_shape], by the code that prepared the training data; or
+            to (float32 [N, *input_shape], int64 [B + 1]) where one example becomes several rows, as the frames of an
+            utterance: rows splits[b] to splits[b + 1] are those of example b. No example may change another's rows.
+        examples: {name: array} of a few validation examples, with which an export is checked and a server warmed up.
+        ids: int64 [N], the validation examples that their rows are.
+    """
+
+    inputs: Mapping[str, Any]
+    prepare: Callable[..., Any]
+    examples: Mapping[str, np.ndarray]
+    ids: np.ndarray
+
+
 class Dataset(abc.ABC):
     """Examples in four splits: "train", "validation", "test", and "transfer", which the teacher labels.
 
@@ -205,6 +224,10 @@ class Dataset(abc.ABC):
     @abc.abstractmethod
     def split(self, name: str, seed: int = 0) -> Split:
         """One of `SPLITS`, after `prepare`."""
+
+    def raw_signatures(self) -> Mapping[str, RawSignature]:
+        """After `prepare`: what a served student takes besides prepared inputs, as {"serve_images": ...}."""
+        return {}
 
     def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
         """Metrics of a model's logits, {split: float32 [num_examples, num_classes]}, per split.

@@ -135,7 +135,9 @@ class DistributionSection(Section):
 
 
 class ExportSection(Section):
-    """Nothing to choose yet; its presence in the file changes nothing."""
+    """`absorb_bottleneck`: a linear layer into the one behind it; auto: where that takes no more multiply-adds."""
+
+    absorb_bottleneck: Literal["auto", "always", "never"] = "auto"
 
 
 class Experiment(Section):

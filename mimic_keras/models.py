@@ -125,38 +125,6 @@ def with_affine_head(net: keras.Model, scale: np.ndarray, offset: np.ndarray) ->
     return keras.Model(inputs, head(outputs["logits"] if isinstance(outputs, dict) else outputs), name="student")
 
 
-def without_affine_head(model: keras.Model) -> tuple[keras.Model, str]:
-    """The same function with the head folded into the layer that makes the logits, in float64, and how it went.
-
-    `model` is changed if it is folded. A head that does not follow a linear Dense layer with a bias, or one that is
-    used for something else too, stays a layer of its own.
-    """
-    if not model.layers or model.layers[-1].name != AFFINE_HEAD:
-        return model, "nothing to fold"
-    net, head = model.layers[-2], model.layers[-1]
-    last = _logits_layer(net)
-    if last is None or not last.use_bias or last.activation is not keras.activations.linear:
-        return model, "standardisation kept as a layer: the logits are not a linear Dense layer's with a bias"
-    scale, offset = np.asarray(head.scale, np.float64), np.asarray(head.offset, np.float64)
-    before = last.get_weights()
-    kernel, bias = (weight.astype(np.float64) for weight in before)
-    probe = np.random.default_rng(0).normal(size=(8, *model.input_shape[1:])).astype(np.float32)
-    expected = logits_of(model(probe, training=False)).numpy()
-    last.set_weights([(kernel * scale).astype(np.float32), (bias * scale + offset).astype(np.float32)])
-    if np.abs(logits_of(net(probe, training=False)).numpy() - expected).max() > 1e-3 * expected.std():
-        last.set_weights(before)
-        return model, "standardisation kept as a layer: the last Dense layer serves something else too"
-    return net, "standardisation folded into the last layer"
-
-
-def _logits_layer(net: keras.Model) -> keras.layers.Dense | None:
-    """The Dense layer that makes the logits; None if something else does, or if the net can not tell."""
-    output = net.outputs[0] if isinstance(net, keras.Sequential) else getattr(net, "output", None)
-    output = output.get("logits") if isinstance(output, dict) else output
-    layer = getattr(getattr(output, "_keras_history", None), "operation", None)  # Keras has no public way to ask
-    return layer if isinstance(layer, keras.layers.Dense) else None
-
-
 def inference(model: keras.Model) -> Callable[[tf.Tensor], Any]:
     """The model's call as in use: layers that are random in training alone are told so; some are random by default."""
     return functools.partial(model, training=False)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.metadata
 import io
+import json
 import os
 import platform
 import sys
@@ -20,7 +21,8 @@ from absl import logging
 from ruamel.yaml import YAML
 
 from mimic_keras import console, distribution, training
-from mimic_keras.artifacts import Store, in_use, owned, write_bytes, write_json
+from mimic_keras.artifacts import Store, damaged_files, in_use, owned, write_bytes, write_json
+from mimic_keras.contracts import InputError
 from mimic_keras.experiment import Experiment
 from mimic_keras.models import Finished
 from mimic_keras.plan import Plan
@@ -75,7 +77,12 @@ def _run(plan: Plan, folders: Folders, folder: Path) -> dict[str, Any]:
         finished: list[Finished] = [*members, *nets]
         with stage("export"):
             published = export.publish(
-                nets[-1], examples, experiment.name, judged.models["student"], folders.saved_models
+                nets[-1],
+                examples,
+                experiment.name,
+                judged.models["student"],
+                folders.saved_models,
+                experiment.export,
             )
             store.counts["made" if published.made else "reused"] += 1
         metrics = {
@@ -92,6 +99,25 @@ def _run(plan: Plan, folders: Folders, folder: Path) -> dict[str, Any]:
         write_json(folder / "artifacts.json", _artifacts(examples, finished, teacher))
         write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def republish(plan: Plan, finished: Path, folders: Folders) -> export.Published:
+    """Export the student of the finished run in `finished` again, with the plan's options; nothing is trained.
+
+    Raises:
+        InputError: the run is not finished, or its student is not in the home folder any more.
+    """
+    try:
+        place = Path(json.loads((finished / "artifacts.json").read_text(encoding="utf-8"))["student"]["model"])
+        judged = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))["models"]["student"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{finished} is no finished run ({error}); mimic-keras run finishes it") from error
+    if damaged_files(place):
+        raise InputError(f"{place}, the student of {finished}, is missing or damaged; mimic-keras run makes it again")
+    examples = data.prepare(plan.dataset, folders.home, plan.augmentation_seed)
+    return export.publish(
+        student.load(place), examples, plan.experiment.name, judged, folders.saved_models, plan.experiment.export
+    )
 
 
 def _artifacts(

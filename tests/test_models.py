@@ -67,57 +67,12 @@ def test_affine_head_survives_its_file(tmp_path):
     np.testing.assert_array_equal(models.load(tmp_path)(inputs), model(inputs))
 
 
-def test_head_is_folded_into_the_last_dense_layer():
-    _, model, _, _ = net_with_head(layers.Dense(3))
-    inputs = np.random.default_rng(0).normal(size=[7, 5]).astype("f4")
-    expected = model(inputs).numpy()
-    folded, how = models.without_affine_head(model)
-    assert how == "standardisation folded into the last layer"
-    assert not any(layer.name == models.AFFINE_HEAD for layer in folded.layers)
-    assert np.abs(folded(inputs) - expected).max() <= 1e-6 * expected.std()
-
-
-def with_two_outputs(first, second):
-    inputs = keras.Input((5,))
-    hidden = layers.Dense(4, activation="relu")(inputs)
-    net = keras.Model(inputs, {first: layers.Dense(3)(hidden), second: layers.Dense(3)(hidden)})
-    return models.with_affine_head(net, np.array([2.0, 3.0, 4.0]), np.array([1.0, 0.0, -1.0]))
-
-
-@pytest.mark.parametrize("other", ["auxiliary", "zauxiliary"])
-def test_head_is_folded_into_the_logits_and_no_other_output(other):
-    model = with_two_outputs("logits", other)
-    inputs = np.random.default_rng(0).normal(size=[7, 5]).astype("f4")
-    expected = model(inputs).numpy()
-    folded, how = models.without_affine_head(model)
-    assert how == "standardisation folded into the last layer"
-    np.testing.assert_allclose(models.logits_of(folded(inputs)), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_a_layer_that_serves_twice_is_not_folded_into():
-    inputs, shared = keras.Input((3,)), layers.Dense(3)
-    model = models.with_affine_head(keras.Model(inputs, shared(shared(inputs))), np.full(3, 2.0), np.ones(3))
-    probe = np.random.default_rng(0).normal(size=[7, 3]).astype("f4")
-    expected = model(probe).numpy()
-    same, how = models.without_affine_head(model)
-    assert how.startswith("standardisation kept as a layer: the last Dense layer serves something else")
-    np.testing.assert_array_equal(same(probe), expected)
-
-
 def test_layers_that_are_random_in_training_are_not_in_use():
     net = keras.Sequential([keras.Input((4, 4, 1)), layers.RandomFlip(), layers.Dropout(0.5), layers.Flatten()])
     inputs = np.random.default_rng(0).normal(size=[3, 4, 4, 1]).astype("f4")
     split = ArraySplit(inputs)
     predicted = models.predictor(models.inference(net))(split, np.arange(3))
     np.testing.assert_array_equal(predicted, inputs.reshape(3, 16))
-
-
-@pytest.mark.parametrize("last", [layers.Dense(3, use_bias=False), layers.Dense(3, activation="tanh"), layers.ReLU()])
-def test_head_behind_anything_else_stays(last):
-    _, model, _, _ = net_with_head(layers.Dense(3), last) if last.name.startswith("re_lu") else net_with_head(last)
-    same, how = models.without_affine_head(model)
-    assert same is model
-    assert how.startswith("standardisation kept as a layer")
 
 
 def test_predictor_keeps_order_and_takes_virtual_ids():

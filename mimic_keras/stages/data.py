@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mimic_keras.artifacts import RECORD, file_names, locked, set_damage_aside, write_record
-from mimic_keras.contracts import Confusion, Dataset, InputError, Split
+from mimic_keras.contracts import Confusion, Dataset, InputError, RawSignature, Split
 from mimic_keras.plugins import Component, PluginError
 
 
@@ -38,6 +38,9 @@ class Data:
                 f"from {split.labels.min()} to {split.labels.max()}; expected one each, from -1 to {classes - 1}"
             )
         return split
+
+    def raw_signatures(self) -> Mapping[str, RawSignature]:
+        return self.component.guard(self.dataset.raw_signatures)
 
     def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
         return self.component.guard(self.dataset.evaluate, logits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,13 @@ def make(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callab
         state.unlink(missing_ok=True)
 
     artifact = store.get_or_make("students", inputs, plan.name, fill)
-    cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
-    return Net(plan.name, artifact.key, cost, artifact.folder, history, models.load(artifact.folder))
+    return load(artifact.folder, plan.name)
+
+
+def load(folder: Path, name: str = "student") -> Net:
+    """The net of an artefact's folder."""
+    cost, history = (json.loads((folder / f"{part}.json").read_text()) for part in ("cost", "history"))
+    return Net(name, folder.name, Cost(**cost), folder, history, models.load(folder))
 
 
 def _examples(plan: NetPlan, data: Data, teacher: TeacherLogits | None, split: str) -> Examples:

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, InputError, host_variable
+from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, InputError, RawSignature, host_variable
 from mimic_keras_cifar import augmentation, preparation, records
 from mimic_keras_cifar.records import CIFAR10, CIFAR100, SHAPE, Layout
 
 LARGEST_SHIFT = 31
+SERVED_EXAMPLES = 64
 
 
 class Cifar(Dataset):
@@ -159,6 +160,15 @@ class Cifar(Dataset):
             return augmentation.moved(images, down, right, self.shift)
 
         return ArraySplit(rows, labels, prepare=prepare, repeats=self.copies if is_augmented else 1)
+
+    def raw_signatures(self) -> dict[str, RawSignature]:
+        """`serve_images`: uint8 images, as in the files."""
+        import tensorflow as tf
+
+        ids = np.arange(min(SERVED_EXAMPLES, self.validation))
+        images = tf.gather(self._images, self._rows["validation"][ids]).numpy()
+        inputs = {"images": tf.TensorSpec((None, *SHAPE), tf.uint8)}
+        return {"serve_images": RawSignature(inputs, lambda images: self._prepared(images), {"images": images}, ids)}
 
 
 class Cifar10(Cifar):

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo
+from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, RawSignature
 
 BOUNDS = {"train": (0, 1097), "validation": (1097, 1447), "test": (1447, 1797)}
 LARGEST_PIXEL = 16.0
+SERVED_EXAMPLES = 64
 
 
 class Digits(Dataset):
@@ -63,6 +64,15 @@ class Digits(Dataset):
             return _shifted(_scaled(pixels, ids), offsets, ids, self.shift)
 
         return ArraySplit(images[rows], labels[rows], prepare=prepare, repeats=self.copies)
+
+    def raw_signatures(self) -> dict[str, RawSignature]:
+        """`serve_images`: uint8 pixels of 0 to 16, as in the file."""
+        import tensorflow as tf
+
+        ids = np.arange(SERVED_EXAMPLES)
+        images = _load()[0][slice(*BOUNDS["validation"])][ids]
+        inputs = {"images": tf.TensorSpec((None, 8, 8, 1), tf.uint8)}
+        return {"serve_images": RawSignature(inputs, lambda images: _scaled(images, None), {"images": images}, ids)}
 
 
 def _load() -> tuple[np.ndarray, np.ndarray]:

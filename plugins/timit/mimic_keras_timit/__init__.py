@@ -14,14 +14,15 @@ import numpy as np
 from absl import logging
 from typing_extensions import TypedDict
 
-from mimic_keras.contracts import SPLITS, Confusion, Dataset, DatasetInfo, error_rate, host_variable
+from mimic_keras.contracts import SPLITS, Confusion, Dataset, DatasetInfo, RawSignature, error_rate, host_variable
 from mimic_keras_timit import corpus as corpora
-from mimic_keras_timit import decoding, features, preparation, synthesis, targets
+from mimic_keras_timit import decoding, features, preparation, serving, synthesis, targets
 from mimic_keras_timit.phones import NUM_STATES, PHONES, STATE_NAMES
 from mimic_keras_timit.speakers import DISC_UTTERANCES
 
 # Frames of 10 ms on the disc, by the corpus' own counts of samples; for estimates alone.
 FRAMES_PER_UTTERANCE = 304
+SERVED_EXAMPLES = 3  # utterances
 
 
 class AlignmentFile(TypedDict):
@@ -158,6 +159,18 @@ class Timit(Dataset):
                 "phones": Confusion(*decoding.confusion(references, found)),
             }
         return results
+
+    def raw_signatures(self) -> dict[str, RawSignature]:
+        """`serve_waveform` (float32 samples from -1 to 1) and `serve_pcm16` (int16 samples), 16 kHz, of one utterance
+        or several, padded behind; `lengths` int32 says how many samples are the utterance's. A row is a frame."""
+        utterances = self.corpus["validation"][:SERVED_EXAMPLES]
+        sounds = [utterance.read() for utterance in utterances]
+        lengths = np.array([len(sound) for sound in sounds], np.int32)
+        pcm = np.zeros([len(sounds), lengths.max()], np.int16)
+        for row, sound in zip(pcm, sounds, strict=True):
+            row[: len(sound)] = sound
+        ids = np.arange(sum(features.num_frames(length) for length in lengths))
+        return serving.signatures(self.mean, self.deviation, pcm, lengths, ids)
 
     def _references(self, split: str) -> list[np.ndarray]:
         return [utterance.transcript.phones for utterance in self.corpus[_source(split)]]

@@ -22,7 +22,7 @@ ARRAYS = ("features", "mean", "deviation")
 
 @dataclass(frozen=True)
 class Prepared:
-    """Float32 arrays: `features` [frames, 123] of all splits, one after the other, normalised; `mean` and `deviation`
+    """`features` float32 [frames, 123] of all splits, one after the other, normalised; `mean` and `deviation` float64
     [123] of the training set. `fingerprint` is of their content."""
 
     features: np.ndarray
@@ -67,13 +67,18 @@ def _make(corpus: Corpus, place: Path) -> None:
     variance = sum(((part - mean) ** 2).sum(0) for part in _parts(rows[:training])) / training
     deviation = np.where(variance > 0, np.sqrt(variance), 1.0)
     for part in _parts(rows):
-        part[:] = (part - mean) / deviation
+        part[:] = normalised(part, mean, deviation)
     rows.flush()
-    np.save(place / "mean.npy", mean.astype(np.float32))
-    np.save(place / "deviation.npy", deviation.astype(np.float32))
+    np.save(place / "mean.npy", mean)
+    np.save(place / "deviation.npy", deviation)
     for name in ARRAYS:
         with (place / f"{name}.npy").open("rb") as stream:
             os.fsync(stream.fileno())
+
+
+def normalised(values: Any, mean: np.ndarray, deviation: np.ndarray) -> Any:
+    """Features [N, 123], an array or a tensor, to float64 [N, 123] in units of the training set's deviation."""
+    return (values - mean) / deviation
 
 
 def _extracted(utterances: list) -> Any:

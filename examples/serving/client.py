@@ -1,0 +1,157 @@
+"""A client of a served student, over REST and gRPC, with typed errors, deadlines and retries.
+
+    python examples/serving/client.py saved_models/quickstart/1 --rest http://localhost:8501 --grpc localhost:8500
+
+sends the examples that the export carries, and says how far the answers are from the student's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import requests
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+Arrays = dict[str, np.ndarray]
+
+
+class ServingError(Exception):
+    """A request was not answered."""
+
+
+class InvalidRequestError(ServingError):
+    """The request does not fit the signature; another attempt will not help."""
+
+
+class ModelNotFoundError(ServingError):
+    """The server has no such model, version or signature."""
+
+
+class UnavailableError(ServingError):
+    """The server can not be reached or is too busy, after all attempts."""
+
+
+class DeadlineError(ServingError):
+    """The answer did not come in time."""
+
+
+class _Client:
+    """What both protocols share: attempts until a deadline.
+
+    Args:
+        address: http://host:8501 for REST, host:8500 for gRPC.
+        model: the name under which the server has it, which is the experiment's.
+        deadline: seconds for a call, its attempts included.
+        attempts: how often a call is tried while the server is unavailable; waits grow from 0.1 s, with some chance.
+    """
+
+    def __init__(self, address: str, model: str, deadline: float = 5.0, attempts: int = 4):
+        self.address, self.model, self.deadline, self.attempts = address, model, deadline, attempts
+
+    def predict(self, inputs: Mapping[str, np.ndarray], signature: str = "serving_default") -> Arrays:
+        """The outputs of a signature, {name: array}.
+
+        Raises:
+            InvalidRequestError, ModelNotFoundError, UnavailableError, DeadlineError: subclasses of ServingError.
+        """
+        ends = time.monotonic() + self.deadline
+        for attempt in range(self.attempts):
+            left = ends - time.monotonic()
+            if left <= 0:
+                raise DeadlineError(f"{self.address}: no answer in {self.deadline:g} s")
+            try:
+                return self._send(inputs, signature, left)
+            except UnavailableError:
+                wait = 0.1 * 2**attempt * random.uniform(0.5, 1.5)
+                if attempt + 1 == self.attempts or time.monotonic() + wait >= ends:
+                    raise
+                time.sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _send(self, inputs: Mapping[str, np.ndarray], signature: str, seconds: float) -> Arrays:
+        raise NotImplementedError
+
+
+class RestClient(_Client):
+    """https://www.tensorflow.org/tfx/serving/api_rest"""
+
+    def _send(self, inputs: Mapping[str, np.ndarray], signature: str, seconds: float) -> Arrays:
+        url = f"{self.address.rstrip('/')}/v1/models/{self.model}:predict"
+        columns = {name: value.tolist() for name, value in inputs.items()}
+        try:
+            response = requests.post(url, json={"signature_name": signature, "inputs": columns}, timeout=seconds)
+        except requests.Timeout as error:
+            raise DeadlineError(f"{url}: no answer in {seconds:.3g} s") from error
+        except requests.ConnectionError as error:
+            raise UnavailableError(f"{url}: {error}") from error
+        if response.status_code != 200:
+            kinds: dict[int, Callable[[str], ServingError]] = {
+                400: InvalidRequestError,
+                404: ModelNotFoundError,
+                429: UnavailableError,
+                503: UnavailableError,
+                504: DeadlineError,
+            }
+            raise kinds.get(response.status_code, ServingError)(f"{url}: {response.status_code} {response.text}")
+        outputs = response.json()["outputs"]
+        return {name: np.array(value) for name, value in outputs.items()}
+
+
+class GrpcClient(_Client):
+    """https://www.tensorflow.org/tfx/serving/serving_advanced, PredictionService.Predict"""
+
+    def __init__(self, address: str, model: str, deadline: float = 5.0, attempts: int = 4):
+        super().__init__(address, model, deadline, attempts)
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(address, options))
+
+    def _send(self, inputs: Mapping[str, np.ndarray], signature: str, seconds: float) -> Arrays:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = self.model, signature
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        try:
+            response = self._stub.Predict(request, timeout=seconds)
+        except grpc.RpcError as error:
+            kinds: dict[Any, Callable[[str], ServingError]] = {
+                grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
+                grpc.StatusCode.NOT_FOUND: ModelNotFoundError,
+                grpc.StatusCode.UNAVAILABLE: UnavailableError,
+                grpc.StatusCode.RESOURCE_EXHAUSTED: UnavailableError,
+                grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
+            }
+            kind = kinds.get(error.code(), ServingError)
+            raise kind(f"{self.address}: {error.code().name} {error.details()}") from error
+        return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("export", type=Path, help="a version's folder, whose examples are sent")
+    parser.add_argument("--rest", metavar="URL", help="as in http://localhost:8501")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="as in localhost:8500")
+    options = parser.parse_args()
+    model = options.export.resolve().parent.name
+    clients: list[_Client] = [RestClient(options.rest, model)] if options.rest else []
+    clients += [GrpcClient(options.grpc, model)] if options.grpc else []
+    examples = np.load(options.export / "assets.extra" / "examples.npz")
+    for signature in sorted({name.split("/")[0] for name in examples}):
+        prefix = f"{signature}/inputs/"
+        inputs = {name.removeprefix(prefix): examples[name] for name in examples if name.startswith(prefix)}
+        for client in clients:
+            outputs = client.predict(inputs, signature)
+            difference = np.abs(outputs["logits"] - examples[f"{signature}/logits"]).max()
+            print(f"{type(client).__name__} {signature}: classes {outputs['class'].ravel()[:8].tolist()}...")
+            print(f"  logits within {difference:.2g} of the student's")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Layers that a finished net does not need, folded into a neighbour: fewer multiply-adds, the same function.
+
+Sums and products are made in float64 and rounded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from mimic_keras.models import AFFINE_HEAD, logits_of
+
+Absorb = Literal["auto", "always", "never"]
+TOLERANCE = 1e-5  # largest change of the logits, as a share of their spread
+PROBES = 8
+KERNELS: tuple[type, ...] = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+# At inference they hand on what they get.
+TRANSPARENT: tuple[type, ...] = (keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.GaussianDropout)
+
+
+class _Nothing(keras.layers.Layer):
+    """In the place of a layer that was folded; it takes whatever arguments that layer was called with."""
+
+    def call(self, inputs: Any, *_: Any, **__: Any) -> Any:
+        return inputs
+
+
+@dataclass(frozen=True)
+class Change:
+    """What folding does: layers that become nothing, new weights of others, and how to say it."""
+
+    removed: str | None
+    kept: str
+    weights: list[np.ndarray]
+    note: str
+
+
+def fold(model: keras.Model, absorb_bottleneck: Absorb = "auto") -> tuple[keras.Model, list[str]]:
+    """A model of the same function, and what was done, in words.
+
+    In this order: the affine head of a standardised student into the layer that makes the logits; batch normalisation
+    into the Dense layer or convolution before it; a linear Dense layer into the Dense layer after it (Ba & Caruana
+    2014, section 2.3: it "can always be absorbed"). What does not fit stays a layer of its own, and so does what would
+    change the logits of random inputs by more than TOLERANCE of their spread.
+
+    Args:
+        model: of one input.
+        absorb_bottleneck: auto: where it takes no more multiply-adds: D H against D k + k H.
+
+    Example:
+        >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+        >>> fold(net)[1]
+        ['the linear layer dense is absorbed by dense_1']
+    """
+    notes: list[str] = []
+    probe = np.random.default_rng(0).normal(size=(PROBES, *model.input_shape[1:])).astype(np.float32)
+    expected = logits_of(model(probe, training=False)).numpy()
+
+    def accept(candidate: keras.Model, before: keras.Model, what: str) -> keras.Model:
+        found = logits_of(candidate(probe, training=False)).numpy()
+        difference = float(np.abs(found - expected).max() / max(expected.std(), 1e-30))
+        refused = f"not done, since the logits would change by {difference:.1g} of their spread: "
+        notes.append(what if difference <= TOLERANCE else refused + what)
+        return candidate if difference <= TOLERANCE else before
+
+    if model.layers and model.layers[-1].name == AFFINE_HEAD:
+        net, head = model.layers[-2], model.layers[-1]
+        folded = _affine_head(net, head)
+        if isinstance(folded, str):
+            notes.append(f"standardisation kept as a layer: {folded}")
+        else:
+            model = accept(_rebuilt(net, folded), model, folded.note)
+    for find in (_normalizations, lambda net: _bottlenecks(net, absorb_bottleneck)):
+        kept: set[str] = set()
+        while change := next((each for each in find(_Graph.of(model)) if each.note not in kept), None):
+            kept.add(change.note)
+            model = accept(_rebuilt(model, change), model, change.note)
+    return model, notes
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """Who reads whose output in a net of layers; empty where a net does not tell."""
+
+    layers: dict[str, Any]
+    parents: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, net: keras.Model) -> _Graph:
+        layers = {layer.name: layer for layer in net.layers}
+        parents: dict[str, list[str]] = {name: [] for name in layers}
+        for name, layer in layers.items():
+            for node in layer._inbound_nodes:  # Keras has no public way to ask
+                found = [parent.operation.name for parent in node.parent_nodes]
+                if all(parent in layers for parent in found):
+                    parents[name] += found
+        return cls(layers, parents)
+
+    def readers(self, name: str) -> list[str]:
+        return [reader for reader, parents in self.parents.items() for parent in parents if parent == name]
+
+    def only_reader(self, name: str, skipping: tuple[type, ...] = ()) -> Any:
+        """The one layer that reads `name` and nothing else, behind layers of `skipping`; None if there is none."""
+        readers = self.readers(name)
+        if len(readers) != 1 or len(self.parents[readers[0]]) != 1:
+            return None
+        layer = self.layers[readers[0]]
+        return self.only_reader(readers[0], skipping) if isinstance(layer, skipping) else layer
+
+
+def _is_linear(layer: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(layer, kinds) and getattr(layer, "activation", None) is keras.activations.linear
+
+
+def _kernel_and_bias(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """In float64; [..., outputs] and [outputs]."""
+    kernel, *bias = (weight.astype(np.float64) for weight in layer.get_weights())
+    return kernel, bias[0] if bias else np.zeros(kernel.shape[-1])
+
+
+def _affine_head(net: Any, head: Any) -> Change | str:
+    """The change that makes `net` compute what it and its head compute, or why there is none."""
+    output = net.outputs[0] if isinstance(net, keras.Sequential) else getattr(net, "output", None)
+    output = output.get("logits") if isinstance(output, dict) else output
+    layer: Any = getattr(getattr(output, "_keras_history", None), "operation", None)
+    if not _is_linear(layer, (keras.layers.Dense,)):
+        return "the logits are not a linear Dense layer's"
+    if _Graph.of(net).readers(layer.name) or len(layer._inbound_nodes) > 1:
+        return "the last Dense layer serves something else too"
+    kernel, bias = _kernel_and_bias(layer)
+    scale, offset = np.asarray(head.scale, np.float64), np.asarray(head.offset, np.float64)
+    weights = [kernel * scale, bias * scale + offset]
+    return Change(None, layer.name, weights, "standardisation folded into the last layer")
+
+
+def _normalizations(graph: _Graph) -> Iterator[Change]:
+    for name, layer in graph.layers.items():
+        after = graph.only_reader(name)
+        if not _is_linear(layer, KERNELS) or not isinstance(after, keras.layers.BatchNormalization):
+            continue
+        kernel, bias = _kernel_and_bias(layer)
+        channels_last = getattr(layer, "data_format", "channels_last") == "channels_last"
+        if not channels_last or after.axis not in (-1, len(layer.output.shape) - 1):
+            continue
+        values = iter(weight.astype(np.float64) for weight in after.get_weights())
+        gamma = next(values) if after.scale else 1.0
+        beta = next(values) if after.center else 0.0
+        mean, variance = values
+        scale = gamma / np.sqrt(variance + after.epsilon)
+        weights = [kernel * scale, (bias - mean) * scale + beta]
+        yield Change(after.name, name, weights, f"{after.name} folded into {name}")
+
+
+def _bottlenecks(graph: _Graph, absorb: Absorb) -> Iterator[Change]:
+    for name, layer in graph.layers.items():
+        after = graph.only_reader(name, TRANSPARENT) if _is_linear(layer, (keras.layers.Dense,)) else None
+        if absorb == "never" or not isinstance(after, keras.layers.Dense) or len(after._inbound_nodes) != 1:
+            continue
+        (first, offset), (second, bias) = _kernel_and_bias(layer), _kernel_and_bias(after)
+        if absorb == "auto" and first.shape[0] * second.shape[1] > first.size + second.size:
+            continue
+        weights = [first @ second, offset @ second + bias]
+        yield Change(name, after.name, weights, f"the linear layer {name} is absorbed by {after.name}")
+
+
+def _rebuilt(net: keras.Model, change: Change) -> keras.Model:
+    """The net with the change made; `net` stays as it is."""
+
+    def replaced(layer: Any) -> Any:
+        if layer.name == change.removed:
+            return _Nothing(name=layer.name)
+        config = layer.get_config()
+        return layer.__class__.from_config({**config, "use_bias": True} if layer.name == change.kept else config)
+
+    made = keras.models.clone_model(net, clone_function=replaced)
+    for layer in made.layers:
+        if layer.name == change.kept:
+            layer.set_weights([weight.astype(np.float32) for weight in change.weights])
+        elif layer.name != change.removed and layer.weights:
+            layer.set_weights(net.get_layer(layer.name).get_weights())
+    return made

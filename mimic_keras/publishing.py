@@ -1,0 +1,71 @@
+"""Versions below a base path that TensorFlow Serving watches: each appears whole, and none is ever changed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from mimic_keras.artifacts import sync_folder, sync_tree, write_bytes
+
+HIDDEN = ".partial-"  # the server takes only names that are numbers
+BATCHING = """\
+# Parameters of the server's batching: --enable_batching --batching_parameters_file=/models/{name}/batching.config
+# A request waits up to batch_timeout_micros for others; set num_batch_threads to the number of processors.
+max_batch_size {{ value: 64 }}
+batch_timeout_micros {{ value: 1000 }}
+max_enqueued_batches {{ value: 1000 }}
+num_batch_threads {{ value: 4 }}
+{pad}"""
+PAD = "pad_variable_length_inputs: true  # utterances of different lengths, which their `lengths` tell apart\n"
+
+
+def versions(base: Path) -> list[int]:
+    return sorted(int(path.name) for path in base.iterdir() if path.is_dir() and path.name.isdecimal())
+
+
+def publish(base: Path, fill: Callable[[Path], None]) -> Path:
+    """Have `fill(folder)` write the next version of `base`; returns its folder.
+
+    A crash at any moment leaves the versions that were there, and at most a hidden folder, which the next one removes.
+    Only one process may publish at a time.
+
+    Raises:
+        OSError: the version exists already: another process published it.
+    """
+    for abandoned in base.glob(f"{HIDDEN}*"):
+        shutil.rmtree(abandoned)
+    version = base / str(max(versions(base), default=0) + 1)
+    hidden = Path(tempfile.mkdtemp(prefix=HIDDEN, dir=base))
+    hidden.chmod(0o755)  # mkdtemp's folder is its owner's alone, and the server is another user
+    try:
+        fill(hidden)
+        sync_tree(hidden)
+        hidden.rename(version)  # fails, rather than overwrites, where the version exists
+        sync_folder(base)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+    return version
+
+
+def write_server_files(base: Path, pads: bool) -> None:
+    """`models.config` and `batching.config` beside the versions, for a server that has `base` as /models/NAME.
+
+    What is there already, and may have been edited, stays. `pads`: requests of one batch may be of different lengths.
+    """
+    configuration = model_server_config_pb2.ModelServerConfig()
+    configuration.model_config_list.config.add(
+        name=base.name, base_path=f"/models/{base.name}", model_platform="tensorflow"
+    )
+    contents = {
+        "models.config": text_format.MessageToString(configuration),
+        "batching.config": BATCHING.format(name=base.name, pad=PAD if pads else ""),
+    }
+    for name, content in contents.items():
+        if not (base / name).exists():
+            write_bytes(base / name, content.encode())

@@ -1,0 +1,89 @@
+"""The SavedModel that is served: signatures that check their inputs, every weight once, nothing of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mimic_keras.contracts import DatasetInfo, RawSignature
+from mimic_keras.models import logits_of
+
+DEFAULT = "serving_default"
+INPUTS = "inputs"
+
+
+def write(folder: Path, net: keras.Model, info: DatasetInfo, raw: Mapping[str, RawSignature]) -> dict[str, Any]:
+    """Write `net` with `serving_default`, which takes prepared inputs, and the data set's own signatures.
+
+    Returns:
+        {signature: {"inputs": {name: shape}, "outputs": {name: shape}}}; -1 stands for any size.
+    """
+
+    def prepared(**inputs: tf.Tensor) -> tf.Tensor:
+        return inputs[INPUTS]
+
+    specification = tf.TensorSpec((None, *info.input_shape), tf.float32)
+    signatures = {DEFAULT: _signature(net, info, {INPUTS: specification}, prepared)}
+    for name, signature in raw.items():
+        signatures[name] = _signature(net, info, signature.inputs, signature.prepare)
+    module = tf.Module()
+    # What the graphs read and nothing else: neither Keras' objects nor random seeds are of use to a server.
+    module.variables_read = list({id(item): item for each in signatures.values() for item in each.variables}.values())
+    tf.saved_model.save(module, str(folder), signatures)
+    return {
+        name: {
+            "inputs": {key: _shape(value) for key, value in each.structured_input_signature[1].items()},
+            "outputs": {key: _shape(value) for key, value in each.structured_outputs.items()},
+        }
+        for name, each in signatures.items()
+    }
+
+
+def _signature(
+    net: keras.Model, info: DatasetInfo, inputs: Mapping[str, tf.TensorSpec], prepare: Callable[..., Any]
+) -> Any:
+    def answer(**given: tf.Tensor) -> dict[str, tf.Tensor]:
+        # TF Serving does not check shapes, and some kernels abort the server on a missing batch dimension.
+        rows = prepare(**{name: tf.ensure_shape(value, inputs[name].shape) for name, value in given.items()})
+        rows, splits = rows if isinstance(rows, tuple) else (rows, None)
+        rows = tf.ensure_shape(rows, (None, *info.input_shape))
+        # A rectifier makes 0 of NaN, and a guess of it would look like any other answer.
+        are_numbers = tf.reduce_all(tf.math.is_finite(tf.reshape(rows, [tf.shape(rows)[0], -1])), -1)
+        logits = tf.where(are_numbers[:, None], logits_of(net(rows, training=False)), np.nan)
+        return answers(logits, info.class_names, splits)
+
+    named = {name: tf.TensorSpec(each.shape, each.dtype, name=name) for name, each in inputs.items()}
+    return tf.function(answer, autograph=False).get_concrete_function(**named)
+
+
+def answers(logits: tf.Tensor, class_names: tuple[str, ...], splits: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+    """What a signature gives for logits [N, classes]; class -1 and label "" where they are no numbers.
+
+    `splits` int64 [B + 1]: the rows of example b are splits[b] to splits[b + 1]. Then every output is [B, rows, ...],
+    padded with 0, class -1 and label "", and `row_counts` int32 [B] says how many rows are not padding.
+    """
+    are_numbers = tf.reduce_all(tf.math.is_finite(logits), -1)
+    classes = tf.where(are_numbers, tf.argmax(logits, -1, tf.int32), -1)
+    outputs = {
+        "logits": logits,
+        "probabilities": tf.nn.softmax(logits),
+        "class": classes,
+        "label": tf.gather(tf.constant(["", *class_names]), classes + 1),
+    }
+    if splits is None:
+        return outputs
+    padding = {"logits": 0.0, "probabilities": 0.0, "class": -1, "label": ""}
+    padded = {
+        name: tf.RaggedTensor.from_row_splits(value, splits, validate=False).to_tensor(padding[name])
+        for name, value in outputs.items()
+    }
+    return {**padded, "row_counts": tf.cast(splits[1:] - splits[:-1], tf.int32)}
+
+
+def _shape(specification: Any) -> list[int]:
+    return [-1 if size is None else size for size in specification.shape]

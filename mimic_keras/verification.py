@@ -1,0 +1,179 @@
+"""Whether an export answers as its student does, and survives requests that it should refuse.
+
+The export is loaded in a process of its own by the loader that TensorFlow Serving uses, since a wrong graph can take
+the process down with it. `python -m mimic_keras.verification EXPORT` is that process.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mimic_keras.contracts import RunError
+
+EXAMPLES = Path("assets.extra", "examples.npz")
+TOLERANCE = 1e-5  # largest difference to the student's logits, as a share of their spread
+
+
+class VerificationError(RunError):
+    """An export does not do what it should; the message says at which request."""
+
+
+def write_examples(folder: Path, examples: Mapping[str, tuple[Mapping[str, np.ndarray], np.ndarray]]) -> None:
+    """Keep {signature: ({input: array}, the student's logits)} with an export, so that it can be verified anywhere."""
+    arrays: dict[str, np.ndarray] = {}
+    for signature, (inputs, logits) in examples.items():
+        arrays |= {f"{signature}/inputs/{name}": value for name, value in inputs.items()}
+        arrays[f"{signature}/logits"] = logits
+    (folder / EXAMPLES).parent.mkdir(exist_ok=True)
+    np.savez(folder / EXAMPLES, **arrays)  # type: ignore[arg-type]
+
+
+def read_examples(folder: Path) -> dict[str, tuple[dict[str, np.ndarray], np.ndarray]]:
+    """What `write_examples` wrote.
+
+    Raises:
+        VerificationError: the export has none, or they are damaged.
+    """
+    try:
+        with np.load(folder / EXAMPLES) as stored:
+            arrays = dict(stored)
+    except Exception as error:  # NumPy raises anything here, depending on what the file holds
+        raise VerificationError(f"{folder / EXAMPLES} can not be read: {error}") from error
+    found: dict[str, tuple[dict[str, np.ndarray], np.ndarray]] = {}
+    for name, logits in arrays.items():
+        if name.endswith("/logits"):
+            prefix = name.removesuffix("logits") + "inputs/"
+            inputs = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+            found[name.removesuffix("/logits")] = inputs, logits
+    return found
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Verify an export in a process of its own.
+
+    Returns:
+        {"signatures": {name: {"examples", "largest_difference" (of the logits' spread), "refused", "answered" (how many
+        requests that do not fit)}}, "warmup_requests": how many were replayed}
+
+    Raises:
+        VerificationError: it can not be loaded, gives other numbers than the student, or the process died.
+    """
+    command = [sys.executable, "-m", "mimic_keras.verification", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said, complaints = process.communicate()
+    lines: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
+    last: dict[str, Any] = lines[-1] if lines else {"at": "the start"}
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        raise VerificationError(f"{folder}: the process that served it died ({name}) at {last['at']}")
+    if "result" not in last:
+        reason = last.get("failure") or (complaints.strip().splitlines() or ["no message"])[-1]
+        raise VerificationError(f"{folder}: {reason}")
+    return last["result"]
+
+
+def malformed(inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """(what is wrong, a request) of every way in which the shape or the values of a request do not fit."""
+    for name, value in inputs.items():
+        yield f"{name} without the batch dimension", {**inputs, name: value[0]}
+        yield f"{name} with one dimension more", {**inputs, name: value[None]}
+        yield f"{name} a single number", {**inputs, name: value.ravel()[0]}
+        for axis in range(1, value.ndim):
+            yield f"{name} with another size of axis {axis}", {**inputs, name: np.repeat(value, 2, axis)}
+            yield f"{name} with nothing on axis {axis}", {**inputs, name: np.take(value, [], axis)}
+        if len(inputs) > 1:
+            yield f"{name} of fewer examples", {**inputs, name: value[:-1]}
+        if value.dtype.kind == "f":
+            for number in (np.nan, np.inf):
+                yield f"{name} all {number}", {**inputs, name: np.full_like(value, number)}
+        else:
+            limits = np.iinfo(value.dtype)
+            yield f"{name} all {limits.min}", {**inputs, name: np.full_like(value, limits.min)}
+            yield f"{name} all {limits.max}", {**inputs, name: np.full_like(value, limits.max)}
+    yield "no examples", {name: value[:0] for name, value in inputs.items()}
+
+
+def compare(outputs: Mapping[str, np.ndarray], logits: np.ndarray, labels: Sequence[str]) -> float:
+    """Largest difference of the logits, as a share of the expected ones' spread.
+
+    Raises:
+        VerificationError: a shape, the probabilities, a class or a label does not go with the logits.
+    """
+    found = outputs["logits"]
+    if found.shape != logits.shape:
+        raise VerificationError(f"logits of shape {list(found.shape)}, expected {list(logits.shape)}")
+    shifted = found.astype(np.float64) - found.max(-1, keepdims=True)
+    softmax = np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)
+    real = np.ones(found.shape[:-1], bool)
+    if "row_counts" in outputs:
+        real = np.arange(found.shape[1]) < outputs["row_counts"][:, None]
+    if not np.allclose(outputs["probabilities"][real], softmax[real], atol=1e-5):
+        raise VerificationError("the probabilities are not the softmax of the logits")
+    if (outputs["class"][real] != found.argmax(-1)[real]).any():
+        raise VerificationError("the class is not that of the largest logit")
+    names = np.array(labels, object)[outputs["class"][real]]
+    if [name.encode() for name in names] != list(outputs["label"][real]):
+        raise VerificationError("the label is not the class's")
+    spread = max(float(logits[real].std()), 1e-30) if real.any() else 1.0
+    return float(np.abs(found - logits).max(initial=0.0) / spread)
+
+
+def _main(folder: Path) -> None:
+    from mimic_keras import warmup
+    from mimic_keras.session_loader import Served, ServingError
+
+    def at(what: str) -> None:
+        print(json.dumps({"at": what}), flush=True)
+
+    at("loading")
+    served = Served(folder)
+    labels = json.loads((folder / "export.json").read_text(encoding="utf-8"))["class_names"]
+    examples = read_examples(folder)
+    if set(examples) != set(served.signatures):
+        raise VerificationError(f"examples for {sorted(examples)}, signatures {sorted(served.signatures)}")
+    results: dict[str, Any] = {}
+    for signature, (inputs, logits) in examples.items():
+        at(f"{signature}: its examples")
+        difference = compare(served.run(signature, inputs), logits, labels)
+        at(f"{signature}: one example")
+        one = served.run(signature, {name: value[:1] for name, value in inputs.items()})
+        rows = one["logits"].shape[1] if "row_counts" in one else None
+        difference = max(difference, compare(one, logits[:1] if rows is None else logits[:1, :rows], labels))
+        if not difference <= TOLERANCE:
+            raise VerificationError(
+                f"{signature}: its logits differ from the student's by {difference:.2g} of their spread"
+            )
+        counts: Counter[str] = Counter()
+        for what, request in malformed(inputs):
+            at(f"{signature}: {what}")
+            try:
+                served.run(signature, request)
+                counts["answered"] += 1
+                if "without the batch" in what:
+                    raise VerificationError(f"{signature}: answered {what}")
+            except ServingError:
+                counts["refused"] += 1
+        bad = {how: counts[how] for how in ("refused", "answered")}
+        results[signature] = {"examples": len(logits), "largest_difference": difference, **bad}
+    replayed = 0
+    for replayed, warm in enumerate(warmup.read(folder), 1):
+        at(f"warm-up request {replayed}, {warm.signature}")
+        served.run(warm.signature, warm.inputs)
+    print(json.dumps({"result": {"signatures": results, "warmup_requests": replayed}}), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        _main(Path(sys.argv[1]))
+    except RunError as error:
+        print(json.dumps({"failure": str(error)}), flush=True)
+        sys.exit(1)
