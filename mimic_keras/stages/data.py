@@ -53,6 +53,8 @@ def prepare(component: Component, home: Path, seed: int) -> Data:
     label = f"data set {folder.name}"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(f".{folder.name}.lock"), label):
+        for unfinished in folder.glob(f".{RECORD}.*.tmp"):
+            unfinished.unlink()
         if (folder / RECORD).exists():
             set_damage_aside(folder, home, label)
         fingerprint = component.guard(dataset.prepare, folder)
