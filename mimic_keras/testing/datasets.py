@@ -1,0 +1,208 @@
+"""What a data set promises."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mimic_keras.contracts import SPLITS, Confusion, Dataset
+from mimic_keras.testing.rules import Case, Rule, offline, require, require_same, writing_only_below
+
+MOST = 2000  # examples of a split that are looked at
+AT_ONCE = 256
+
+
+def _prepared(case: Case, name: str = "data") -> tuple[Dataset, str]:
+    """(a data set that is ready, its fingerprint)"""
+    folder = case.folder / name
+    folder.mkdir(exist_ok=True)
+    dataset = case.make()
+    return dataset, dataset.prepare(folder)
+
+
+def _ids(split: Any, virtual: bool = False) -> np.ndarray:
+    count = split.num_examples * (split.repeats if virtual else 1)
+    return np.unique(np.linspace(0, count - 1, min(count, MOST)).astype(np.int64))
+
+
+def _batch(split: Any, ids: np.ndarray) -> np.ndarray:
+    parts = [split.batch(tf.constant(ids[start : start + AT_ONCE])).numpy() for start in range(0, len(ids), AT_ONCE)]
+    return np.concatenate(parts)
+
+
+def _contents(split: Any) -> set[bytes]:
+    return {hashlib.sha256(row.tobytes()).digest() for row in _batch(split, np.arange(split.num_examples))}
+
+
+def is_as_its_info_says(case: Case) -> None:
+    """`info` needs no `prepare`; shapes, classes and the numbers of examples that it gives are those of the splits."""
+    info = case.make().info
+    require(len(info.class_names) == info.num_classes, f"{len(info.class_names)} names for {info.num_classes} classes")
+    dataset, _ = _prepared(case)
+    require(dataset.info == info, f"before prepare {info}, after it {dataset.info}")
+    for name in SPLITS:
+        split = dataset.split(name)
+        rows = split.batch(tf.constant([0, split.num_examples - 1], tf.int64))
+        require(rows.shape == (2, *info.input_shape), f"'{name}' gives {rows.shape[1:]}, info says {info.input_shape}")
+        require(rows.dtype == tf.float32, f"'{name}' gives {rows.dtype.name}, expected float32")
+        require(np.isfinite(_batch(split, _ids(split))).all(), f"'{name}' has values that are infinite or no numbers")
+
+
+def labels_are_classes(case: Case) -> None:
+    """`labels` is int32 [num_examples], a class or -1 where unknown; validation and test are labelled."""
+    dataset, _ = _prepared(case)
+    for name in SPLITS:
+        split = dataset.split(name)
+        labels = split.labels
+        require(
+            isinstance(labels, np.ndarray) and labels.dtype == np.int32,
+            f"those of '{name}' are {getattr(labels, 'dtype', type(labels))}",
+        )
+        require(labels.shape == (split.num_examples,), f"'{name}' has {labels.shape} for {split.num_examples} examples")
+        lowest = 0 if name in ("validation", "test") else -1
+        require(
+            lowest <= labels.min() and labels.max() < dataset.info.num_classes,
+            f"those of '{name}' go from {labels.min()} to {labels.max()}",
+        )
+
+
+def an_id_is_always_the_same_example(case: Case) -> None:
+    """`batch` is a pure function of the ids: the same bits in any order and batch size, virtual copies included."""
+    dataset, _ = _prepared(case)
+    for name in SPLITS:
+        split = dataset.split(name)
+        ids = _ids(split, virtual=True)[:97]
+        whole = _batch(split, ids)
+        order = np.random.default_rng(0).permutation(len(ids))
+        require_same(_batch(split, ids[order]), whole[order], f"'{name}' in another order gives other bits")
+        alone = np.concatenate([_batch(split, ids[place : place + 1]) for place in range(0, len(ids), 8)])
+        require_same(alone, whole[::8], f"'{name}' one by one gives other bits")
+
+
+def runs_in_a_graph(case: Case) -> None:
+    """`batch` can be traced: inside tf.data it gives the bits that it gives outside."""
+    dataset, _ = _prepared(case)
+    for name in SPLITS:
+        split = dataset.split(name)
+        ids = _ids(split, virtual=True)[:64]
+        batches = tf.data.Dataset.from_tensor_slices(ids).batch(16).map(split.batch, num_parallel_calls=2)
+        found = np.concatenate([batch.numpy() for batch in batches])
+        require_same(found, _batch(split, ids), f"'{name}' gives other bits inside")
+
+
+def two_reads_are_identical(case: Case) -> None:
+    """Prepared again, from what is kept or in an empty folder, fingerprint, labels and examples are the same."""
+    first, fingerprint = _prepared(case)
+    for folder in ("data", "another"):
+        again, found = _prepared(case, folder)
+        require(found == fingerprint, f"the fingerprint was {fingerprint}, then {found}")
+        for name in SPLITS:
+            one, other = first.split(name), again.split(name)
+            require_same(one.labels, other.labels, f"the labels of '{name}' are others")
+            require_same(_batch(one, _ids(one)), _batch(other, _ids(one)), f"the examples of '{name}' are others")
+
+
+def the_seed_drives_augmentation_alone(case: Case) -> None:
+    """Another `seed` of `split` changes no label, no first copy's place, and nothing of validation and test."""
+    dataset, _ = _prepared(case)
+    for name in SPLITS:
+        one, other = dataset.split(name, 0), dataset.split(name, 1)
+        require((one.num_examples, one.repeats) == (other.num_examples, other.repeats), f"the size of '{name}' changes")
+        require_same(one.labels, other.labels, f"the labels of '{name}' change")
+        if name in ("validation", "test"):
+            require(one.repeats == 1, f"'{name}' has virtual copies")
+            require_same(_batch(one, _ids(one)), _batch(other, _ids(one)), f"the examples of '{name}' change")
+
+
+def no_example_is_in_two_splits(case: Case) -> None:
+    """Train, validation and test share no example, by content; transfer begins with train's, in order."""
+    dataset, _ = _prepared(case)
+    contents = {name: _contents(dataset.split(name)) for name in SPLITS}
+    for one, other in (
+        ("train", "validation"),
+        ("train", "test"),
+        ("validation", "test"),
+        ("transfer", "validation"),
+        ("transfer", "test"),
+    ):
+        shared = len(contents[one] & contents[other])
+        require(not shared, f"{shared} examples of '{other}' are in '{one}' too")
+    train, transfer = dataset.split("train"), dataset.split("transfer")
+    require(transfer.num_examples >= train.num_examples, "'transfer' is smaller than 'train'")
+    ids = _ids(train)
+    require_same(_batch(transfer, ids), _batch(train, ids), "'transfer' does not begin with train's examples")
+
+
+def an_unknown_split_is_refused(case: Case) -> None:
+    """`split("nonsense")` raises ValueError."""
+    dataset, _ = _prepared(case)
+    try:
+        dataset.split("nonsense")
+    except ValueError:
+        return
+    require(False, "it gave one")
+
+
+def works_offline_and_writes_in_its_folder_alone(case: Case) -> None:
+    """With data at hand, `prepare` opens no connection, and writes nothing outside of the folder that it is given."""
+    _prepared(case)  # fake files, if any, are there now; so is what a first call loads
+    folder = case.folder / "data"
+    with offline(), writing_only_below(folder):
+        case.make().prepare(folder)
+
+
+def choices_are_made_on_validation(case: Case) -> None:
+    """`evaluate` makes its choices on validation: what test holds changes nothing of validation's metrics."""
+    dataset, _ = _prepared(case)
+    random = np.random.default_rng(0)
+    logits = {
+        name: random.normal(size=(dataset.split(name).num_examples, dataset.info.num_classes)).astype(np.float32)
+        for name in ("validation", "test")
+    }
+    whole = dataset.evaluate(logits)
+    alone = dataset.evaluate({"validation": logits["validation"]})
+    other = dataset.evaluate({**logits, "test": logits["test"][::-1] * 3})
+    require(set(whole) == set(logits), f"metrics of {sorted(whole)}, expected test and validation")
+    for found in (alone, other):
+        require(
+            _numbers(found["validation"]) == _numbers(whole["validation"]),
+            "validation's metrics depend on test's logits",
+        )
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not isinstance(value, Confusion)}
+
+
+def raw_signatures_prepare_as_the_splits_do(case: Case) -> None:
+    """Each of `raw_signatures` makes of its examples the rows of validation that its ids name, bit by bit."""
+    dataset, _ = _prepared(case)
+    split = dataset.split("validation")
+    for name, signature in dataset.raw_signatures().items():
+        require(
+            signature.inputs.keys() == signature.examples.keys(),
+            f"{name}: {sorted(signature.inputs)} and examples {sorted(signature.examples)}",
+        )
+        prepare = tf.function(signature.prepare, autograph=False)
+        rows = prepare(**{key: tf.constant(value) for key, value in signature.examples.items()})
+        rows = rows[0] if isinstance(rows, tuple) else rows
+        require_same(rows, split.batch(tf.constant(signature.ids, tf.int64)), f"{name} gives other rows")
+
+
+RULES: tuple[Rule, ...] = (
+    is_as_its_info_says,
+    labels_are_classes,
+    an_id_is_always_the_same_example,
+    runs_in_a_graph,
+    two_reads_are_identical,
+    the_seed_drives_augmentation_alone,
+    no_example_is_in_two_splits,
+    an_unknown_split_is_refused,
+    works_offline_and_writes_in_its_folder_alone,
+    choices_are_made_on_validation,
+    raw_signatures_prepare_as_the_splits_do,
+)

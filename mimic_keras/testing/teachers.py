@@ -1,0 +1,117 @@
+"""What a teacher promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mimic_keras.contracts import ArraySplit, Dataset, DatasetInfo, Member, TeacherContext
+from mimic_keras.models import logits_of
+from mimic_keras.testing.rules import Case, Rule, are_probabilities, require, require_same, writing_only_below
+
+EXAMPLES = 24
+
+
+class _Random(Dataset):
+    """A data set of random examples, which a teacher can be asked about."""
+
+    def __init__(self, case: Case):
+        self.case = case
+
+    @property
+    def info(self) -> DatasetInfo:
+        names = tuple(f"class {number}" for number in range(self.case.num_classes))
+        return DatasetInfo("random", "1", self.case.input_shape, self.case.num_classes, names)
+
+    def prepare(self, data_dir: Path) -> str:
+        return "random"
+
+    def split(self, name: str, seed: int = 0) -> ArraySplit:
+        random = np.random.default_rng(len(name))
+        inputs = random.random((EXAMPLES, *self.case.input_shape), np.float32)
+        return ArraySplit(inputs, random.integers(0, self.case.num_classes, EXAMPLES))
+
+
+def _train(seed: int) -> Callable[..., keras.Model]:
+    """As the program's own, in small: two steps on the ids that the teacher chose."""
+
+    def train(build: Callable[[], keras.Model], ids: np.ndarray | None = None) -> keras.Model:
+        keras.utils.set_random_seed(seed)
+        net = build()
+        require(isinstance(net, keras.Model), "context.train takes a function that makes a keras.Model")
+        chosen = np.arange(EXAMPLES) if ids is None else np.asarray(ids)
+        require(chosen.size and chosen.min() >= 0 and chosen.max() < EXAMPLES, "ids outside of the training set")
+        return net
+
+    return train
+
+
+def _member(case: Case, seed: int = 0) -> Member:
+    folder = case.folder / "member"
+    folder.mkdir(exist_ok=True)
+    dataset = _Random(case)
+    teacher = case.make()
+    teacher.check(dataset.info)
+    return teacher.member(TeacherContext(dataset, seed, folder, _train(seed)))
+
+
+def _logits(case: Case, member: Member, rows: int = EXAMPLES) -> np.ndarray:
+    inputs = _Random(case).split("test").batch(tf.range(rows, dtype=tf.int64))
+    return logits_of(member.call(inputs)).numpy()
+
+
+def gives_one_logit_per_class(case: Case) -> None:
+    """`member(context).call` makes finite float32 [batch, num_classes] of [batch, *input_shape], for any batch."""
+    member = _member(case)
+    for rows in (EXAMPLES, 1):
+        found = _logits(case, member, rows)
+        require(found.shape == (rows, case.num_classes), f"{found.shape} for {rows} examples")
+        require(np.isfinite(found).all(), "they are infinite or no numbers")
+
+
+def gives_logits_not_probabilities(case: Case) -> None:
+    """They are scores before any softmax."""
+    require(not are_probabilities(_logits(case, _member(case))), "they are not negative and sum to 1")
+
+
+def the_seed_makes_the_member(case: Case) -> None:
+    """The same seed gives the same logits, whatever else was drawn in between."""
+    first = _logits(case, _member(case, 3))
+    np.random.default_rng()
+    keras.utils.set_random_seed(99)
+    require_same(first, _logits(case, _member(case, 3)), "it gives others")
+
+
+def its_source_has_a_digest(case: Case) -> None:
+    """A teacher that trains has no `source_digest` and returns its model; one that loads has one, always the same."""
+    digest, member = case.make().source_digest(), _member(case)
+    require(digest == case.make().source_digest(), "it changes")
+    require(digest is not None or isinstance(member.model, keras.Model), "it has no digest, and its member no model")
+
+
+def counts_its_parameters(case: Case) -> None:
+    """`parameters` is a number of trainable weights."""
+    found: Any = _member(case).parameters
+    require(isinstance(found, int) and found >= 0, f"it is {found!r}")
+
+
+def writes_in_its_folder_alone(case: Case) -> None:
+    """`member` writes nothing outside of `context.directory`."""
+    _member(case)  # what a first call loads is loaded now
+    with writing_only_below(case.folder / "member"):
+        _member(case)
+
+
+RULES: tuple[Rule, ...] = (
+    gives_one_logit_per_class,
+    gives_logits_not_probabilities,
+    the_seed_makes_the_member,
+    its_source_has_a_digest,
+    counts_its_parameters,
+    writes_in_its_folder_alone,
+)
