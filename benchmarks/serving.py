@@ -17,8 +17,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mimic_keras import console, experiment_file, folding, models, plan, saved_model
-from mimic_keras.session_loader import Served
+from mimic_keras import console, experiment_file, models, plan
+from mimic_keras.serving import folding, saved_model
+from mimic_keras.serving.session_loader import Served
 
 SECONDS = 6.0  # of calls, for each contender and batch
 

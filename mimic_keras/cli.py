@@ -156,7 +156,7 @@ def _verify(arguments: argparse.Namespace) -> None:
     if damaged:
         raise InputError(f"{arguments.version} is damaged: {', '.join(damaged)}")
     with _quiet_native_libraries():
-        from mimic_keras import verification
+        from mimic_keras.serving import verification
     result = verification.verify(arguments.version)
     rows = [
         {

@@ -11,14 +11,14 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from mimic_keras import publishing
+from mimic_keras.serving import publishing
 
 FILES = {"saved_model.pb": b"graph" * 1000, "variables/variables.data": b"weights" * 5000, "export.json": b"{}"}
 # Publishes one version, and is killed at the n-th thing it does to the disk; prints how many there were.
 PUBLISHER = """
 import os, signal, sys
 from pathlib import Path
-from mimic_keras import publishing
+from mimic_keras.serving import publishing
 from tests.test_publishing import fill
 left = int(sys.argv[2])
 done = 0

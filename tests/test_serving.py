@@ -11,10 +11,10 @@ import tensorflow as tf
 from mimic_keras_digits import Digits
 from tensorflow_serving.apis import prediction_log_pb2
 
-from mimic_keras import saved_model, verification, warmup
 from mimic_keras.contracts import DatasetInfo, RawSignature, RunError
-from mimic_keras.session_loader import Served, ServingError
-from mimic_keras.verification import VerificationError
+from mimic_keras.serving import saved_model, verification, warmup
+from mimic_keras.serving.session_loader import Served, ServingError
+from mimic_keras.serving.verification import VerificationError
 from tests.tiny import command, run, tiny, write
 
 NAMES = tuple(str(digit) for digit in range(10))
@@ -23,7 +23,7 @@ SENDER = """
 import collections, json, sys
 import numpy as np
 from pathlib import Path
-from mimic_keras.session_loader import Served, ServingError
+from mimic_keras.serving.session_loader import Served, ServingError
 served, random = Served(Path(sys.argv[1])), np.random.default_rng(int(sys.argv[3]))
 for name, signature in served.signatures.items():
     ended = collections.Counter()

@@ -16,8 +16,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from mimic_keras import verification
-from mimic_keras.session_loader import Served, ServingError
+from mimic_keras.serving import verification
+from mimic_keras.serving.session_loader import Served, ServingError
 from tests.tiny import run, tiny
 
 SOURCE = Path(__file__).parent.parent / "examples" / "serving" / "client.py"

@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mimic_keras import folding, models, publishing, saved_model, verification, warmup
+from mimic_keras import models
 from mimic_keras.artifacts import damaged_files, file_digests, hash_json, locked, write_json
 from mimic_keras.contracts import RawSignature, RunError
 from mimic_keras.experiment import ExportSection
+from mimic_keras.serving import folding, publishing, saved_model, verification, warmup
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.student import Net
 

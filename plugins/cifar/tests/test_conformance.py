@@ -22,7 +22,6 @@ def cifar100(folder):
     return {
         "root": str(fake.make(Cifar100.layout).pack(folder / "cifar.tar.gz")),
         "validation": 20,
-        "preparation": "zca",
     }
 
 

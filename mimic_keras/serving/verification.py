@@ -1,7 +1,7 @@
 """Whether an export answers as its student does, and survives requests that it should refuse.
 
 The export is loaded in a process of its own by the loader that TensorFlow Serving uses, since a wrong graph can take
-the process down with it. `python -m mimic_keras.verification EXPORT` is that process.
+the process down with it. `python -m mimic_keras.serving.verification EXPORT` is that process.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def verify(folder: Path) -> dict[str, Any]:
     Raises:
         VerificationError: it can not be loaded, gives other numbers than the student, or the process died.
     """
-    command = [sys.executable, "-m", "mimic_keras.verification", str(folder)]
+    command = [sys.executable, "-m", "mimic_keras.serving.verification", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         said, complaints = process.communicate()
     lines: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
@@ -128,8 +128,8 @@ def compare(outputs: Mapping[str, np.ndarray], logits: np.ndarray, labels: Seque
 
 
 def _main(folder: Path) -> None:
-    from mimic_keras import warmup
-    from mimic_keras.session_loader import Served, ServingError
+    from mimic_keras.serving import warmup
+    from mimic_keras.serving.session_loader import Served, ServingError
 
     def at(what: str) -> None:
         print(json.dumps({"at": what}), flush=True)
