@@ -23,7 +23,7 @@ from absl import app
 from absl.flags import argparse_flags
 
 from mimic_keras import __version__
-from mimic_keras.contracts import InputError
+from mimic_keras.contracts import InputError, RunError
 
 # TensorFlow and the plugins are imported inside the commands that need them: --help and plugins answer at once.
 
@@ -40,7 +40,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     verify = commands.add_parser(
         "verify", help="whether an export answers as its student does, and survives bad requests"
     )
-    plugins = commands.add_parser("plugins", help="list the installed components; imports none of them")
+    plugins = commands.add_parser("plugins", help="list the installed components (imports none), show one, check all")
     for command in (run, validate):
         command.add_argument("experiment", type=Path, help="the experiment, a YAML file")
     export.add_argument("run", type=Path, help="the folder of the run, as runs/quickstart")
@@ -53,6 +53,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
             metavar="KEY=VALUE",
             help="set one value of the file, as in --set student.training.epochs=5; may be repeated",
         )
+    plugins.add_argument("action", nargs="?", choices=("list", "show"), default="list")
+    plugins.add_argument("component", nargs="?", metavar="KIND/NAME", help="what to show, as loss/temperature")
+    plugins.add_argument("--check", action="store_true", help="import each in a process of its own; say what is broken")
     home = os.environ.get("MIMIC_KERAS_HOME") or "~/.cache/mimic_keras"
     run.add_argument("--runs_dir", type=Path, default=Path("runs"), help="one folder a run goes here")
     for command in (run, export):
@@ -82,6 +85,9 @@ def main(arguments: argparse.Namespace) -> int:
         return _fail(arguments, f"interrupted; what was finished is kept. To continue: {again}", 130)
     except _Terminated:
         return _fail(arguments, f"terminated; what was finished is kept. To continue: {again}", 143)
+    except BrokenPipeError:  # the reader of our output, as head, has enough; Python would complain at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         # A failed write does not know its file.
         folders = [str(getattr(arguments, name, "")) for name in ("home", "runs_dir", "saved_models_dir")]
@@ -231,13 +237,20 @@ def _days(text: str) -> float:
 
 
 def _plugins(arguments: argparse.Namespace) -> None:
-    from mimic_keras.plugins import GROUPS, installed
+    from mimic_keras import catalogue
 
-    rows = [
-        (kind, plugin.name, f"{plugin.distribution} {plugin.version}", plugin.summary)
-        for kind in GROUPS
-        for plugin in installed(kind).values()
-    ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    for row in rows:
-        print("  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[3]]))
+    if arguments.action == "show":
+        if arguments.component is None:
+            raise InputError("plugins show needs a component, as in plugins show loss/temperature")
+        with _quiet_native_libraries():
+            lines = list(catalogue.shown(arguments.component))
+        print("\n".join(lines))
+    elif arguments.check:
+        broken = catalogue.broken()
+        for name, plugin in catalogue.everything():
+            label = f"{plugin.kind}/{name}"
+            print(f"{label}: {broken.get(label, 'ok')}")
+        if broken:
+            raise RunError(f"{len(broken)} of {len(catalogue.everything())} components can not be imported")
+    else:
+        print("\n".join(catalogue.listed()))

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import packaging.requirements
 import typing_extensions
 
+from mimic_keras import __version__
 from mimic_keras.contracts import Architecture, InputError, RunError
 
 if typing.TYPE_CHECKING:
@@ -56,10 +58,22 @@ class Plugin:
     @functools.cached_property
     def target(self) -> Callable[..., Any]:
         """The class or function itself."""
+        self._check_version()
         try:
             return self.entry_point.load()
         except Exception as error:
             raise PluginError(f"{self} can not be imported: {type(error).__name__}: {error}") from error
+
+    def _check_version(self) -> None:
+        """The contracts are those of the mimic-keras that the distribution requires; without a requirement, of this."""
+        found = self.entry_point.dist
+        for line in (found.requires if found else None) or []:
+            requirement = packaging.requirements.Requirement(line)
+            wanted = requirement.name.lower().replace("_", "-") == "mimic-keras" and requirement.marker is None
+            if wanted and not requirement.specifier.contains(__version__, prereleases=True):
+                raise PluginError(
+                    f"{self} is written for mimic-keras {requirement.specifier}, and this is {__version__}"
+                )
 
     @functools.cached_property
     def digest(self) -> str:
@@ -155,35 +169,54 @@ class Component:
 def installed(kind: str) -> dict[str, Plugin]:
     """{name: plugin} of one kind, sorted by name, without importing any.
 
-    Raises:
-        InputError: two distributions claim one name.
+    A name that several distributions claim is no key; "distribution:name" is, for each of them.
     """
-    found: dict[str, Plugin] = {}
+    claims: dict[str, dict[str, Plugin]] = {}
     for entry_point in importlib.metadata.entry_points(group=GROUPS[kind]):
         meta = entry_point.dist.metadata  # type: ignore[union-attr]
         plugin = Plugin(kind, entry_point.name, entry_point, meta["Name"], meta["Version"], meta["Summary"] or "")
-        other = found.setdefault(plugin.name, plugin)
-        if other.distribution != plugin.distribution:
-            raise InputError(
-                f"{kind} '{plugin.name}' is claimed by two distributions, {other.distribution} and "
-                f"{plugin.distribution}: uninstall one of them."
-            )
+        claims.setdefault(plugin.name, {})[plugin.distribution] = plugin
+    found = {
+        name if len(of) == 1 else f"{distribution}:{name}": plugin
+        for name, of in claims.items()
+        for distribution, plugin in of.items()
+    }
     return dict(sorted(found.items()))
+
+
+def find(kind: str, name: str) -> Plugin:
+    """The plugin of a name, or of "distribution:name".
+
+    Raises:
+        InputError: none has it, or several have.
+    """
+    from mimic_keras.validation import suggest
+
+    options = installed(kind)
+    if name in options:
+        return options[name]
+    distribution, _, short = name.rpartition(":")
+    if short in options and options[short].distribution == distribution:
+        return options[short]
+    claimed = [key for key in options if key.endswith(f":{name}")]
+    if claimed:
+        raise InputError(f"{kind} '{name}' is claimed by several distributions; accepted: {', '.join(claimed)}")
+    hint = suggest(name, dict.fromkeys(options, "")).partition("Accepted:")[0]
+    raise InputError(f"no {kind} {name!r}. {hint}Installed: {', '.join(options) or 'none'}")
 
 
 def bind(kind: str, spec: Mapping[str, Any], path: str, problems: Problems) -> Component | None:
     """The component that `spec`, {name: ..., argument: ...}, describes; None, with the problems added, if none."""
     import pydantic
 
-    from mimic_keras.validation import join, suggest, typed
+    from mimic_keras.validation import join, typed
 
-    options = installed(kind)
-    name = spec.get("name")
-    if not isinstance(name, str) or name not in options:
-        hint = suggest(str(name), dict.fromkeys(options, "")).partition("Accepted:")[0]
-        problems.add(join(path, "name"), f"no {kind} {name!r}. {hint}Installed: {', '.join(options) or 'none'}")
+    name = str(spec.get("name"))
+    try:
+        plugin = find(kind, name)
+    except InputError as error:
+        problems.add(join(path, "name"), str(error))
         return None
-    plugin = options[name]
     parameters = plugin.parameters()
     nested = [key for key, (hint, _) in parameters.items() if _is(Architecture, hint)]
     fields: dict[str, Any] = {}

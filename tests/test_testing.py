@@ -101,3 +101,15 @@ def test_wrong_arguments_are_said(tmp_path, monkeypatch):
     wrong = Subject(installed("loss")["temperature"], {"temprature": 3.0})
     with pytest.raises(BrokenRuleError, match="temprature: unknown argument of 'temperature'"):
         wrong.check(RULES["loss"][0], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Huber", "CosineSimilarity"])
+def test_keras_own_losses_work_through_an_entry_point(name, tmp_path, monkeypatch):
+    from mimic_keras.plugins import Component
+    from mimic_keras.testing import rules
+
+    entry_point = importlib.metadata.EntryPoint(name.lower(), f"keras.losses:{name}", "mimic_keras.losses")
+    plugin = Plugin("loss", name.lower(), entry_point, "my-losses", "1.0", "")
+    monkeypatch.setattr(rules, "bind", lambda *_: Component(plugin, {}))
+    for rule in RULES["loss"]:
+        Subject(plugin, {}).check(rule, tmp_path)
