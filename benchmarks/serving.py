@@ -36,7 +36,7 @@ def ensemble(folders: dict[str, float], shape: tuple[int, ...]) -> keras.Model:
     nets = [folding.fold(models.load(Path(folder)))[0] for folder in folders]
     for place, net in enumerate(nets):
         net.name = f"member_{place}"
-    logits = [models.logits_of(net(inputs)) * weight for net, weight in zip(nets, folders.values(), strict=True)]
+    logits = [net(inputs) * weight for net, weight in zip(nets, folders.values(), strict=True)]
     return keras.Model(inputs, sum(logits[1:], logits[0]))
 
 

@@ -1,4 +1,4 @@
-"""The `mimic-keras` command: run, validate, export, verify, plugins, cache.
+"""The `mimic-keras` command: run, validate, export, verify, plugins, new, cache.
 
 Exit codes: 0 done, 2 the input is wrong, 130 and 143 interrupted, 1 anything else.
 """
@@ -60,13 +60,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
     run.add_argument("--runs_dir", type=Path, default=Path("runs"), help="one folder a run goes here")
     for command in (run, export):
         command.add_argument("--saved_models_dir", type=Path, default=Path("saved_models"), help="exports go here")
+    new = commands.add_parser("new", help="write a plugin of your own to start from, with tests that pass")
+    new.add_argument("kind", choices=("loss", "architecture", "teacher", "dataset"))
+    new.add_argument("name", help="of the package and of the component, as my-loss")
+    new.add_argument("--into", type=Path, default=Path(), help="where its folder is made")
     cache = commands.add_parser("cache", help="what experiments share: list and verify it, or remove what is old")
     cache.add_argument("action", nargs="?", choices=("list", "prune"), default="list")
     cache.add_argument("--older-than", type=_days, metavar="AGE", help="prune what was not used for so long: 30d, 12h")
     for command in (run, export, cache):
         command.add_argument("--home", type=Path, default=Path(home), help="what experiments share ($MIMIC_KERAS_HOME)")
-    functions = (_run, _validate, _export, _verify, _plugins, _cache)
-    for command, function in zip((run, validate, export, verify, plugins, cache), functions, strict=True):
+    functions = (_run, _validate, _export, _verify, _plugins, _new, _cache)
+    for command, function in zip((run, validate, export, verify, plugins, new, cache), functions, strict=True):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.set_defaults(function=function)
     return parser.parse_args(argv[1:])
@@ -176,6 +180,16 @@ def _verify(arguments: argparse.Namespace) -> None:
     ]
     console.show_table(str(arguments.version), list(rows[0]), rows)
     print(f"{result['warmup_requests']} warm-up requests replayed")
+
+
+def _new(arguments: argparse.Namespace) -> None:
+    from mimic_keras import scaffold
+
+    folder = scaffold.create(arguments.kind, arguments.name, arguments.into)
+    print(f"Written: {folder}. Next:")
+    print(f"    cd {shlex.quote(str(folder))}")
+    print("    python -m pip install -e '.[dev]'")
+    print("    python -m pytest")
 
 
 def _planned(file: Path, overrides: list[str]) -> Any:

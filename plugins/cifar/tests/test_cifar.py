@@ -503,7 +503,7 @@ def test_the_student_of_cifar_100_learns_the_labels(cifar100, tmp_path):
 
     assert metrics["export"]["signatures"]["serving_default"] == {
         "inputs": {"inputs": [-1, 32, 32, 3]},
-        "outputs": {"logits": [-1, 100], "probabilities": [-1, 100], "class": [-1]},
+        "outputs": {"logits": [-1, 100], "probabilities": [-1, 100], "class": [-1], "label": [-1]},
     }
 
 

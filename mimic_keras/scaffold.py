@@ -1,0 +1,62 @@
+"""`mimic-keras new`: a plugin of one's own to start from, with everything that it needs, and tests that pass."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from pathlib import Path
+
+import jinja2
+
+from mimic_keras import __version__
+from mimic_keras.contracts import InputError
+from mimic_keras.plugins import GROUPS
+
+# What an experiment may write.
+USAGE = {
+    "loss": "loss: {{name: {name}, power: 1.5}}",
+    "architecture": "architecture: {{name: {name}, units: 128}}",
+    "teacher": "teacher: {{name: {name}, architecture: {{name: mlp, hidden_units: [100]}}}}",
+    "dataset": "dataset: {{name: {name}, file: points.txt}}",
+}
+
+
+def create(kind: str, name: str, into: Path) -> Path:
+    """Write a distribution `name` into a new folder of `into`; returns the folder.
+
+    Raises:
+        InputError: the name is no name for a Python package, or the folder exists.
+    """
+    module = name.replace("-", "_").lower()
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", module) or keyword.iskeyword(module):
+        raise InputError(f"{name!r} can not name a package: expected letters, digits, '-' and '_', a letter first")
+    folder = into / module.replace("_", "-")
+    if folder.exists():
+        raise InputError(f"{folder} exists already")
+    major, minor = __version__.split(".")[:2]
+    target = module if kind == "architecture" else "".join(part.capitalize() for part in module.split("_"))
+    values = {
+        "kind": kind,
+        "usage": USAGE[kind].format(name=module),
+        "name": module,
+        "module": module,
+        "distribution": folder.name,
+        "group": GROUPS[kind],
+        "target": target,
+        "requirement": f">={major}.{minor},<{major}.{int(minor) + 1}",
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mimic_keras"), keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    files = {
+        "pyproject.toml": "pyproject.toml",
+        "README.md": "README.md",
+        f"{module}/__init__.py": f"{kind}.py",
+        f"tests/test_{module}.py": f"test_{kind}.py",
+    }
+    for file, template in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        text = environment.get_template(f"{template}.jinja").render(values)
+        (folder / file).write_text(text, encoding="utf-8")
+    (folder / module / "py.typed").touch()
+    return folder
