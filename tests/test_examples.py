@@ -1,0 +1,80 @@
+"""The packages of examples/, from built wheels, in an environment that knows nothing of the checkout."""
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import tiny, write
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/pyproject.toml"))
+WHERE = "import mimic_keras, mimic_keras_dkd, mimic_keras_digits as d; print(mimic_keras.__file__, d.__file__)"
+
+
+def shell(*command, cwd):
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MIMIC_KERAS_HOME")}
+    environment |= {"MIMIC_KERAS_RELEASE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """An interpreter that has the wheels of everything here, and the dependencies of this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    sources = [ROOT, *(path.parent for path in sorted(ROOT.glob("plugins/*/pyproject.toml"))), *EXAMPLES]
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    shell(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "wheels", *sources, cwd=folder)
+    venv.create(folder / "venv", symlinks=True)
+    (place,) = (folder / "venv").glob("lib/python*/site-packages")
+    shell(*pip, "install", "--no-deps", "--target", place, *(folder / "wheels").glob("*.whl"), cwd=folder)
+    # The folder's own .pth files, which lead to the checkout, are not read from here.
+    (place / "dependencies.pth").write_text(f"{site.getsitepackages()[0]}\n")
+    interpreter = folder / "venv" / "bin" / "python"
+    for module in shell(interpreter, "-c", WHERE, cwd=folder).split():
+        assert Path(module).is_relative_to(place)
+    return interpreter
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_passes_its_tests(example, python, tmp_path):
+    tests = shutil.copytree(example / "tests", tmp_path / "tests")
+    assert " passed" in shell(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests, cwd=tmp_path)
+
+
+def test_a_student_of_ones_own_images_under_a_loss_of_ones_own(python, tmp_path):
+    drawing = """
+import sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+random = np.random.default_rng(0)
+for shade, name in enumerate(("dark", "light")):
+    (Path("images") / name).mkdir(parents=True)
+    for number in range(40):
+        pixels = random.integers(0, 128, (6, 6, 3)) + 127 * shade
+        Image.fromarray(pixels.astype(np.uint8)).save(f"images/{name}/{number}.png")
+"""
+    shell(python, "-c", drawing, cwd=tmp_path)
+    experiment = tiny(dataset={"name": "image_folder", "root": "images", "height": 6, "width": 6}, baseline=None)
+    experiment["student"] |= {"loss": {"name": "decoupled"}, "standardize_logits": False}
+    experiment["student"]["training"]["optimizer"] = {"name": "adam", "learning_rate": 0.001}
+    file = write(tmp_path, experiment)
+    command = [python, "-m", "mimic_keras", "run", file, "--home", "home"]
+    assert "Export:    saved_models/tiny/1" in shell(*command, cwd=tmp_path)
+    listed = shell(python, "-m", "mimic_keras", "plugins", cwd=tmp_path)
+    for example in EXAMPLES:
+        assert example.name in listed
+
+
+def test_the_examples_are_in_the_docs():
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    for example in EXAMPLES:
+        assert f"../examples/{example.name}" in text
