@@ -9,16 +9,19 @@ EDITABLE = -e '.[dev]' $(patsubst %/pyproject.toml,-e %,$(PLUGINS))
 
 SECONDS_EACH ?= 600
 
-.PHONY: quickstart test test-floor test-slow fuzz lint check install clean
+.PHONY: quickstart test test-floor test-wheels test-slow fuzz lint check install clean
 
 quickstart: install  ## the main job on the embedded data: table, report, saved_models/quickstart/1
 	$(BIN)/mimic-keras run experiments/quickstart.yaml
 
 test: install  ## the tests, on the newest supported TensorFlow
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
 
 test-floor:  ## the same tests on the oldest supported TensorFlow and Keras
 	$(MAKE) test VENV=.venv-floor CONSTRAINTS=constraints-floor.txt
+
+test-wheels: install  ## the example packages and new plugins, built and installed as a stranger does
+	$(BIN)/python -m pytest -m wheels
 
 test-slow: install  ## whole experiments; MIMIC_KERAS_TEST_CIFAR10 and MIMIC_KERAS_TEST_TIMIT say where data is
 	$(BIN)/python -m pytest -m slow
@@ -34,7 +37,7 @@ lint: install  ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test  ## what CI runs
+check: lint test test-wheels  ## what CI runs
 
 install: $(STAMP)
 

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from mimic_keras import catalogue
+from mimic_keras.plugins import installed
+from tests.tiny import command
+
 ROOT = Path(__file__).parent.parent
 CODE = """
 import keras
@@ -31,13 +35,13 @@ def install(folder, name, entry_points, code=CODE, requires="mimic-keras"):
     (info / "entry_points.txt").write_text(f"[mimic_keras.losses]\n{lines}")
 
 
-def call(folder, *arguments):
-    """(exit code, standard output, standard error) of the command with the folder's distributions installed."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, "-m", "mimic_keras", *arguments], capture_output=True, text=True, env=environment
-    )
-    return done.returncode, done.stdout, done.stderr
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder whose distributions are installed."""
+    monkeypatch.syspath_prepend(tmp_path)
+    installed.cache_clear()
+    yield tmp_path
+    installed.cache_clear()
 
 
 def experiment(folder, loss):
@@ -63,37 +67,40 @@ def test_fifty_plugins_are_listed_and_none_is_imported(tmp_path):
     assert "of many-7" in done.stdout
 
 
-def test_a_name_that_two_claim_is_chosen_by_its_distribution(tmp_path):
-    install(tmp_path, "first", {"twice": "Same"})
-    install(tmp_path, "second", {"twice": "Same"})
-    code, _, said = call(tmp_path, "validate", experiment(tmp_path, "twice"))
-    assert code == 2
+def test_a_name_that_two_claim_is_chosen_by_its_distribution(site, capsys):
+    install(site, "first", {"twice": "Same"})
+    install(site, "second", {"twice": "Same"})
+    assert command("validate", experiment(site, "twice")) == 2
+    said = capsys.readouterr().err
     assert "loss 'twice' is claimed by several distributions; accepted: first:twice, second:twice" in said
-    code, _, said = call(tmp_path, "validate", experiment(tmp_path, "'second:twice'"))
-    assert code == 0, said
-    assert "first:twice" in call(tmp_path, "plugins")[1]
+    assert command("validate", experiment(site, "'second:twice'")) == 0
+    capsys.readouterr()
+    assert command("plugins") == 0
+    assert "first:twice" in capsys.readouterr().out
 
 
-def test_a_plugin_for_another_version_is_refused(tmp_path):
-    install(tmp_path, "future", {"late": "Same"}, requires="mimic-keras>=7")
-    install(tmp_path, "careless", {"any": "Same"}, requires=None)
-    code, _, said = call(tmp_path, "validate", experiment(tmp_path, "late"))
-    assert code in (1, 2)
-    assert "loss 'late' (future 1.0) is written for mimic-keras >=7, and this is 0.1.0" in said
-    assert call(tmp_path, "validate", experiment(tmp_path, "any"))[0] == 0
+def test_a_plugin_for_another_version_is_refused(site, capsys):
+    install(site, "future", {"late": "Same"}, requires="mimic-keras>=7")
+    install(site, "careless", {"any": "Same"}, requires=None)
+    assert command("validate", experiment(site, "late")) in (1, 2)
+    assert "loss 'late' (future 1.0) is written for mimic-keras >=7, and this is 0.1.0" in capsys.readouterr().err
+    assert command("validate", experiment(site, "any")) == 0
 
 
-def test_check_says_what_is_broken_and_why(tmp_path):
-    install(tmp_path, "whole", {"good": "Same"})
-    install(tmp_path, "broken", {"missing": "Nothing", "good_too": "Same"})
-    install(tmp_path, "raises", {"raising": "Same"}, code="import numpy_of_the_future\n")
-    install(tmp_path, "deadly", {"deadly": "Same"}, code="import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
-    install(tmp_path, "wrong-kind", {"not_a_class": "same"}, code="def same(): pass\n")
-    code, printed, said = call(tmp_path, "plugins", "--check")
-    lines = dict(line.split(": ", 1) for line in printed.splitlines())
-    assert code == 1
-    assert "4 of " in said
-    assert (lines["loss/good"], lines["loss/good_too"], lines["loss/kl"]) == ("ok", "ok", "ok")
+def test_check_says_what_is_broken_and_why(site, monkeypatch, capsys):
+    install(site, "whole", {"good": "Same"})
+    install(site, "broken", {"missing": "Nothing", "good_too": "Same"})
+    install(site, "raises", {"raising": "Same"}, code="import numpy_of_the_future\n")
+    install(site, "deadly", {"deadly": "Same"}, code="import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    install(site, "wrong-kind", {"not_a_class": "same"}, code="def same(): pass\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(site)]))
+    ours = [entry for entry in catalogue.everything() if not entry[1].distribution.startswith("mimic-keras")]
+    monkeypatch.setattr(catalogue, "everything", lambda: ours)
+    assert command("plugins", "--check") == 1
+    captured = capsys.readouterr()
+    lines = dict(line.split(": ", 1) for line in captured.out.splitlines())
+    assert "4 of 6 components can not be imported" in captured.err
+    assert (lines["loss/good"], lines["loss/good_too"]) == ("ok", "ok")
     assert "loss 'missing' (broken 1.0) can not be imported: AttributeError" in lines["loss/missing"]
     assert "ModuleNotFoundError: No module named 'numpy_of_the_future'" in lines["loss/raising"]
     assert lines["loss/deadly"] == "importing it kills the process (signal 11)"
@@ -108,15 +115,20 @@ def test_check_says_what_is_broken_and_why(tmp_path):
         ("losses/kl", "'losses/kl': expected KIND/NAME"),
     ],
 )
-def test_what_can_not_be_shown(component, message, tmp_path):
-    code, _, said = call(tmp_path, "plugins", "show", component)
-    assert code == 2
-    assert message in said
+def test_what_can_not_be_shown(component, message, capsys):
+    assert command("plugins", "show", component) == 2
+    assert message in capsys.readouterr().err
 
 
-def test_show_prints_parameters_types_and_documentation(tmp_path):
-    code, printed, _ = call(tmp_path, "plugins", "show", "architecture/conv_student")
-    assert code == 0
+def test_show_prints_parameters_types_and_documentation(capsys):
+    assert command("plugins", "show", "architecture/conv_student") == 0
+    printed = capsys.readouterr().out
     assert "filters               list[int | list[int]]; required" in printed
     assert "linear_units          int | null; default None" in printed
     assert "Urban et al. 2017, section 2.8" in printed
+
+
+def test_the_example_packages_are_in_the_docs():
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    for project in ROOT.glob("examples/*/pyproject.toml"):
+        assert f"../examples/{project.parent.name}" in text

@@ -1,4 +1,4 @@
-"""The packages of examples/, from built wheels, in an environment that knows nothing of the checkout."""
+"""The packages of examples/ and new plugins, from built wheels, in an environment without the checkout."""
 
 import os
 import shutil
@@ -10,16 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from mimic_keras.plugins import GROUPS
 from tests.tiny import tiny, write
 
+pytestmark = pytest.mark.wheels
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/pyproject.toml"))
 WHERE = "import mimic_keras, mimic_keras_dkd, mimic_keras_digits as d; print(mimic_keras.__file__, d.__file__)"
 
 
-def shell(*command, cwd):
+def shell(*command, cwd, **more):
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MIMIC_KERAS_HOME")}
-    environment |= {"MIMIC_KERAS_RELEASE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment |= {"MIMIC_KERAS_RELEASE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", **more}
     done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout
@@ -74,7 +76,13 @@ for shade, name in enumerate(("dark", "light")):
         assert example.name in listed
 
 
-def test_the_examples_are_in_the_docs():
-    text = (ROOT / "docs" / "plugins.md").read_text()
-    for example in EXAMPLES:
-        assert f"../examples/{example.name}" in text
+@pytest.mark.parametrize("kind", GROUPS)
+def test_a_new_plugin_passes_its_own_tests(kind, python, tmp_path):
+    name = f"my-{kind}"
+    shell(python, "-m", "mimic_keras", "new", kind, name, cwd=tmp_path)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--target", tmp_path / "site"]
+    shell(sys.executable, "-m", "pip", "install", *options, tmp_path / name, cwd=tmp_path)
+    tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    assert " passed" in shell(*tests, cwd=tmp_path / name, PYTHONPATH=str(tmp_path / "site"))
+    style = ["--isolated", "--line-length", "120", "--select", "E,F,W,B,UP"]
+    shell(sys.executable, "-m", "ruff", "check", *style, name, cwd=tmp_path)
