@@ -15,7 +15,7 @@ quickstart: install  ## the main job on the embedded data: table, report, saved_
 	$(BIN)/mimic-keras run experiments/quickstart.yaml
 
 test: install  ## the tests, on the newest supported TensorFlow
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 test-floor:  ## the same tests on the oldest supported TensorFlow and Keras
 	$(MAKE) test VENV=.venv-floor CONSTRAINTS=constraints-floor.txt

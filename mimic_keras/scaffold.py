@@ -14,8 +14,8 @@ from mimic_keras.plugins import GROUPS
 
 # What an experiment may write.
 USAGE = {
-    "loss": "loss: {{name: {name}, power: 1.5}}",
-    "architecture": "architecture: {{name: {name}, units: 128}}",
+    "loss": "loss: {{name: {name}}}",
+    "architecture": "architecture: {{name: {name}}}",
     "teacher": "teacher: {{name: {name}, architecture: {{name: mlp, hidden_units: [100]}}}}",
     "dataset": "dataset: {{name: {name}, file: points.txt}}",
 }

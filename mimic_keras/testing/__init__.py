@@ -66,6 +66,7 @@ def conformance(
 
     @pytest.mark.parametrize(("subject", "rule"), [parameter(*case) for case in cases])
     def test_conformance(subject: Subject, rule: Rule, tmp_path: Path) -> None:
+        __tracebackhide__ = True
         subject.check(rule, tmp_path)
 
     return test_conformance

@@ -42,6 +42,7 @@ class Subject:
         Raises:
             BrokenRuleError: the component breaks it, or raises something of its own.
         """
+        __tracebackhide__ = True  # pytest: the message says it all
         where = f"{self.plugin}, rule {rule.__name__}: {' '.join((rule.__doc__ or '').split())}"
         try:
             given = dict(self.arguments(folder) if callable(self.arguments) else self.arguments)
