@@ -212,7 +212,7 @@ WRONG = {
         "{run}: the experiment has no teacher, whose logits are needed",
     ),
     "no corpus": (replaced("experiment.yaml", "TIMIT", "NOWHERE"), "dataset.root: no such folder: "),
-    "no home": (replaced("artifacts.json", "home0", "nowhere"), "nowhere"),
+    "no home": (replaced("artifacts.json", '"folder": "', '"folder": "/nowhere'), "nowhere"),
     "no logits": (lambda run: shutil.rmtree(run.parents[1] / "0-test"), "{run.parents[1]}/0-test"),
     "logits of other frames": (logits_of_another_corpus, "{run.parents[1]}/0-validation"),
 }
