@@ -23,10 +23,13 @@ TRANSPARENT: tuple[type, ...] = (keras.layers.Dropout, keras.layers.GaussianNois
 
 
 class _Nothing(keras.layers.Layer):
-    """In the place of a layer that was folded; it takes whatever arguments that layer was called with."""
+    """In the place of a layer that was folded; it takes the arguments that Keras hands to any layer."""
 
-    def call(self, inputs: Any, *_: Any, **__: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return inputs
+
+    def compute_output_shape(self, input_shape: Any, **_: Any) -> Any:
+        return input_shape
 
 
 @dataclass(frozen=True)
