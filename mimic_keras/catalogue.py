@@ -60,7 +60,7 @@ def shown(component: str) -> Iterator[str]:
         for key, (hint, default) in parameters.items()
     ]
     width = max((len(row[0]) for row in rows), default=0)
-    yield "\n".join(f"  {key.ljust(width)}  {kind}; {default}" for key, kind, default in rows) or "No parameters."
+    yield "\n".join(f"  {key.ljust(width)}  {hint}; {default}" for key, hint, default in rows) or "No parameters."
 
 
 def broken() -> dict[str, str]:

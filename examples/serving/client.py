@@ -7,6 +7,7 @@ sends the examples that the export carries, and says how far the answers are fro
 
 from __future__ import annotations
 
+import abc
 import argparse
 import random
 import time
@@ -43,7 +44,7 @@ class DeadlineError(ServingError):
     """The answer did not come in time."""
 
 
-class _Client:
+class _Client(abc.ABC):
     """What both protocols share: attempts until a deadline.
 
     Args:
@@ -76,8 +77,9 @@ class _Client:
                 time.sleep(wait)
         raise AssertionError("unreachable")
 
+    @abc.abstractmethod
     def _send(self, inputs: Mapping[str, np.ndarray], signature: str, seconds: float) -> Arrays:
-        raise NotImplementedError
+        """One attempt, of at most so many seconds."""
 
 
 class RestClient(_Client):
