@@ -4,7 +4,7 @@ attributes that a checkpoint keeps."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -63,6 +63,22 @@ class History(keras.callbacks.History):
     """Keras' own, {metric: one value per epoch}."""
 
     state = ("history",)
+
+
+class Curve(keras.callbacks.Callback):
+    """Calls `judge` every so many epochs: `curve` is {"judged_epoch": [...], "judged_<metric>": [...]}."""
+
+    state = ("curve",)
+
+    def __init__(self, every: int | None, judge: Callable[[], Mapping[str, float]]):
+        super().__init__()
+        self.every, self.judge = every, judge
+        self.curve: dict[str, list[float]] = {}
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self.every and (epoch + 1) % self.every == 0:
+            for name, value in {"epoch": epoch + 1, **self.judge()}.items():
+                self.curve.setdefault(f"judged_{name}", []).append(value)
 
 
 class Progress(keras.callbacks.Callback):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import functools
 import os
 import re
 import shlex
@@ -41,11 +43,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "verify", help="whether an export answers as its student does, and survives bad requests"
     )
     plugins = commands.add_parser("plugins", help="list the installed components (imports none), show one, check all")
-    for command in (run, validate):
-        command.add_argument("experiment", type=Path, help="the experiment, a YAML file")
+    tune = commands.add_parser("tune", help="search the ranges of an experiment; several processes may share the work")
+    sweep = commands.add_parser("sweep", help="run every experiment of a table or figure; what is finished is reused")
+    for command in (run, validate, tune, sweep):
+        what = "the sweep" if command is sweep else "the experiment" + " or sweep" * (command is validate)
+        command.add_argument("experiment", type=Path, help=f"{what}, a YAML file")
     export.add_argument("run", type=Path, help="the folder of the run, as runs/quickstart")
     verify.add_argument("version", type=Path, help="the folder of the version, as saved_models/quickstart/1")
-    for command in (run, validate, export):
+    for command in (run, validate, tune, sweep, export):
         command.add_argument(
             "--set",
             action="append",
@@ -57,7 +62,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     plugins.add_argument("component", nargs="?", metavar="KIND/NAME", help="what to show, as loss/temperature")
     plugins.add_argument("--check", action="store_true", help="import each in a process of its own; say what is broken")
     home = os.environ.get("MIMIC_KERAS_HOME") or "~/.cache/mimic_keras"
-    run.add_argument("--runs_dir", type=Path, default=Path("runs"), help="one folder a run goes here")
+    for command in (run, tune, sweep):
+        command.add_argument("--runs_dir", type=Path, default=Path("runs"), help="one folder a run goes here")
     for command in (run, export):
         command.add_argument("--saved_models_dir", type=Path, default=Path("saved_models"), help="exports go here")
     new = commands.add_parser("new", help="write a plugin of your own to start from, with tests that pass")
@@ -67,10 +73,20 @@ def parse(argv: list[str]) -> argparse.Namespace:
     cache = commands.add_parser("cache", help="what experiments share: list and verify it, or remove what is old")
     cache.add_argument("action", nargs="?", choices=("list", "prune"), default="list")
     cache.add_argument("--older-than", type=_days, metavar="AGE", help="prune what was not used for so long: 30d, 12h")
-    for command in (run, export, cache):
+    for command in (run, tune, sweep, export, cache):
         command.add_argument("--home", type=Path, default=Path(home), help="what experiments share ($MIMIC_KERAS_HOME)")
-    functions = (_run, _validate, _export, _verify, _plugins, _new, _cache)
-    for command, function in zip((run, validate, export, verify, plugins, new, cache), functions, strict=True):
+    functions = {
+        run: _run,
+        validate: _validate,
+        tune: _tune,
+        sweep: _sweep,
+        export: _export,
+        verify: _verify,
+        plugins: _plugins,
+        new: _new,
+        cache: _cache,
+    }
+    for command, function in functions.items():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.set_defaults(function=function)
     return parser.parse_args(argv[1:])
@@ -137,10 +153,81 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"Export:    {metrics['export']['path']}")
 
 
-def _validate(arguments: argparse.Namespace) -> None:
-    planned = _planned(arguments.experiment, arguments.set)
-    from mimic_keras import console, plan
+def _tune(arguments: argparse.Namespace) -> None:
+    source = _source(arguments.experiment, arguments.set)
+    from mimic_keras import artifacts, console, plan
+    from mimic_keras.searching import page, trials
+    from mimic_keras.stages import data
 
+    search = trials.of(source, arguments.runs_dir)
+    folder = arguments.runs_dir / plan.make(search.middle()).experiment.name
+    search = dataclasses.replace(search, folder=folder)
+    home = arguments.home.expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    with artifacts.in_use(home), console.brief(folder / "log.jsonl"):
+        search.work(home, data.prepared_once())
+    page.write(search)
+    columns, rows = page.table(search)
+    best = {trial.number: place for place, trial in enumerate(search.best())}
+    shown = sorted(rows, key=lambda row: best.get(row["trial"], len(rows)))
+    console.show_table(f"{source.given['name']}, the best first", columns[:-1], shown)
+    print(f"Page:      {folder / 'search.html'}  (numbers: {folder / 'trials.csv'})")
+    print(f"Best:      {folder / 'best.yaml'}")
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    sweep, cells, folder = _planned_sweep(arguments, arguments.runs_dir)
+    from mimic_keras import console, runner
+    from mimic_keras.sweeping import page, results, running
+
+    write = functools.partial(page.write_tables, sweep, folder=folder)
+    outcomes = running.run(sweep, cells, folder, arguments.home.expanduser(), write)
+    environment = runner.describe_environment(cells[0].plan.experiment.distribution)
+    page.write(sweep, outcomes, folder, arguments.experiment.read_text(encoding="utf-8"), environment)
+    console.show_table(sweep.name, *results.columns_and_rows(sweep, outcomes))
+    print(f"Page:      {folder / 'report.html'}  (tables: {folder / 'table.md'}, {folder / 'results.csv'})")
+    if failed := [each for each in outcomes if each.state == running.FAILED]:
+        notes = "".join(f"\n  {each.cell}: {each.note}" for each in failed)
+        raise RunError(f"{len(failed)} of {len(outcomes)} cells failed; run it again to try them once more{notes}")
+
+
+def _planned_sweep(arguments: argparse.Namespace, runs: Path) -> tuple[Any, list[Any], Path]:
+    """The sweep of a file, its `running.Planned` cells, and its folder."""
+    from mimic_keras.sweeping import cells
+
+    sweep, found = cells.read(arguments.experiment, arguments.set)
+    _import_tensorflow()
+    from mimic_keras.sweeping import running
+
+    folder = runs / sweep.name
+    planned = functools.partial(running.planned, folder=folder)
+    return sweep, cells.with_problems_together(str(arguments.experiment), found, planned), folder
+
+
+def _validate(arguments: argparse.Namespace) -> None:
+    from mimic_keras import console, experiment_file
+    from mimic_keras.ranges import find
+    from mimic_keras.sweeping.cells import is_sweep
+
+    if is_sweep(experiment_file.read_yaml(arguments.experiment)):
+        sweep, cells, _ = _planned_sweep(arguments, Path())
+        from mimic_keras.sweeping import results
+
+        print("\n".join(results.describe(sweep, cells)))
+        console.show_table("", *results.plan_rows(sweep, cells))
+        return
+    source = _source(arguments.experiment, arguments.set)
+    from mimic_keras import plan
+
+    searched = "search" in source.given or any(True for _ in find(source.given, "tune"))
+    if searched:
+        from mimic_keras.searching import trials
+
+        search = trials.of(source, Path())
+        source = search.middle()
+    planned = plan.make(source)
+    if searched:
+        print(f"search      {search.section.trials} trials over {len(search.space)} ranges; below: the middle of each")
     print("\n".join(plan.describe(planned)))
     console.show_table("", *plan.estimates(planned))
 
@@ -194,15 +281,30 @@ def _new(arguments: argparse.Namespace) -> None:
 
 def _planned(file: Path, overrides: list[str]) -> Any:
     """The experiment's `plan.Plan`. What is no experiment at all is refused before TensorFlow is imported."""
-    from mimic_keras import console, experiment_file
-
-    source = experiment_file.read(file, overrides)
-    console.show_messages()
-    with _quiet_native_libraries():
-        import tensorflow  # noqa: F401
+    source = _source(file, overrides)
     from mimic_keras import plan
 
     return plan.make(source)
+
+
+def _source(file: Path, overrides: list[str]) -> Any:
+    """The experiment's `experiment_file.Source`, with TensorFlow imported."""
+    from mimic_keras import experiment_file
+    from mimic_keras.sweeping.cells import is_sweep
+
+    if is_sweep(experiment_file.read_yaml(file)):
+        raise InputError(f"{file} is a sweep, and no experiment; mimic-keras sweep runs it")
+    source = experiment_file.read(file, overrides)
+    _import_tensorflow()
+    return source
+
+
+def _import_tensorflow() -> None:
+    from mimic_keras import console
+
+    console.show_messages()
+    with _quiet_native_libraries():
+        import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 import rich.box
 import rich.console
+import rich.live
 import rich.progress
 import rich.table
 from absl import logging
@@ -58,9 +59,12 @@ def progress(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]
 class _ConsoleHandler(standard_logging.Handler):
     """Our messages, plugins', and Keras' and TensorFlow's errors, so that they do not tear a progress bar."""
 
+    brief = False
+
     def filter(self, record: standard_logging.LogRecord) -> bool:
         is_foreign = {"keras", "tensorflow"} & set(Path(record.pathname).parts)
-        return not is_foreign or record.levelno >= standard_logging.ERROR
+        is_hidden = self.brief and ": reused (" in record.getMessage()
+        return not is_hidden and (not is_foreign or record.levelno >= standard_logging.ERROR)
 
     def emit(self, record: standard_logging.LogRecord) -> None:
         prefix = "" if record.levelno <= standard_logging.INFO else f"{record.levelname.lower()}: "
@@ -105,6 +109,20 @@ def journal(file: Path) -> Iterator[None]:
         handler.close()
 
 
+@contextlib.contextmanager
+def brief(file: Path) -> Iterator[None]:
+    """For many experiments that share nearly all: what is reused is said in the journal `file` alone."""
+    handlers = [each for each in logging.get_absl_logger().handlers if isinstance(each, _ConsoleHandler)]
+    with journal(file):
+        for handler in handlers:
+            handler.brief = True
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                handler.brief = False
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print `rows` to standard output, whole even where the terminal is narrower; a missing value is left empty."""
     table = rich.table.Table(
@@ -118,6 +136,26 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, A
     output = rich.console.Console(highlight=False)
     output.width = max(output.width, output.measure(table, options=output.options.update(width=1000)).maximum)
     output.print(table)
+
+
+@contextlib.contextmanager
+def live_table(content: Callable[[], tuple[Sequence[str], Sequence[Mapping[str, Any]], int]]) -> Iterator[None]:
+    """On a terminal, a table that follows `content()`: columns, rows, and the row to keep in sight."""
+    if not console.is_terminal:
+        yield
+        return
+
+    def drawn() -> rich.table.Table:
+        columns, rows, at = content()
+        height = max(5, console.height - 12)
+        first = max(0, min(at - height // 2, len(rows) - height))
+        table = rich.table.Table(*columns, box=rich.box.SIMPLE_HEAD)
+        for place, row in enumerate(rows[first : first + height], first):
+            table.add_row(*(format_value(row.get(column)) for column in columns), style="bold" if place == at else None)
+        return table
+
+    with rich.live.Live(get_renderable=drawn, console=console, refresh_per_second=2, transient=True):
+        yield
 
 
 def format_value(value: Any) -> str:

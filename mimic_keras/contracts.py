@@ -55,8 +55,8 @@ class Architecture(Protocol):
 class DatasetInfo:
     """What is known of a data set before anything is read: `input_shape` without the batch dimension.
 
-    `num_examples` gives examples per split, virtual copies included, where they are known beforehand; it serves
-    estimates alone.
+    `num_examples` gives examples per split, virtual copies included, where they are known beforehand, and `repeats` the
+    virtual copies of train and transfer; both serve estimates alone.
     """
 
     name: str
@@ -65,6 +65,7 @@ class DatasetInfo:
     num_classes: int
     class_names: tuple[str, ...]
     num_examples: Mapping[str, int] = field(default_factory=dict)
+    repeats: int = 1
 
 
 class Split(Protocol):

@@ -17,7 +17,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
         raise ValueError("expected 1 to 100 letters, digits, '_', '-' or '.', the first a letter or digit")
     return name
@@ -82,7 +82,8 @@ class PlateauHalving(Section):
 
 class Training(Section):
     """How one net is trained. `restore`: the weights of the best epoch on validation, or of the last one.
-    `checkpoint_every`: steps between states from which an interrupted training goes on; None: as few as cost little."""
+    `checkpoint_every`: steps between states from which an interrupted training goes on; None: as few as cost little.
+    `evaluate_every`: epochs between the data set's own metrics on validation, for curves; None: at the end alone."""
 
     epochs: Positive
     batch_size: Positive
@@ -91,10 +92,13 @@ class Training(Section):
     restore: Literal["best", "last"] = "last"
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     checkpoint_every: Positive | None = None
+    evaluate_every: Positive | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What a cache key has to know: all that the weights depend on."""
-        return self.model_dump(exclude={"checkpoint_every"})
+        """What a cache key has to know: all that the weights and the curves depend on."""
+        return self.model_dump(
+            exclude={"checkpoint_every"} | ({"evaluate_every"} if not self.evaluate_every else set())
+        )
 
 
 class MemberEntry(Section):
@@ -107,9 +111,17 @@ class MemberEntry(Section):
     dataset: ComponentSpec | None = None
 
 
+class Select(Section):
+    """Greedy forward selection on validation (Caruana et al. 2004): so many of the members are the teacher."""
+
+    members: Positive
+    replacement: bool = False
+
+
 class TeacherSection(Section):
     members: Annotated[list[MemberEntry], Field(min_length=1)]
     training: Training | None = None
+    select: Select | None = None
     seed: Seed
 
 
@@ -140,8 +152,21 @@ class ExportSection(Section):
     absorb_bottleneck: Literal["auto", "always", "never"] = "auto"
 
 
+class SearchSection(Section):
+    """How `mimic-keras tune` searches: the first `random_trials` are drawn, the others suggested by a Gaussian process.
+
+    `metric`: of the student on validation, to be made small. `best`: so many of the best count in a sweep.
+    """
+
+    trials: Positive
+    random_trials: Positive = 4
+    seed: Seed = 0
+    metric: str = "error_rate"
+    best: Positive = 1
+
+
 class Experiment(Section):
-    name: Annotated[str, pydantic.AfterValidator(_folder_name)]
+    name: Annotated[str, pydantic.AfterValidator(folder_name)]
     seed: Seed = 0
     deterministic: bool = True
     dataset: ComponentSpec
@@ -150,6 +175,7 @@ class Experiment(Section):
     baseline: BaselineSection | None = None
     distribution: DistributionSection = DistributionSection()
     export: ExportSection = ExportSection()
+    search: SearchSection | None = None
 
 
 def parse(source: Source) -> Experiment | None:
@@ -167,6 +193,10 @@ def _check_sense(experiment: Experiment, problems: Problems) -> None:
         problems.add("distribution.strategy", "multi_worker is not built yet; accepted: auto, one_device, mirrored")
     if experiment.distribution.virtual_devices and experiment.distribution.strategy != "mirrored":
         problems.add("distribution.virtual_devices", "only strategy: mirrored splits the processor into devices")
+    if teacher and teacher.select and not teacher.select.replacement:
+        nets = sum(entry.copies for entry in teacher.members)
+        if teacher.select.members > nets:
+            problems.add("teacher.select.members", f"{teacher.select.members} of {nets} nets, each at most once")
     if teacher and not student.loss:
         problems.add("student.loss", "required with a teacher: {name: logit_l2}, for one")
     if not teacher:

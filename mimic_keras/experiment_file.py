@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ class Source:
             if isinstance(holder, dict) and isinstance(holder.get(key), dict):
                 yield kind, holder[key], join(path, key)
 
+    def having(self, given: dict[str, Any]) -> Source:
+        """The same file with other values."""
+        return Source(given, _complete(given), self.problems)
+
     def drop_inherited(self) -> None:
         """A fault of `seed` or `student` shows again where it is inherited: keep what the file itself says there."""
         found = self.problems.found
@@ -62,13 +67,16 @@ def read(file: Path, overrides: Sequence[str] = ()) -> Source:
     Raises:
         InputError: the file can not be read or is no YAML mapping, or an override is malformed.
     """
-    raw = read_yaml(file)
+    return of_raw(read_yaml(file), str(file), overrides)
+
+
+def of_raw(raw: dict[str, Any], file: str, overrides: Sequence[str] = ()) -> Source:
+    """As `read`, of what stands in a file already read."""
     for override in overrides:
         override_leaf(raw, override)
-    problems = Problems(str(file))
+    problems = Problems(file)
     try:
-        if _count(raw, {}) > MOST_VALUES:
-            raise InputError(f"{file}: more than {MOST_VALUES:,} values once its aliases are filled in")
+        check_size(raw, file)
         given = _expand(raw, "", problems)
     except RecursionError as error:
         raise InputError(f"{file}: nested too deeply, or an alias inside of what it stands for") from error
@@ -113,30 +121,75 @@ def override_leaf(raw: dict[str, Any], override: str) -> None:
         InputError: no '=', no YAML value, or a path through something that is neither mapping nor list.
     """
     key, equals, text = override.partition("=")
-    parts = key.split(".")
-    if not equals or not all(parts):
+    if not equals or not all(key.split(".")):
         raise InputError(f"--set {override}: expected KEY=VALUE, as in --set student.training.epochs=5")
     try:
         value = _parsed(text)
     except ValueError as error:
         raise InputError(f"--set {override}: the value is not YAML: {error}") from error
+    set_leaf(raw, key, value, f"--set {override}")
+
+
+def set_leaf(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set the leaf `a.b.0.c` in place; setting a component's `name` to another drops its other keys.
+
+    Raises:
+        InputError: a path through something that is neither mapping nor list; `where` says who asked.
+    """
+    parts = key.split(".")
     target: Any = raw
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
         if isinstance(target, list):
             if not part.isdecimal() or int(part) >= len(target):
-                raise InputError(f"--set {override}: '{part}' is no index of a list of {len(target)}")
+                raise InputError(f"{where}: '{part}' is no index of a list of {len(target)}")
             index: Any = int(part)
         elif isinstance(target, dict):
             index = part
         else:
-            raise InputError(f"--set {override}: '{'.'.join(parts[:depth])}' is {target!r}, which has no keys")
+            raise InputError(f"{where}: '{'.'.join(parts[:depth])}' is {target!r}, which has no keys")
         if not last:
             target = target.setdefault(index, {}) if isinstance(target, dict) else target[index]
         else:
             if part == "name" and depth and isinstance(target, dict) and target.get("name") != value:
                 target.clear()
             target[index] = value
+
+
+def check_size(raw: Any, file: str) -> None:
+    """
+    Raises:
+        InputError: more values than an experiment has, as a few aliases of aliases can stand for.
+        RecursionError: an alias inside of what it stands for.
+    """
+    if _count(raw, {}) > MOST_VALUES:
+        raise InputError(f"{file}: more than {MOST_VALUES:,} values once its aliases are filled in")
+
+
+def written(content: Mapping[str, Any]) -> str:
+    """Plain data as YAML, which `read` gives back."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    stream = io.StringIO()
+    yaml.dump(content, stream)
+    return stream.getvalue()
+
+
+def plain(value: Any) -> Any:
+    """A copy in which nothing is shared, and the keys of mappings are texts."""
+    if isinstance(value, dict):
+        return {key_of(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def key_of(value: Any) -> str:
+    """A value as the text that YAML has for it where it is a key."""
+    return (
+        {None: "null", True: "true", False: "false"}[value]
+        if value is None or value is True or value is False
+        else str(value)
+    )
 
 
 def merge(base: Any, changes: Any) -> Any:

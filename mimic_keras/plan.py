@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mimic_keras import distribution, models, plugins, preflight
+from mimic_keras import budgets, distribution, models, plugins, preflight, ranges
 from mimic_keras.artifacts import hash_json
 from mimic_keras.contracts import DatasetInfo, Teacher
-from mimic_keras.experiment import Experiment, MemberEntry, TeacherSection, Training, parse
+from mimic_keras.experiment import Experiment, MemberEntry, Select, TeacherSection, Training, parse
 from mimic_keras.experiment_file import Source
 from mimic_keras.plugins import Component
 from mimic_keras.validation import Problems
@@ -59,6 +59,17 @@ class Plan:
     costs: Mapping[str, models.Cost]
 
     @property
+    def select(self) -> Select | None:
+        return self.experiment.teacher.select if self.experiment.teacher else None
+
+    def code(self) -> set[str]:
+        """Distributions, versions and digests of all that takes part."""
+        nets = [self.student, *([self.baseline] if self.baseline else [])]
+        parts: list[Component | None] = [self.dataset, *(part for net in nets for part in (net.architecture, net.loss))]
+        parts += [part for member in self.members for part in (member.teacher, member.dataset)]
+        return {line for part in parts if part for line in part.code()}
+
+    @property
     def augmentation_seed(self) -> int:
         """Teacher and students see the same virtual copies, whatever the student's own seed."""
         return self.experiment.teacher.seed if self.experiment.teacher else self.experiment.student.seed
@@ -71,6 +82,8 @@ def make(source: Source) -> Plan:
         InputError: a `Problems` with everything that does not fit.
     """
     problems = source.problems
+    ranges.refuse_searched(source)
+    source = budgets.solved(ranges.drawn(source))
     experiment = parse(source)
     bound = {path: plugins.bind(kind, spec, path, problems) for kind, spec, path in source.components()}
     if experiment:
@@ -194,7 +207,7 @@ def describe(plan: Plan) -> list[str]:
     if plan.members and plan.student.loss:
         lines += [
             f"teachers    {trained} trained, {len(plan.members) - trained} loaded; each kept on its own",
-            f"logits      of {len(plan.members)} members on transfer, validation and test; each kept on its own",
+            f"logits      of {_labelling(plan)} on transfer, validation and test; each kept on its own",
             f"student     mimics with {plan.student.loss.plugin.name}",
         ]
     else:
@@ -207,6 +220,11 @@ def describe(plan: Plan) -> list[str]:
         f"export      {plan.experiment.name}, the next version unless this student is the newest",
         f"report      {plan.experiment.name}/report.html",
     ]
+
+
+def _labelling(plan: Plan) -> str:
+    nets = len(plan.members)
+    return f"{plan.select.members} members chosen of {nets} on validation" if plan.select else f"{nets} members"
 
 
 def estimates(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:

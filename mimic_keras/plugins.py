@@ -140,8 +140,11 @@ class Component:
 
     def identity(self) -> dict[str, Any]:
         """What a cache key has to know of the component: what was asked for, and the code that will do it."""
-        code = [f"{part.plugin.distribution} {part.plugin.version} {part.plugin.digest}" for part in self.parts()]
-        return {**self.request(), "code": code}
+        return {**self.request(), "code": self.code()}
+
+    def code(self) -> list[str]:
+        """Distribution, version and digest of every part."""
+        return [f"{part.plugin.distribution} {part.plugin.version} {part.plugin.digest}" for part in self.parts()]
 
     def request(self) -> dict[str, Any]:
         """Name and arguments, without the places of files: the digests of what lies there stand for them."""

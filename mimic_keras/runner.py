@@ -5,30 +5,42 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-import io
 import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
-from ruamel.yaml import YAML
 
-from mimic_keras import console, distribution, training
+from mimic_keras import console, distribution, experiment_file, training
 from mimic_keras.artifacts import Store, damaged_files, in_use, owned, write_bytes, write_json
 from mimic_keras.contracts import InputError
-from mimic_keras.experiment import Experiment
+from mimic_keras.experiment import DistributionSection, Experiment
 from mimic_keras.models import Finished
 from mimic_keras.plan import Plan
 from mimic_keras.stages import data, evaluation, export, logits, report, student, teachers
+from mimic_keras.stages.teachers import TeacherMember
 
 RESULTS = ("metrics.json", "artifacts.json", "report.html")
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What stages 1 to 5 leave: everything but the export and the report."""
+
+    examples: data.Data
+    members: Sequence[TeacherMember]
+    teacher: logits.TeacherLogits | None
+    nets: Sequence[student.Net]
+    judged: evaluation.Evaluation
+    store: Store
+    stages: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -51,54 +63,67 @@ def run(plan: Plan, folders: Folders) -> dict[str, Any]:
 
 def _run(plan: Plan, folders: Folders, folder: Path) -> dict[str, Any]:
     experiment = plan.experiment
-    strategy = distribution.make_strategy(experiment.distribution)
     for name in RESULTS:  # of an earlier run, which this one replaces
         (folder / name).unlink(missing_ok=True)
-    source, environment = resolved(experiment), describe_environment(strategy)
+    source, environment = resolved(experiment), describe_environment(experiment.distribution)
     write_bytes(folder / "experiment.yaml", source.encode())
     write_json(folder / "environment.json", environment)
-    store = Store(folders.home, {"trainer": training.TRAINER_VERSION, "deterministic": experiment.deterministic})
-    train = functools.partial(training.train, strategy=strategy, logs=folder / "tensorboard")
-    stages: dict[str, dict[str, Any]] = {}
-    stage = functools.partial(_stage, stages, store)
-
     with console.journal(folder / "log.jsonl"):
-        with stage("data"):
-            examples = data.prepare(plan.dataset, folders.home, plan.augmentation_seed)
-        with stage("teachers"):
-            members = teachers.make(plan.members, examples, train, store)
-        with stage("logits"):
-            teacher = logits.label(members, examples, store)
-        with stage("student"):
-            baseline = [student.make(plan.baseline, examples, None, train, store)] if plan.baseline else []
-            nets = [*baseline, student.make(plan.student, examples, teacher, train, store)]
-        with stage("evaluation"):
-            judged = evaluation.evaluate(examples, members, teacher, nets)
-        finished: list[Finished] = [*members, *nets]
-        with stage("export"):
+        found = learn(plan, folders.home, folder / "tensorboard")
+        finished: list[Finished] = [*found.members, *found.nets]
+        with _stage(found.stages, found.store, "export"):
             published = export.publish(
-                nets[-1],
-                examples,
+                found.nets[-1],
+                found.examples,
                 experiment.name,
-                judged.models["student"],
+                found.judged.models["student"],
                 folders.saved_models,
                 experiment.export,
             )
-            store.counts["made" if published.made else "reused"] += 1
+            found.store.counts["made" if published.made else "reused"] += 1
         metrics = {
             "experiment": experiment.name,
             "seed": experiment.seed,
-            "models": judged.models,
-            "stages": stages,
+            "models": found.judged.models,
+            "stages": found.stages,
             "export": published.summary(),
         }
-        with stage("report"):
+        with _stage(found.stages, found.store, "report"):
             histories = {item.name: item.history for item in finished if item.history}
-            classes = examples.dataset.info.class_names
-            report.write(folder / "report.html", source, metrics, judged, histories, classes, environment)
-        write_json(folder / "artifacts.json", _artifacts(examples, finished, teacher))
+            classes = found.examples.dataset.info.class_names
+            report.write(folder / "report.html", source, metrics, found.judged, histories, classes, environment)
+        write_json(folder / "artifacts.json", _artifacts(found.examples, finished, found.teacher))
         write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def learn(
+    plan: Plan,
+    home: Path,
+    logs: Path | None = None,
+    prepare: Callable[..., data.Data] = data.prepare,
+    splits: Sequence[str] = evaluation.SPLITS,
+) -> Learned:
+    """Stages 1 to 5: the nets trained, or found in `home`, and judged on `splits`. `prepare` is stage 1."""
+    experiment = plan.experiment
+    strategy = distribution.make_strategy(experiment.distribution)
+    store = Store(home, {"trainer": training.TRAINER_VERSION, "deterministic": experiment.deterministic})
+    train = functools.partial(training.train, strategy=strategy, logs=logs)
+    stages: dict[str, dict[str, Any]] = {}
+    stage = functools.partial(_stage, stages, store)
+    with stage("data"):
+        examples = prepare(plan.dataset, home, plan.augmentation_seed)
+    with stage("teachers"):
+        library = teachers.make(plan.members, examples, train, store, prepare)
+    with stage("logits"):
+        members = logits.selected(library, plan.select, examples, store)
+        teacher = logits.label(members, examples, store)
+    with stage("student"):
+        baseline = [student.make(plan.baseline, examples, None, train, store)] if plan.baseline else []
+        nets = [*baseline, student.make(plan.student, examples, teacher, train, store)]
+    with stage("evaluation"):
+        judged = evaluation.evaluate(examples, members, teacher, nets, splits)
+    return Learned(examples, members, teacher, nets, judged, store, stages)
 
 
 def republish(plan: Plan, finished: Path, folders: Folders) -> export.Published:
@@ -145,19 +170,14 @@ def _stage(stages: dict[str, dict[str, Any]], store: Store, name: str) -> Iterat
 
 def resolved(experiment: Experiment) -> str:
     """The experiment as YAML with every default written out but seeds that are `seed`'s: that one still sets them."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = None
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    stream = io.StringIO()
     content = experiment.model_dump(exclude_none=True)
     for section in (content.get("teacher", {}), content["student"]):
         if section.get("seed") == experiment.seed:
             del section["seed"]
-    yaml.dump(content, stream)
-    return stream.getvalue()
+    return experiment_file.written(content)
 
 
-def describe_environment(strategy: tf.distribute.Strategy) -> dict[str, Any]:
+def describe_environment(section: DistributionSection) -> dict[str, Any]:
     """What a reader of the results has to know of the machine and the installed packages."""
     packages = ("mimic-keras", "tensorflow", "keras", "numpy")
     return {
@@ -168,6 +188,6 @@ def describe_environment(strategy: tf.distribute.Strategy) -> dict[str, Any]:
             tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
             for gpu in tf.config.list_physical_devices("GPU")
         ],
-        "replicas": strategy.num_replicas_in_sync,
+        "replicas": distribution.make_strategy(section).num_replicas_in_sync,
         **{name: importlib.metadata.version(name) for name in packages},
     }

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from mimic_keras import models
 from mimic_keras.batches import Examples, ordered_batches, training_batches
-from mimic_keras.callbacks import BestWeights, History, Plateau, Progress
+from mimic_keras.callbacks import BestWeights, Curve, History, Plateau, Progress
 from mimic_keras.checkpoint import Checkpoint
 from mimic_keras.console import progress
 from mimic_keras.contracts import InputError, RunError
@@ -159,6 +160,7 @@ def train(
     name: str,
     *,
     strategy: tf.distribute.Strategy,
+    judge: Callable[[np.ndarray], Mapping[str, float]] | None = None,
     logs: Path | None = None,
     state: Path | None = None,
 ) -> Trained:
@@ -174,6 +176,7 @@ def train(
         seed: of the initial weights, the dropout masks and the order of the data.
         name: of the net, for the progress bar and TensorBoard.
         strategy: the devices.
+        judge: validation logits, float32 [examples, num_classes], to the data set's metrics, for `evaluate_every`.
         logs: TensorBoard's folder; None writes nothing.
         state: the file of an interrupted training's state, with which it goes on; None keeps none.
 
@@ -200,6 +203,9 @@ def train(
         if settings.restore == "best":
             callbacks.append(BestWeights(monitor))
         callbacks.append(history)
+        curve = Curve(settings.evaluate_every, lambda: _judged(trainer, validation, judge)) if judge else None
+        if curve:
+            callbacks.append(curve)
         if logs:
             callbacks.append(keras.callbacks.TensorBoard(logs / name, write_graph=False))
         epoch = 0
@@ -224,7 +230,15 @@ def train(
             )
     twin = build()
     twin.set_weights(trainer.net.get_weights())
-    return Trained(twin, {key: [float(value) for value in values] for key, values in history.history.items()})
+    curves = {**history.history, **(curve.curve if curve else {})}
+    return Trained(twin, {key: [float(value) for value in values] for key, values in curves.items()})
+
+
+def _judged(
+    trainer: Trainer, validation: Examples, judge: Callable[[np.ndarray], Mapping[str, float]]
+) -> Mapping[str, float]:
+    predict = models.predictor(lambda inputs: trainer.objective.logits(trainer(inputs, training=False)))
+    return judge(predict(validation.split, validation.ids))
 
 
 def _trainer(net: keras.Model, objective: Objective, settings: Training, steps: int) -> Trainer:

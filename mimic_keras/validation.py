@@ -34,9 +34,17 @@ class Problems(InputError):
         super().__init__(source)
         self.source = source
         self.found: dict[str, str] = {}
+        self.places: dict[str, str] = {}
 
     def add(self, path: str, message: str) -> None:
-        """Keep the first problem of a path: a later one is usually its consequence."""
+        """Keep the first problem of a path: a later one is usually its consequence.
+
+        `places` says where in the file something stands that was made of it, as the members of an entry.
+        """
+        for made, place in self.places.items():
+            if path == made or path.startswith((f"{made}.", f"{made}[")):
+                path = place + path.removeprefix(made)
+                break
         self.found.setdefault(path, message)
 
     def check(self) -> None:

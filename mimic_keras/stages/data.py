@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mimic_keras.artifacts import RECORD, file_names, locked, set_damage_aside, write_record
+from mimic_keras.artifacts import RECORD, file_names, hash_json, locked, set_damage_aside, write_record
 from mimic_keras.contracts import Confusion, Dataset, InputError, RawSignature, Split
 from mimic_keras.plugins import Component, PluginError
 
@@ -42,6 +43,12 @@ class Data:
     def raw_signatures(self) -> Mapping[str, RawSignature]:
         return self.component.guard(self.dataset.raw_signatures)
 
+    def validation_metrics(self, logits: np.ndarray) -> dict[str, float]:
+        """The data set's numbers of a model's logits on validation, float32 [examples, num_classes]."""
+        found = self.evaluate({"validation": logits})["validation"]
+        numbers = {name: float(value) for name, value in found.items() if not isinstance(value, Confusion)}
+        return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
     def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
         return self.component.guard(self.dataset.evaluate, logits)
 
@@ -61,6 +68,19 @@ def prepare(component: Component, home: Path, seed: int) -> Data:
         _record(folder, label)
     identity = {"dataset": component.identity(), "fingerprint": fingerprint, "augmentation": seed}
     return Data(component, dataset, identity, seed, folder)
+
+
+def prepared_once() -> Callable[[Component, Path, int], Data]:
+    """`prepare` for a process that does many experiments: the same data is prepared and held once."""
+    known: dict[str, Data] = {}
+
+    def prepared(component: Component, home: Path, seed: int) -> Data:
+        key = hash_json([component.written(), str(home), seed])
+        if key not in known:
+            known[key] = prepare(component, home, seed)
+        return known[key]
+
+    return prepared
 
 
 def _record(folder: Path, label: str) -> None:

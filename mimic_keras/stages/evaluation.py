@@ -16,7 +16,7 @@ from mimic_keras.stages.logits import TeacherLogits
 from mimic_keras.stages.student import Net
 from mimic_keras.stages.teachers import TeacherMember
 
-SPLITS = ("validation", "test")
+SPLITS: tuple[str, ...] = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -30,23 +30,27 @@ class Evaluation:
 
 
 def evaluate(
-    data: Data, members: Sequence[TeacherMember], teacher: TeacherLogits | None, nets: Sequence[Net]
+    data: Data,
+    members: Sequence[TeacherMember],
+    teacher: TeacherLogits | None,
+    nets: Sequence[Net],
+    splits: Sequence[str] = SPLITS,
 ) -> Evaluation:
-    """Judge the teacher, its members, and the nets."""
+    """Judge the teacher, its members, and the nets; a search, which must not see the test set, on validation alone."""
     costs: dict[str, Cost] = {}
     logits: dict[str, dict[str, np.ndarray]] = {}
     if teacher:
         costs["teacher"] = Cost(
             sum(member.cost.parameters for member in members), sum(member.cost.multiply_adds for member in members)
         )
-        logits["teacher"] = {split: teacher.mean[split] for split in SPLITS}
+        logits["teacher"] = {split: teacher.mean[split] for split in splits}
         costs |= {member.name: member.cost for member in members}
-        logits |= teacher.members
+        logits |= {name: {split: found[split] for split in splits} for name, found in teacher.members.items()}
     for net in nets:
         predict = predictor(inference(net.model))
         costs[net.name] = net.cost
         logits[net.name] = {
-            split: predict(data.split(split), np.arange(data.split(split).num_examples)) for split in SPLITS
+            split: predict(data.split(split), np.arange(data.split(split).num_examples)) for split in splits
         }
     judged: dict[str, dict[str, Any]] = {}
     confusions: dict[str, dict[str, dict[str, Confusion]]] = {}

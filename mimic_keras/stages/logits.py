@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from absl import logging
 
 from mimic_keras.artifacts import Artifact, Store, write_bytes
 from mimic_keras.console import progress
-from mimic_keras.contracts import RunError, Split, filled_variable
+from mimic_keras.contracts import InputError, RunError, Split, filled_variable
+from mimic_keras.experiment import Select
 from mimic_keras.models import predictor
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.teachers import TeacherMember
@@ -37,6 +38,64 @@ class TeacherLogits:
     key: list[list]
 
 
+def selected(
+    members: Sequence[TeacherMember], select: Select | None, data: Data, store: Store
+) -> Sequence[TeacherMember]:
+    """The members that `select` chooses on validation, which alone the others label; all without it.
+
+    One that is chosen several times weighs as much more.
+
+    Raises:
+        InputError: the validation examples have no labels.
+    """
+    if select is None:
+        return members
+    labels = data.split("validation").labels
+    if not (labels >= 0).any():
+        raise InputError("teacher.select: members are chosen on the validation examples, which have no labels")
+    order = sorted(members, key=lambda member: (member.seed, member.key))
+    stack = np.stack([_joined(_member_logits(member, store, ("validation",))["validation"]) for member in order])
+    weights = np.array([member.weight for member in order])
+    times = np.bincount(greedy(stack, labels, weights, select.members, select.replacement), minlength=len(order))
+    weight = {member.name: member.weight * count for member, count in zip(order, times, strict=True)}
+    chosen = [replace(member, weight=weight[member.name]) for member in members if weight[member.name]]
+    logging.info("teacher: chose %s of %d members", ", ".join(member.name for member in chosen), len(members))
+    return chosen
+
+
+def greedy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, count: int, replacement: bool) -> list[int]:
+    """Caruana et al. 2004, "Ensemble selection from libraries of models", section 2: `count` times, add the member
+    with which the (weighted) mean of the logits makes the fewest errors; of equals the one with the smaller
+    cross-entropy, then the first.
+
+    Args:
+        logits: float [members, examples, classes].
+        labels: int [examples], -1 where unknown.
+        weights: float [members], above 0.
+        count: how many to choose.
+        replacement: whether one may be chosen again.
+
+    Example:
+        >>> greedy(np.array([[[0.0, 1.0]], [[2.0, 0.0]]]), np.array([0]), np.ones(2), 1, False)
+        [1]
+    """
+    known = labels >= 0
+    logits, labels, rows = logits[:, known].astype(np.float64), labels[known], np.arange(int(known.sum()))
+    total, chosen = np.zeros(logits.shape[1:]), list[int]()
+    for _ in range(count):
+        scores = {}
+        for member in range(len(logits)):
+            if replacement or member not in chosen:
+                mean = (total + weights[member] * logits[member]) / (weights[chosen].sum() + weights[member])
+                shifted = mean - mean.max(-1, keepdims=True)
+                entropy = np.log(np.exp(shifted).sum(-1)) - shifted[rows, labels]
+                scores[member] = (int((mean.argmax(-1) != labels).sum()), float(entropy.mean()))
+        best = min(scores, key=lambda member: (*scores[member], member))
+        chosen.append(best)
+        total += weights[best] * logits[best]
+    return chosen
+
+
 def label(members: Sequence[TeacherMember], data: Data, store: Store) -> TeacherLogits | None:
     """None where there is no teacher."""
     if not members:
@@ -50,10 +109,7 @@ def label(members: Sequence[TeacherMember], data: Data, store: Store) -> Teacher
     transfer = data.split("transfer")
     examples = filled_variable(_examples(transfer, "transfer"), _judged(means["transfer"], transfer))
     mean = {split: np.concatenate(list(means[split])) for split in SPLITS[1:]}
-    singles = {
-        name: {split: np.concatenate([np.load(file) for file in _files(found[split])]) for split in SPLITS[1:]}
-        for name, found in artifacts.items()
-    }
+    singles = {name: {split: _joined(found[split]) for split in SPLITS[1:]} for name, found in artifacts.items()}
     folders = {name: {split: item.folder for split, item in found.items()} for name, found in artifacts.items()}
     return TeacherLogits(
         examples, mean, singles, weights, folders, [[member.key, weights[member.name]] for member in order]
@@ -85,10 +141,10 @@ def _examples(split: Split, name: str) -> int:
     return split.num_examples * (split.repeats if name == "transfer" else 1)
 
 
-def _member_logits(member: TeacherMember, store: Store) -> dict[str, Artifact]:
+def _member_logits(member: TeacherMember, store: Store, splits: Sequence[str] = SPLITS) -> dict[str, Artifact]:
     predict = None
     found = {}
-    for name in SPLITS:
+    for name in splits:
 
         def fill(folder: Path, name: str = name) -> None:
             nonlocal predict
@@ -131,6 +187,10 @@ def _finite(logits: np.ndarray, member: str) -> np.ndarray:
     if not np.isfinite(logits).all():
         raise RunError(f"{member} gives infinite or NaN logits; a student can not mimic them")
     return logits
+
+
+def _joined(artifact: Artifact) -> np.ndarray:
+    return np.concatenate([np.load(file) for file in _files(artifact)])
 
 
 def _files(artifact: Artifact) -> list[Path]:

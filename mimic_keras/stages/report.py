@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from mimic_keras.artifacts import write_bytes
+from mimic_keras import pages
 from mimic_keras.console import format_value
 from mimic_keras.stages.evaluation import Evaluation, table
 
@@ -53,20 +51,19 @@ def write(
         for key, confusion in of_split.get("test", {}).items():
             title = f"{name}: {key.replace('_', ' ')} on test"
             pictures.append((title, _matrix, (confusion.counts, confusion.names, "class", "taken for")))
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    page = jinja2.Environment(loader=loader, autoescape=True).get_template("report.html.jinja")
-    text = page.render(
-        experiment=metrics["experiment"],
+    pages.write(
+        file,
+        Path(__file__).with_name("report.html.jinja"),
+        title=metrics["experiment"],
         source=source,
         metrics=metrics,
         columns=columns,
         rows=[[format_value(row.get(column)) for column in columns] for row in rows],
         names=[row["model"] for row in rows],
         summary=_summary(evaluation.models),
-        pictures=[(title, _picture(draw, *arguments)) for title, draw, arguments in pictures],
+        pictures=[(title, pages.picture(draw(*arguments))) for title, draw, arguments in pictures],
         environment=environment,
     )
-    write_bytes(file, text.encode())
 
 
 def _summary(models: Mapping[str, Any]) -> str:
@@ -90,12 +87,6 @@ def _summary(models: Mapping[str, Any]) -> str:
     return "".join(words) + "."
 
 
-def _picture(draw: Callable[..., Figure], *arguments: Any) -> str:
-    stream = io.StringIO()
-    draw(*arguments).savefig(stream, format="svg", bbox_inches="tight")
-    return stream.getvalue()[stream.getvalue().index("<svg") :]
-
-
 def _colour(name: str) -> str:
     return COLOURS[name.partition("/")[0]]
 
@@ -116,7 +107,7 @@ def _curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     axes.set(xlabel="epoch", ylabel="error rate", ylim=(0, None))
     axes.set_title("solid: validation; dotted: training examples", fontsize=9, loc="left")
     axes.legend(fontsize=8)
-    return _tidy(figure)
+    return pages.tidy(figure)
 
 
 def _cost(models: Mapping[str, Any]) -> Figure:
@@ -128,7 +119,7 @@ def _cost(models: Mapping[str, Any]) -> Figure:
         axes.bar_label(bars, labels=[f"{value:,}" for value in values[::-1]], padding=3, fontsize=8)
         axes.set(xlabel=key.replace("_", "-"), xlim=(0, 1.35 * max(values)), xticks=[])
     figure.subplots_adjust(wspace=0.35)
-    return _tidy(figure)
+    return pages.tidy(figure)
 
 
 def _scatter(teacher: np.ndarray, student: np.ndarray) -> Figure:
@@ -140,7 +131,7 @@ def _scatter(teacher: np.ndarray, student: np.ndarray) -> Figure:
     axes.plot([low, high], [low, high], color="#999999", linewidth=1)
     axes.scatter(pairs[:, 0], pairs[:, 1], s=3, color=COLOURS["student"], alpha=0.35, rasterized=True)
     axes.set(xlabel="teacher's logit", ylabel="student's logit", aspect="equal")
-    return _tidy(figure)
+    return pages.tidy(figure)
 
 
 def _agreement(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
@@ -163,10 +154,4 @@ def _matrix(counts: np.ndarray, names: Sequence[str], rows: str, columns: str) -
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set(xlabel=columns, ylabel=rows)
-    return figure
-
-
-def _tidy(figure: Figure) -> Figure:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -60,6 +60,7 @@ def make(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callab
             plan.training,
             plan.seed,
             plan.name,
+            judge=data.validation_metrics,
             state=(state := folder / STATE),
         )
         model = trained.model

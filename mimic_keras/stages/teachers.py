@@ -33,7 +33,13 @@ class TeacherMember(Finished):
     load: Callable[[], Callable[[Any], Any]]
 
 
-def make(members: Sequence[MemberPlan], data: Data, train: Callable[..., Trained], store: Store) -> list[TeacherMember]:
+def make(
+    members: Sequence[MemberPlan],
+    data: Data,
+    train: Callable[..., Trained],
+    store: Store,
+    prepare: Callable[..., Data] = prepare,
+) -> list[TeacherMember]:
     """Train or load every member; `train` is `training.train` with the devices filled in."""
     own: dict[int, Data] = {}  # by the identity of the component, which the copies of an entry share
     for plan in members:
@@ -60,7 +66,8 @@ def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: 
             try:
                 state = folder / f"training_state_{len(trained)}.npz"
                 settings = (Objective(), plan.training, plan.seed, plan.name)
-                trained.append(train(build, examples, validation, *settings, state=state))
+                judge = data.validation_metrics
+                trained.append(train(build, examples, validation, *settings, judge=judge, state=state))
             except (InputError, RunError, OSError):
                 raise
             except Exception as error:  # not the teacher's fault, though it called us

@@ -1,11 +1,12 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), prepared as in Ba & Caruana 2014 and Urban et al. 2017.
 
-The images stay uint8 in memory, once for all splits; preparation, mirroring and shifts happen in the graph.
+The images stay uint8 in memory, once for all splits; preparation and augmentation happen in the graph.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import numpy as np
 from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, InputError, RawSignature, host_variable
 from mimic_keras_cifar import augmentation, preparation, records
 from mimic_keras_cifar.records import CIFAR10, CIFAR100, SHAPE, Layout
+from mimic_keras_cifar.urban import Variation
 
 LARGEST_SHIFT = 31
 SERVED_EXAMPLES = 64
@@ -38,9 +40,19 @@ class Cifar(Dataset):
         mirror: the other copies are mirrored left to right with probability 1/2.
         shift: the other copies are shifted by up to this many pixels on each axis; 0, about the mean of prepared
             images, moves in. 0 to 31.
+        smallest_crop: the other copies are square windows of U(smallest_crop, 32) pixels, anywhere in the image,
+            scaled back to 32 x 32 by third-order splines (Urban et al. 2017, section 2.5). 1 to 32; None or 32: none.
+        hue_shift: their hue, in turns, changes by U(-hue_shift, hue_shift). 0 to 0.5.
+        saturation_shift: their saturation, from 0 to 1, changes by U(-saturation_shift, saturation_shift), after
+            `saturation_factor`. 0 to 1.
+        value_shift: their value likewise. 0 to 1.
+        saturation_factor: their saturation is multiplied by U(1 / (1 + saturation_factor), 1 + saturation_factor).
+            0 to 9.
+        value_factor: their value likewise. 0 to 9.
 
     Raises:
-        ValueError: an argument is out of its range, or `copies` fits neither `mirror` nor `shift`.
+        ValueError: an argument is out of its range, `copies` and the augmentations need each other, `shift` and
+            `smallest_crop` are both given, or other colours or crops with "zca".
     """
 
     layout: Layout
@@ -56,6 +68,12 @@ class Cifar(Dataset):
         copies: int = 1,
         mirror: bool = False,
         shift: int = 0,
+        smallest_crop: int | None = None,
+        hue_shift: float = 0.0,
+        saturation_shift: float = 0.0,
+        value_shift: float = 0.0,
+        saturation_factor: float = 0.0,
+        value_factor: float = 0.0,
     ):
         everything = self.layout.training_images
         if not 1 <= validation < everything:
@@ -69,15 +87,35 @@ class Cifar(Dataset):
             raise ValueError(f"shift must be from 0 to {LARGEST_SHIFT} pixels, got {shift}")
         if copies < 1:
             raise ValueError(f"copies must be at least 1, got {copies}")
-        if (copies > 1) != (mirror or shift > 0):
-            raise ValueError(
-                f"copies: {copies} with mirror: {str(mirror).lower()} and shift: {shift}; the first copy is the image "
-                "itself, so mirror and shift need copies above 1, and copies above 1 need one of them"
-            )
+        self.variation = Variation(
+            smallest_crop, hue_shift, saturation_shift, value_shift, saturation_factor, value_factor
+        )
         self.root, self.preparation, self.unlabelled = root, preparation, unlabelled
         self.validation, self.split_seed, self.training = validation, split_seed, training
         self.labelled = training if labelled is None else labelled
         self.copies, self.mirror, self.shift = copies, mirror, shift
+        self._check_augmentation()
+
+    def _check_augmentation(self) -> None:
+        """Raise a ValueError where arguments exclude or need each other."""
+        given = self.variation.given
+        pairs = {"mirror": str(self.mirror).lower(), "shift": self.shift, **given}
+        told = " and ".join(f"{name}: {value}" for name, value in pairs.items())
+        if (self.copies > 1) != (self.mirror or self.shift > 0 or bool(given)):
+            names = ", ".join(("mirror", "shift", *(field.name for field in fields(Variation))))
+            raise ValueError(
+                f"copies: {self.copies} with {told}; the first copy is the image itself, so augmentation needs copies "
+                f"above 1, and copies above 1 need one of {names}"
+            )
+        if self.shift and "smallest_crop" in given:
+            crop = given["smallest_crop"]
+            raise ValueError(f"shift: {self.shift} with smallest_crop: {crop}; both move the image, give one of them")
+        if self.preparation == "zca" and given:
+            # Pixels of a scaled image resemble each other, and whitening would blow up what little they differ by.
+            raise ValueError(
+                f"preparation: zca with {told}; its statistics are of images as they are: mirror and shift alone go "
+                "with it, everything with preparation: standardize"
+            )
 
     @property
     def info(self) -> DatasetInfo:
@@ -89,7 +127,7 @@ class Cifar(Dataset):
             "transfer": (self.training + extra) * self.copies,
         }
         names = self.layout.class_names
-        return DatasetInfo(self.layout.plugin_name, "1", SHAPE, len(names), names, sizes)
+        return DatasetInfo(self.layout.plugin_name, "1", SHAPE, len(names), names, sizes, self.copies)
 
     def prepare(self, data_dir: Path) -> str:
         """Read and verify everything into memory; only a download and the whitening are kept in `data_dir`."""
@@ -155,7 +193,8 @@ class Cifar(Dataset):
             is_mirrored, down, right = augmentation.variants(seed, copies, rows, self.mirror, self.shift)
             if self.preparation == "zca":  # it weighs pixels by their places, so that it has to see the image as it is
                 images = augmentation.mirrored(self._prepared(images), is_mirrored)
-            else:  # the same bits in either order, and uint8 is four times less to mirror
+            else:  # mirrored before: the same bits in either order, and uint8 is four times less to mirror
+                images = self.variation(images, seed, copies, rows)
                 images = self._prepared(augmentation.mirrored(images, is_mirrored))
             return augmentation.moved(images, down, right, self.shift)
 

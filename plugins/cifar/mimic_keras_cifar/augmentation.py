@@ -69,6 +69,13 @@ def draw(seed: int, copies: Any, rows: Any, stream: Any, upper: Any) -> Any:
     return tf.bitwise.right_shift(high * upper, tf.constant(32, tf.int64))
 
 
+def uniform(seed: int, copies: Any, rows: Any, stream: Any) -> Any:
+    """float32 from 0 to 1, 1 excluded: multiples of 2 ** -24, drawn as by `draw`."""
+    import tensorflow as tf
+
+    return tf.cast(draw(seed, copies, rows, stream, 2**24), tf.float32) * 2.0**-24
+
+
 def _mixed(value: Any) -> Any:
     import tensorflow as tf
 

@@ -240,7 +240,8 @@ def test_info_of_the_published_data_sets_needs_no_data():
             (
                 {"copies": copies, "mirror": mirror, "shift": shift},
                 f"copies: {copies} with mirror: {str(mirror).lower()} and shift: {shift}; the first copy is the image "
-                "itself, so mirror and shift need copies above 1, and copies above 1 need one of them",
+                "itself, so augmentation needs copies above 1, and copies above 1 need one of mirror, shift, "
+                "smallest_crop, hue_shift, saturation_shift, value_shift, saturation_factor, value_factor",
             )
             for copies, mirror, shift in ((2, False, 0), (1, True, 0), (1, False, 3), (1, True, 1))
         ),

@@ -22,6 +22,9 @@ def cifar100(folder):
     return {
         "root": str(fake.make(Cifar100.layout).pack(folder / "cifar.tar.gz")),
         "validation": 20,
+        "copies": 2,
+        "smallest_crop": 24,
+        "hue_shift": 0.1,
     }
 
 

@@ -44,7 +44,7 @@ class Digits(Dataset):
         sizes["train"] *= self.copies
         sizes["transfer"] = sizes["train"]
         names = tuple(str(digit) for digit in range(10))
-        return DatasetInfo("digits", "1", (8, 8, 1), 10, names, sizes)
+        return DatasetInfo("digits", "1", (8, 8, 1), 10, names, sizes, self.copies)
 
     def prepare(self, data_dir: Path) -> str:
         images, labels = _load()

@@ -1,0 +1,1 @@
+"""`mimic-keras sweep`: a table or figure of experiments that share teachers and logits, from one file."""

@@ -1,0 +1,270 @@
+"""A sweep's file, and the experiments it stands for, its cells: one for every combination of its axes' values.
+
+`{axis: NAME}` anywhere in it stands for the cell's value on that axis; `{axis: NAME, VALUE: x, OTHER: y}` for what
+stands behind that value, or behind `otherwise`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from mimic_keras import experiment_file
+from mimic_keras.contracts import InputError
+from mimic_keras.experiment import Section, folder_name
+from mimic_keras.experiment_file import Source
+from mimic_keras.validation import Problems, join, show, typed
+
+Value = str | int | float | bool | None
+AXIS, OTHERWISE = "axis", "otherwise"
+LONGEST_NAME = 80
+MOST_CELLS = 10_000
+
+
+class Figure(Section):
+    """`x`: parameters, multiply_adds, teacher (its metric), epoch (the metric on validation), or an axis. `series`: the
+    axis whose values are lines. `models`: whose metric is drawn. `lines`: those drawn as a level."""
+
+    x: str
+    series: str | None = None
+    title: str | None = None
+    models: tuple[Literal["student", "baseline"], ...] = ("student",)
+    lines: tuple[Literal["teacher"], ...] = ()
+    log: bool = True
+
+
+class Paper(Section):
+    """What the paper has for every cell, in per cent (`error` or `accuracy`) and numbers; null where it has none."""
+
+    source: str
+    error: Any = None
+    accuracy: Any = None
+    parameters: Any = None
+
+
+class Sweep(Section):
+    """A sweep's file.
+
+    `experiment` is one written out, or the file of one beside this; `set` has leaves of it, as `--set`, which stay as
+    they are in cells for whose value nothing is named. Cells that differ in `mean_over` alone are averaged. `metric` is the data set's, on test; `show` says which way it is shown.
+    `columns` are the axes that go across the table.
+    """
+
+    name: Annotated[str, pydantic.AfterValidator(folder_name)]
+    axes: Annotated[dict[str, Annotated[list[Value], Field(min_length=1)]], Field(min_length=1)]
+    experiment: Any
+    set: dict[str, Any] = Field(default_factory=dict)
+    exclude: tuple[dict[str, Value | list[Value]], ...] = ()
+    mean_over: str | None = None
+    metric: str = "error_rate"
+    show: Literal["error", "accuracy"] = "error"
+    columns: tuple[str, ...] = ()
+    paper: Paper | None = None
+    figures: tuple[Figure, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment. `values` {axis: value}; `name` is its folder's; `paper` {what: number} as the sweep's."""
+
+    name: str
+    values: dict[str, Value]
+    source: Source
+    paper: dict[str, float | None]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{axis} {value}" for axis, value in self.values.items())
+
+
+def is_sweep(content: Mapping[str, Any]) -> bool:
+    """Whether the content of a file is a sweep and no experiment."""
+    return "axes" in content
+
+
+def read(file: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, list[Cell]]:
+    """The sweep of a file and its cells, with the `key=value` overrides in every cell.
+
+    Raises:
+        InputError: the file is no sweep; every problem at once. What is wrong with the experiments is found later.
+    """
+    content = experiment_file.read_yaml(file)
+    problems = Problems(str(file))
+    try:
+        experiment_file.check_size(content, str(file))
+        content = experiment_file.plain(content)
+    except RecursionError as error:
+        raise InputError(f"{file}: nested too deeply, or an alias inside of what it stands for") from error
+    sweep = typed(Sweep, content, "", problems)
+    problems.check()
+    assert sweep
+    _check_sense(sweep, content, problems)
+    problems.check()
+    cells: list[Cell] = []
+    for values in _combinations(sweep):
+        cells.append(_cell(sweep, file, values, overrides, problems))
+        problems.check()
+    if not cells:
+        raise InputError(f"{file}: exclude leaves no cell")
+    if len({cell.name for cell in cells}) < len(cells):
+        raise InputError(f"{file}: axes: two cells have the same values")
+    return sweep, cells
+
+
+def _combinations(sweep: Sweep) -> Iterator[dict[str, Value]]:
+    for combination in itertools.product(*sweep.axes.values()):
+        values = dict(zip(sweep.axes, combination, strict=True))
+        if not any(_matches(values, rule) for rule in sweep.exclude):
+            yield values
+
+
+def _matches(values: Mapping[str, Value], rule: Mapping[str, Value | list[Value]]) -> bool:
+    return all(values[axis] in (wanted if isinstance(wanted, list) else [wanted]) for axis, wanted in rule.items())
+
+
+def _cell(sweep: Sweep, file: Path, values: dict[str, Value], overrides: Sequence[str], problems: Problems) -> Cell:
+    def of_cell(value: Any, path: str) -> Any:
+        return _resolved(value, values, path, problems)
+
+    experiment = of_cell(sweep.experiment, "experiment")
+    settings = {key: of_cell(value, f"set.{key}") for key, value in sweep.set.items() if _says_something(value, values)}
+    paper = sweep.paper.model_dump(exclude={"source"}) if sweep.paper else {}
+    paper = {key: of_cell(value, f"paper.{key}") for key, value in paper.items()}
+    for key, value in paper.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            problems.add(f"paper.{key}", f"expected a number or null, got {show(value)}")
+    problems.check()
+    if isinstance(experiment, str):
+        place = file.parent / experiment
+        experiment = experiment_file.plain(experiment_file.read_yaml(place))
+    if not isinstance(experiment, dict):
+        raise InputError(f"{file}: experiment: expected a mapping or the name of a file, got {show(experiment)}")
+    for key, value in settings.items():
+        experiment_file.set_leaf(experiment, key, value, f"{file}: set")
+    name = _name(values)
+    where = f"{file}, the cell {', '.join(f'{axis} {value}' for axis, value in values.items())}"
+    source = experiment_file.of_raw({**experiment, "name": name}, where, overrides)
+    return Cell(name, values, source, paper)
+
+
+def _resolved(value: Any, values: Mapping[str, Value], path: str, problems: Problems) -> Any:
+    """A copy of `value` with what stands for the cell's values replaced by them."""
+    if isinstance(value, dict) and isinstance(value.get(AXIS), str) and "name" not in value:
+        axis = value[AXIS]
+        if axis not in values:
+            problems.add(join(path, AXIS), f"no axis {show(axis)}; accepted: {', '.join(values)}")
+            return None
+        if len(value) == 1:
+            return values[axis]
+        for key, item in value.items():
+            if key != AXIS and _same(key, values[axis]):
+                return _resolved(item, values, join(path, key), problems)
+        if OTHERWISE not in value:
+            problems.add(path, f"nothing for {show(values[axis])} on the axis '{axis}', and no '{OTHERWISE}'")
+        return _resolved(value.get(OTHERWISE), values, join(path, OTHERWISE), problems)
+    if isinstance(value, dict):
+        return {key: _resolved(item, values, join(path, str(key)), problems) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item, values, join(path, index), problems) for index, item in enumerate(value)]
+    return value
+
+
+def _says_something(value: Any, values: Mapping[str, Value]) -> bool:
+    """False for a leaf of `set` that names no value for this cell: the experiment's own stays."""
+    if not isinstance(value, dict) or value.get(AXIS) not in values or "name" in value or len(value) == 1:
+        return True
+    return OTHERWISE in value or any(_same(key, values[value[AXIS]]) for key in value)
+
+
+def _same(key: str, value: Value) -> bool:
+    """Keys of a mapping are texts once the file is plain data."""
+    return key == experiment_file.key_of(value)
+
+
+def _check_sense(sweep: Sweep, content: Any, problems: Problems) -> None:
+    """That every axis that is named exists, and every value."""
+    named: list[tuple[str, Sequence[str | None]]] = [("columns", sweep.columns)]
+    named += [("mean_over", [sweep.mean_over] if sweep.mean_over else [])]
+    named += [
+        (f"figures[{index}].series", [item.series] * bool(item.series)) for index, item in enumerate(sweep.figures)
+    ]
+    for path, axes in named:
+        for axis in axes:
+            if axis not in sweep.axes:
+                problems.add(path, f"no axis {show(axis)}; accepted: {', '.join(sweep.axes)}")
+    if sweep.mean_over in sweep.columns:
+        problems.add("columns", f"{show(sweep.mean_over)} is what is averaged over")
+    for index, figure in enumerate(sweep.figures):
+        known = ("parameters", "multiply_adds", "teacher", "epoch", *sweep.axes)
+        if figure.x not in known:
+            problems.add(f"figures[{index}].x", f"no such quantity: {show(figure.x)}; accepted: {', '.join(known)}")
+    for index, rule in enumerate(sweep.exclude):
+        for axis, wanted in rule.items():
+            if axis not in sweep.axes:
+                problems.add(f"exclude[{index}]", f"no axis {show(axis)}; accepted: {', '.join(sweep.axes)}")
+                continue
+            for value in wanted if isinstance(wanted, list) else [wanted]:
+                if value not in sweep.axes[axis]:
+                    problems.add(f"exclude[{index}].{axis}", f"the axis has no {show(value)}: {show(sweep.axes[axis])}")
+    for path, item in _references(content, ""):
+        wanted = [key for key in item if key not in (AXIS, OTHERWISE)]
+        known = sweep.axes.get(item[AXIS])
+        unknown = [key for key in wanted if known and not any(_same(key, value) for value in known)]
+        if unknown:
+            problems.add(path, f"the axis '{item[AXIS]}' has no {show(unknown[0])}: {show(sweep.axes[item[AXIS]])}")
+    count = 1
+    for axis, values in sweep.axes.items():
+        count *= len(values)
+        if len(values) != len({experiment_file.key_of(value) for value in values}):
+            problems.add(f"axes.{axis}", "the same value twice")
+    if count > MOST_CELLS:
+        problems.add("axes", f"{count:,} combinations; at most {MOST_CELLS:,}")
+
+
+def _references(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(value, dict):
+        if isinstance(value.get(AXIS), str) and "name" not in value:
+            yield path, value
+        for key, item in value.items():
+            yield from _references(item, join(path, str(key)))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _references(item, join(path, index))
+
+
+def _name(values: Mapping[str, Value]) -> str:
+    """A folder's name of the values, which is another's for no other values."""
+    words = [re.sub(r"[^A-Za-z0-9.]+", "_", experiment_file.key_of(value)).strip("_.") for value in values.values()]
+    digest = hashlib.sha256(repr(dict(values)).encode()).hexdigest()[:6]
+    return f"{'-'.join(word or 'none' for word in words)[:LONGEST_NAME].lstrip('-')}-{digest}"
+
+
+def with_problems_together(file: str, cells: Sequence[Cell], make: Callable[[Cell], Any]) -> list[Any]:
+    """`make` of every cell; what is wrong with several is said once.
+
+    Raises:
+        InputError: with every problem, and how many cells have it.
+    """
+    made, found = [], dict[tuple[str, str], list[Cell]]()
+    for cell in cells:
+        try:
+            made.append(make(cell))
+        except Problems as error:
+            for path, message in error.found.items():
+                found.setdefault((path, message), []).append(cell)
+        except InputError as error:
+            found.setdefault(("", str(error)), []).append(cell)
+    if found:
+        problems = Problems(file)
+        for (path, message), those in found.items():
+            who = f"cell {those[0]}" if len(those) == 1 else f"{len(those)} of {len(cells)} cells, the first {those[0]}"
+            problems.add(f"{path} [{who}]".strip(), message)
+        raise problems
+    return made

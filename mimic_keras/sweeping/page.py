@@ -1,0 +1,167 @@
+"""A sweep's page: the tables and figures of the paper, with ours beside."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure as Drawing
+
+from mimic_keras import pages
+from mimic_keras.artifacts import write_bytes
+from mimic_keras.sweeping import results
+from mimic_keras.sweeping.cells import Figure, Sweep
+from mimic_keras.sweeping.results import Group
+from mimic_keras.sweeping.running import FAILED, Outcome, scores, shown_as
+
+COLOURS = ("#2f7d4f", "#3b5b92", "#b0682f", "#8a4f9e", "#b03a48", "#4a8f99", "#7a7a2e", "#555555", "#c08a00", "#1d2733")
+MARKERS = "osD^vP*X<>"
+QUANTITIES = {"parameters": "parameters", "multiply_adds": "multiply-adds", "epoch": "epoch"}
+
+
+def write(sweep: Sweep, outcomes: Sequence[Outcome], folder: Path, source: str, environment: dict[str, Any]) -> None:
+    """Write table.md, results.csv and report.html into the sweep's folder."""
+    write_tables(sweep, outcomes, folder)
+    tables = [results.across(sweep, outcomes)] if sweep.columns else []
+    tables.append(results.columns_and_rows(sweep, outcomes))
+    pictures = [(figure.title or _title(sweep, figure), _draw(sweep, figure, outcomes)) for figure in sweep.figures]
+    pages.write(
+        folder / "report.html",
+        Path(__file__).with_name("sweep.html.jinja"),
+        title=sweep.name,
+        summary=results.sentence(sweep, outcomes),
+        tables=[(columns, [[row.get(column, "") for column in columns] for row in rows]) for columns, rows in tables],
+        pictures=[(title, pages.picture(drawing)) for title, drawing in pictures if drawing],
+        failures=[(str(each.cell), each.note) for each in outcomes if each.state == FAILED],
+        source=source,
+        environment=environment,
+        seconds=sum(each.seconds for each in outcomes),
+    )
+
+
+def write_tables(sweep: Sweep, outcomes: Sequence[Outcome], folder: Path) -> None:
+    write_bytes(folder / "results.csv", results.comma_separated(sweep, outcomes).encode())
+    write_bytes(folder / "table.md", results.markdown(sweep, outcomes).encode())
+
+
+def _title(sweep: Sweep, figure: Figure) -> str:
+    what = f"Test {sweep.show} against {_label(sweep, figure.x)}"
+    return what if figure.x != "epoch" else f"Validation {sweep.show} while training"
+
+
+def _label(sweep: Sweep, x: str) -> str:
+    return f"teacher's test {sweep.show}" if x == "teacher" else QUANTITIES.get(x, x)
+
+
+def _draw(sweep: Sweep, figure: Figure, outcomes: Sequence[Outcome]) -> Drawing | None:
+    done = [outcome for outcome in outcomes if outcome.results]
+    if not done:
+        return None
+    drawing = Drawing((7.2, 4.4))
+    axes = drawing.subplots()
+    split = "validation" if figure.x == "epoch" else "test"
+    axes.set(xlabel=_label(sweep, figure.x), ylabel=f"{split} {sweep.show}, %")
+    if figure.x == "epoch":
+        _curves(sweep, figure, done, axes)
+    else:
+        _points(sweep, figure, done, axes)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
+    axes.grid(color="#eeeeee")
+    axes.set_axisbelow(True)
+    return pages.tidy(drawing)
+
+
+def _series(figure: Figure, groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(str(group.values[figure.series]) if figure.series else "", []).append(group)
+    return list(found.items())
+
+
+def _points(sweep: Sweep, figure: Figure, done: Sequence[Outcome], axes: Any) -> None:
+    """The mean of every group, with the standard deviation; of a search's best, their range. Hollow: the paper's."""
+    styles = itertools.cycle(zip(COLOURS, MARKERS, strict=True))
+    drawn = 0
+    for model in figure.models:
+        for name, groups in _series(figure, results.groups(sweep, done, model)):
+            colour, marker = next(styles)
+            points = [(_x(sweep, figure, group), group) for group in groups if group.scores]
+            if not any(isinstance(place, str) for place, _ in points):
+                points.sort(key=lambda point: point[0])
+            if not points:
+                continue
+            drawn += 1
+            names = list(dict.fromkeys(str(place) for place, _ in points))
+            is_named = any(isinstance(place, str) for place, _ in points)
+            x = [names.index(str(place)) if is_named else place for place, _ in points]
+            if is_named:
+                axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
+            y = [group.mean for _, group in points]
+            label = ", ".join(filter(None, [name, model if len(figure.models) > 1 or not name else ""]))
+            style = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.5, "capsize": 3}
+            style |= {"linestyle": "none"} if is_named else {}
+            axes.errorbar(x, y, yerr=np.transpose([_spread(group) for _, group in points]), label=label, **style)
+            paper = [(at, results.paper_score(sweep, group.paper)) for at, (_, group) in zip(x, points, strict=True)]
+            known = [(place, score) for place, score in paper if score is not None and model == "student"]
+            if known:
+                hollow = {"facecolors": "none", "edgecolors": colour, "marker": marker, "s": 40}
+                axes.scatter(*zip(*known, strict=True), **hollow, label=f"{label}, paper")
+    if figure.lines:
+        _levels(sweep, done, axes)
+    if figure.x == "teacher":
+        low, high = axes.get_xlim()
+        axes.axline((low, low), (high, high), color="#999999", linewidth=1, linestyle=":", label="as the teacher")
+    elif figure.log and all(isinstance(_x(sweep, figure, group), int | float) for group in results.groups(sweep, done)):
+        axes.set_xscale("log")
+
+
+def _x(sweep: Sweep, figure: Figure, group: Group) -> Any:
+    if figure.x in ("parameters", "multiply_adds"):
+        return getattr(group, figure.x)
+    if figure.x == "teacher":
+        known = [score for outcome in group.outcomes for score in scores(sweep, outcome, "teacher")]
+        return float(np.mean(known)) if known else float("nan")
+    value = group.values.get(figure.x)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _spread(group: Group) -> tuple[float, float]:
+    """How far the bar goes down and up from the mean."""
+    assert group.mean is not None
+    if any(outcome.planned.search for outcome in group.outcomes):
+        return group.mean - min(group.scores), max(group.scores) - group.mean
+    return (group.deviation or 0.0,) * 2
+
+
+def _levels(sweep: Sweep, done: Sequence[Outcome], axes: Any) -> None:
+    """The teachers, once each."""
+    found = {}
+    for outcome in done:
+        for result in outcome.results:
+            teacher = result["models"].get("teacher")
+            if teacher and teacher["test"].get(sweep.metric) is not None:
+                found[teacher["test"][sweep.metric], teacher["members"]] = teacher
+    for (error, members), style in zip(sorted(found), itertools.cycle(["--", "-.", ":"])):
+        nets = f"{members} nets" if members > 1 else "1 net"
+        axes.axhline(shown_as(sweep, error), color="#333333", linewidth=1, linestyle=style, label=f"teacher ({nets})")
+
+
+def _curves(sweep: Sweep, figure: Figure, done: Sequence[Outcome], axes: Any) -> None:
+    """The metric on validation by epoch: the data set's own where `evaluate_every` has it, else the error rate."""
+    colours = itertools.cycle(COLOURS)
+    for name, groups in _series(figure, results.groups(sweep, done)):
+        colour = next(colours)
+        for place, outcome in enumerate(outcome for group in groups for outcome in group.outcomes):
+            for result in outcome.results:
+                history = result["history"]
+                judged = history.get(f"judged_{sweep.metric}")
+                values = judged or history.get("val_error_rate", [])
+                epochs = history["judged_epoch"] if judged else range(1, len(values) + 1)
+                label = name if place == 0 else None
+                axes.plot(
+                    epochs, [shown_as(sweep, value) for value in values], color=colour, linewidth=1.2, label=label
+                )

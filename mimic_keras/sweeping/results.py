@@ -1,0 +1,262 @@
+"""A sweep's numbers as tables: one row a cell in results.csv, means over seeds in table.md, the plan for `validate`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mimic_keras.artifacts import hash_json
+from mimic_keras.experiment import Training
+from mimic_keras.plan import MemberPlan, Plan
+from mimic_keras.sweeping.cells import Cell, Sweep, Value
+from mimic_keras.sweeping.running import Outcome, Planned, scores, shown_as
+
+FLOATING_POINT_OPERATIONS = 6  # a multiply-add is two; backpropagation costs two more passes
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that differ in `mean_over` alone. `values` {axis: value} of the others; `scores` of every net that counts,
+    in per cent; `parameters` and `multiply_adds` of one of them (of a search: its best)."""
+
+    values: dict[str, Value]
+    outcomes: list[Outcome]
+    scores: list[float]
+    parameters: int
+    multiply_adds: int
+    paper: dict[str, float | None]
+
+    @property
+    def mean(self) -> float | None:
+        return statistics.fmean(self.scores) if self.scores else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Of the sample."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            states = {outcome.state for outcome in self.outcomes}
+            return " and ".join(sorted(states))
+        return f"{self.mean:.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
+
+
+def groups(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student") -> list[Group]:
+    """In the order of the cells."""
+    found: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        found.setdefault(hash_json(_kept(sweep, outcome.cell)), []).append(outcome)
+    made = []
+    for those in found.values():
+        first = those[0]
+        known = [result["models"]["student"] for outcome in those for result in outcome.results]
+        planned = first.planned.plan.costs["student"]
+        cost = known[0] if known else {"parameters": planned.parameters, "multiply_adds": planned.multiply_adds}
+        values = [score for outcome in those for score in scores(sweep, outcome, model)]
+        made.append(
+            Group(_kept(sweep, first.cell), those, values, cost["parameters"], cost["multiply_adds"], first.cell.paper)
+        )
+    return made
+
+
+def _kept(sweep: Sweep, cell: Cell) -> dict[str, Value]:
+    return {axis: value for axis, value in cell.values.items() if axis != sweep.mean_over}
+
+
+def paper_score(sweep: Sweep, paper: Mapping[str, float | None]) -> float | None:
+    """The paper's number the way the sweep shows its own, in per cent."""
+    error, accuracy = paper.get("error"), paper.get("accuracy")
+    if error is None and accuracy is not None:
+        error = 100 - accuracy
+    return None if error is None else round(shown_as(sweep, error / 100), 4)
+
+
+def comma_separated(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
+    """One row for every net that counts, and for every cell without one; error rates from 0 to 1."""
+    rows = []
+    for outcome in outcomes:
+        for place, result in enumerate(outcome.results or [{"models": {}}]):
+            row: dict[str, Any] = {**outcome.cell.values, "state": outcome.state}
+            if outcome.planned.search:
+                row["rank"] = place + 1 if outcome.results else None
+            for name in ("student", "baseline", "teacher"):
+                if values := result["models"].get(name):
+                    for key in ("parameters", "multiply_adds"):
+                        row[f"{name} {key}"] = values[key]
+                    for split in ("validation", "test"):
+                        row |= {f"{name} {split} {key}": value for key, value in values[split].items()}
+            row |= {f"paper {key}": value for key, value in outcome.cell.paper.items() if value is not None}
+            rows.append(row | {"seconds": outcome.seconds, "note": " ".join(outcome.note.split())})
+    columns = dict.fromkeys(key for row in rows for key in row if key not in ("seconds", "note"))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, [*columns, "seconds", "note"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def columns_and_rows(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str], list[dict[str, str]]]:
+    """A row for every group, everything as text; columns that would be empty are left out."""
+    rows = []
+    baselines = groups(sweep, outcomes, "baseline")
+    teachers = groups(sweep, outcomes, "teacher")
+    for group, baseline, teacher in zip(groups(sweep, outcomes), baselines, teachers, strict=True):
+        paper = paper_score(sweep, group.paper)
+        published = group.paper.get("parameters")
+        rows.append(
+            {
+                **{axis: str(value) for axis, value in group.values.items()},
+                "parameters": f"{group.parameters:,}",
+                "paper's": "" if published is None else f"{published:,.0f}",
+                "multiply-adds": f"{group.multiply_adds:,}",
+                f"test {sweep.show}, %": str(group),
+                "paper": "" if paper is None else f"{paper:g}",
+                "baseline": str(baseline) if baseline.scores else "",
+                "teacher": " to ".join(f"{score:.2f}" for score in sorted({min(teacher.scores), max(teacher.scores)}))
+                if teacher.scores
+                else "",
+                "nets": str(len(group.scores)),
+            }
+        )
+    found = dict.fromkeys(key for row in rows for key in row)
+    return [key for key in found if any(row.get(key) for row in rows)], rows
+
+
+def across(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str], list[dict[str, str]]]:
+    """The table with `columns` going across: the metric, and the paper's in brackets."""
+    down = [axis for axis in sweep.axes if axis not in sweep.columns and axis != sweep.mean_over]
+    rows: dict[str, dict[str, str]] = {}
+    columns = dict.fromkeys(down)
+    for group in groups(sweep, outcomes):
+        row = rows.setdefault(
+            hash_json([group.values[axis] for axis in down]), {axis: str(group.values[axis]) for axis in down}
+        )
+        column = ", ".join(_with_unit(axis, group.values[axis]) for axis in sweep.columns)
+        paper = paper_score(sweep, group.paper)
+        row[column] = str(group) + ("" if paper is None else f" ({paper:g})")
+        columns[column] = None
+    return list(columns), list(rows.values())
+
+
+def _with_unit(axis: str, value: Value) -> str:
+    return f"{axis} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def markdown(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
+    """The tables of table.md."""
+    lines = [f"# {sweep.name}", "", sentence(sweep, outcomes), ""]
+    tables = [across(sweep, outcomes)] if sweep.columns else []
+    for columns, rows in [*tables, columns_and_rows(sweep, outcomes)]:
+        lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+        lines += ["| " + " | ".join(_cell_text(row.get(column, "")) for column in columns) + " |" for row in rows]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell_text(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def sentence(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
+    """What the numbers are."""
+    done = sum(outcome.state == "done" for outcome in outcomes)
+    words = [
+        f"Test {sweep.show} ({sweep.metric.replace('_', ' ')}) in per cent; {done} of {len(outcomes)} cells are done."
+    ]
+    if sweep.mean_over:
+        words.append(f"Mean ± standard deviation over {sweep.mean_over}.")
+    best = {each.planned.search.section.best for each in outcomes if each.planned.search}
+    if best:
+        nets = "the best net" if best == {1} else f"the {max(best)} best nets"
+        words.append(f"A cell is a search on validation, of which {nets} count{'s' * (best == {1})}.")
+    if sweep.paper:
+        words.append(f"The paper's numbers: {sweep.paper.source}.")
+    return " ".join(words)
+
+
+def describe(sweep: Sweep, cells: Sequence[Planned]) -> list[str]:
+    """What a sweep will do, a line each."""
+    members = {_member(each.plan, member): (each.plan, member) for each in cells for member in each.plan.members}
+    logits = {hash_json([key, _data(plan)]) for key, (plan, _) in members.items()}
+    teachers = {
+        hash_json([sorted(_member(each.plan, member) for member in each.plan.members), each.plan.select])
+        for each in cells
+        if each.plan.members
+    }
+    searches = [each for each in cells if each.search]
+    students = sum(each.trainings for each in cells)
+    baselines = {_net(each.plan, each.plan.baseline) for each in cells if each.plan.baseline}
+    lines = [
+        f"cells       {len(cells)}: {' x '.join(f'{len(values)} {axis}' for axis, values in sweep.axes.items())}"
+        + (", less what is excluded" if sweep.exclude else ""),
+        f"teachers    {len(teachers)} distinct, of {len(members)} members; {len(logits)} sets of logits",
+        f"students    {students} trainings"
+        + (f" in {len(searches)} searches" if searches else "")
+        + (f", {len(baselines)} baselines" if baselines else ""),
+    ]
+    cost = sum(_training_cost(plan, member.name, member.training) for plan, member in members.values())
+    labelling = sum(_labelling_cost(plan, member) for plan, member in members.values())
+    cost += sum(each.trainings * _training_cost(each.plan, "student", each.plan.student.training) for each in cells)
+    seen: dict[str, Plan] = {_net(each.plan, each.plan.baseline): each.plan for each in cells if each.plan.baseline}
+    cost += sum(_training_cost(plan, "baseline", plan.baseline.training) for plan in seen.values() if plan.baseline)
+    lines.append(f"cost        at most {cost + labelling:.2g} floating-point operations")
+    return lines
+
+
+def plan_rows(sweep: Sweep, cells: Sequence[Planned]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of what `validate` prints of every cell (but its seeds)."""
+    rows: dict[str, dict[str, Any]] = {}
+    for each in cells:
+        values = _kept(sweep, each.cell)
+        cost = each.plan.costs["student"]
+        row = rows.setdefault(
+            hash_json(values),
+            {
+                **{axis: str(value) for axis, value in values.items()},
+                "parameters": cost.parameters,
+                "paper's": each.cell.paper.get("parameters"),
+                "multiply-adds": cost.multiply_adds,
+                "trainings": 0,
+                "operations": 0.0,
+            },
+        )
+        row["trainings"] += each.trainings
+        row["operations"] += each.trainings * _training_cost(each.plan, "student", each.plan.student.training)
+    for row in rows.values():
+        row["operations"] = f"{row['operations']:.2g}"
+    found = list(rows.values())
+    return [key for key in found[0] if any(row.get(key) is not None for row in found)], found
+
+
+def _data(plan: Plan) -> str:
+    return hash_json([plan.dataset.request(), plan.augmentation_seed])
+
+
+def _member(plan: Plan, member: MemberPlan) -> str:
+    dataset = member.dataset.request() if member.dataset else None
+    training = member.training.identity() if member.training and member.is_trained else None
+    return hash_json([member.teacher.written(), member.seed, training, dataset, _data(plan)])
+
+
+def _net(plan: Plan, net: Any) -> str:
+    return hash_json([net.architecture.request(), net.training.identity(), net.seed, _data(plan)])
+
+
+def _training_cost(plan: Plan, name: str, training: Training | None) -> float:
+    """Floating-point operations, all epochs; 0 for what is loaded or of unknown size."""
+    split = "transfer" if name == "student" and plan.student.loss else "train"
+    cost = plan.costs.get(name)
+    if cost is None or training is None:
+        return 0.0
+    originals = plan.info.num_examples.get(split, 0) / plan.info.repeats
+    return FLOATING_POINT_OPERATIONS * cost.multiply_adds * originals * training.epochs
+
+
+def _labelling_cost(plan: Plan, member: MemberPlan) -> float:
+    cost = plan.costs.get(member.name)
+    return 2 * cost.multiply_adds * plan.info.num_examples.get("transfer", 0) if cost else 0.0

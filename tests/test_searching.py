@@ -1,0 +1,245 @@
+"""A search: the same one however often it is killed, shared by several processes, judged on validation alone."""
+
+import csv
+import dataclasses
+import json
+import re
+import threading
+
+import filelock
+import numpy as np
+import pytest
+
+from mimic_keras import artifacts, experiment_file, runner
+from mimic_keras.contracts import InputError
+from mimic_keras.ranges import Range
+from mimic_keras.searching import page, space, trials
+from mimic_keras.stages import data
+from mimic_keras.training import TrainingDiverged
+from tests.tiny import command, tiny, write
+
+RATE = ("student", "training", "optimizer", "learning_rate")
+UNITS = ("student", "architecture", "linear_units")
+SPACE = {RATE: Range(min=0.001, max=1.0, sampling="log"), UNITS: Range(min=2, max=9), ("x",): Range(choices=["a", "b"])}
+
+
+def searched(**section):
+    experiment = tiny(search={"trials": 8, "random_trials": 3, **section}, baseline=None)
+    experiment["student"]["training"]["optimizer"]["learning_rate"] = {
+        "tune": {"min": 0.001, "max": 1.0, "sampling": "log"}
+    }
+    experiment["student"]["architecture"]["linear_units"] = {"tune": {"min": 2, "max": 9}}
+    return experiment
+
+
+def search_of(folder, experiment):
+    return trials.of(experiment_file.read(write(folder, experiment)), folder / "search")
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Trials whose score is a formula of their values; returns a list of the values, in the order they were tried."""
+    tried = []
+
+    def learn(planned, home, prepare=None, splits=()):
+        assert splits == ("validation",)
+        assert planned.baseline is None
+        rate = planned.experiment.student.training.optimizer.learning_rate
+        units = planned.student.architecture.arguments["linear_units"]
+        tried.append((rate, units))
+        if rate > 0.5:
+            raise TrainingDiverged("the loss became inf")
+        score = abs(np.log10(rate) + 1.5) / 10 + abs(units - 6) / 100
+        judged = type("Judged", (), {"models": {"student": {"validation": {"error_rate": score, "other": None}}}})
+        return type("Learned", (), {"judged": judged})
+
+    monkeypatch.setattr(runner, "learn", learn)
+    return tried
+
+
+def work(search, folder):
+    search.work(folder / "home", data.prepared_once())
+    return [(trial.values, trial.state, trial.score) for trial in search.trials()]
+
+
+def test_suggestions_follow_from_the_trials_alone():
+    tried = [({RATE: 0.01 * n, UNITS: n, ("x",): "ab"[n % 2]}, 0.1 * n) for n in range(2, 7)]
+    first = space.suggest(SPACE, tried, 0, 3)
+    assert space.suggest(SPACE, list(tried), 0, 3) == first
+    assert space.suggest(SPACE, tried, 1, 3) != first
+    assert set(first) == set(SPACE)
+    assert 0.001 <= first[RATE] <= 1.0
+    assert first[UNITS] in range(2, 10)
+    assert first["x",] in ("a", "b")
+
+
+def test_random_points_spread_over_the_space():
+    point = {RATE: 0.01, UNITS: 4, ("x",): "a"}
+    points = [space.suggest(SPACE, [(point, 0.0)] * number, 0, 1000) for number in range(40)]
+    rates = np.log10([point[RATE] for point in points])
+    assert rates.min() < -2.5
+    assert rates.max() > -0.5
+    assert {point["x",] for point in points} == {"a", "b"}
+    assert {point[UNITS] for point in points} == set(range(2, 10))
+
+
+def test_suggestions_come_near_the_minimum():
+    """Of a bowl in the logarithm of the rate; random points alone come as near with a chance of about 1 in 100."""
+    only = {RATE: SPACE[RATE]}
+    tried = []
+    for _ in range(14):
+        point = space.suggest(only, tried, 0, 4)
+        tried.append((point, (np.log10(point[RATE]) + 2) ** 2))
+    assert sum(score < 0.01 for _, score in tried) >= 4
+
+
+def test_no_point_comes_twice_and_a_small_space_ends():
+    tiny_space = {("x",): Range(choices=["a", "b"]), ("y",): Range(min=1, max=2)}
+    tried = []
+    while (point := space.suggest(tiny_space, tried, 0, 2)) is not None:
+        tried.append((point, 0.5))
+    assert sorted(tuple(values.values()) for values, _ in tried) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+
+
+def test_a_search_that_is_interrupted_is_the_same_search(tmp_path, untrained, monkeypatch):
+    (tmp_path / "whole").mkdir()
+    whole = work(search_of(tmp_path / "whole", searched()), tmp_path)
+    assert [state for _, state, _ in whole].count("done") >= 5
+    learn, calls = runner.learn, []
+
+    def killed(*arguments, **named):
+        calls.append(len(calls))
+        if len(calls) in (2, 5, 9):
+            raise KeyboardInterrupt
+        return learn(*arguments, **named)
+
+    monkeypatch.setattr(runner, "learn", killed)
+    search = search_of(tmp_path, searched())
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            work(search, tmp_path)
+    assert work(search, tmp_path) == whole
+    assert len(calls) == 8 + 3
+
+
+def test_what_diverges_has_no_score_and_is_not_tried_nearby_for_ever(tmp_path, untrained):
+    search = search_of(tmp_path, searched(trials=12))
+    found = work(search, tmp_path)
+    states = [state for _, state, _ in found]
+    assert "diverged" in states
+    assert states.count("done") > states.count("diverged")
+    assert all((score is None) == (state == "diverged") for _, state, score in found)
+    assert search.best()[0].score == min(score for *_, score in found if score is not None)
+
+
+def test_values_that_make_no_net_are_impossible(tmp_path, untrained):
+    experiment = searched(trials=4)
+    experiment["student"]["architecture"]["hidden_units"] = [{"fit_parameters": 500}]
+    found = work(search_of(tmp_path, experiment), tmp_path)
+    states = {values[UNITS]: state for values, state, _ in found if values[RATE] <= 0.5}
+    # 64 weights a linear unit, 22 and more for one hidden unit: 500 parameters are enough for 7 linear units
+    assert {units for units, state in states.items() if state == "impossible"} == {unit for unit in states if unit > 7}
+
+
+def test_more_trials_go_on_where_fewer_ended(tmp_path, untrained):
+    work(search_of(tmp_path, searched(trials=5)), tmp_path)
+    assert len(untrained) == 5
+    more = work(search_of(tmp_path, searched(trials=8)), tmp_path)
+    assert len(untrained) == 8
+    (tmp_path / "other").mkdir()
+    assert work(search_of(tmp_path / "other", searched()), tmp_path) == more
+
+
+def test_another_search_in_the_same_folder_is_refused(tmp_path, untrained):
+    work(search_of(tmp_path, searched(trials=2)), tmp_path)
+    with pytest.raises(InputError, match=r"search holds the trials of another search .* give this one another name"):
+        work(search_of(tmp_path, {**searched(trials=2), "seed": 3}), tmp_path)
+
+
+def test_a_trial_whose_process_died_is_done_again_and_blocks_nobody(tmp_path, untrained):
+    """The dead process' trial is first taken for a running one, then found to be nobody's."""
+    search = search_of(tmp_path, searched(trials=4))
+    with search._claimed() as trial:  # what the other process had begun
+        pass
+    held = filelock.FileLock(tmp_path / "search" / "trials" / ".0000.lock")
+    held.acquire()
+    thread = threading.Thread(target=work, args=(search, tmp_path))
+    thread.start()
+    while [each.state for each in search.trials()] != ["running", "done", "done", "done"]:
+        assert thread.is_alive()
+    held.release()  # as the system does when a process dies
+    thread.join()
+    assert [each.state for each in search.trials()] == ["done"] * 4
+    assert search.trials()[0].values == trial.values
+    assert len(untrained) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"search": {"random_trials": 2}}, "search.trials: required, but missing"),
+        ({"search": {"trials": 2, "trails": 3}}, "search.trails: unknown key"),
+        ({"baseline": {"training": {"epochs": {"tune": {"min": 1, "max": 5}}}}}, "baseline.training.epochs: only what"),
+        ({"name": {"tune": {"choices": ["a", "b"]}}}, "name: only what the student depends on can be searched"),
+    ],
+)
+def test_wrong_searches(tmp_path, change, message, capsys):
+    assert command("tune", write(tmp_path, {**searched(), **change}), "--home", tmp_path) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_to_search(tmp_path, capsys):
+    assert command("tune", write(tmp_path, tiny())) == 2
+    error = capsys.readouterr().err
+    assert "search: nothing to search: {tune: {min: ..., max: ..., sampling: log}} in place of a value" in error
+
+
+def test_a_metric_that_there_is_not(tmp_path, untrained):
+    with pytest.raises(InputError, match=r"search.metric: no 'phone_error_rate' on validation; accepted: error_rate$"):
+        work(search_of(tmp_path, searched(metric="phone_error_rate")), tmp_path)
+
+
+def test_run_refuses_ranges_and_validate_shows_their_middle(tmp_path, capsys):
+    file = write(tmp_path, searched())
+    assert command("run", file, "--home", tmp_path) == 2
+    assert "a range to search; mimic-keras tune searches it" in capsys.readouterr().err
+    assert command("validate", file) == 0
+    shown = capsys.readouterr().out
+    assert "search      8 trials over 2 ranges; below: the middle of each" in shown
+    assert re.search(rf"student .* {64 * 6 + 6 * 32 + 32 + 330} ", shown)
+
+
+def test_the_winner_runs_alone_and_has_its_score(tmp_path):
+    """The command itself, with real nets; the winner in a home of its own, in which nothing is found."""
+    places = ("--runs_dir", tmp_path / "runs", "--home")
+    assert command("tune", write(tmp_path, searched(trials=3)), *places, tmp_path / "home") == 0
+    folder = tmp_path / "runs" / "tiny"
+    rows = list(csv.DictReader((folder / "trials.csv").open()))
+    best = min((row for row in rows if row["error_rate"]), key=lambda row: float(row["error_rate"]))
+    text = (folder / "best.yaml").read_text()
+    assert f"learning_rate: {best['student.training.optimizer.learning_rate']}" in text
+    exports = ("--saved_models_dir", tmp_path / "saved_models")
+    assert command("run", folder / "best.yaml", *places, tmp_path / "another", *exports) == 0
+    metrics = json.loads((tmp_path / "runs" / "tiny_best" / "metrics.json").read_text())
+    assert metrics["models"]["student"]["validation"]["error_rate"] == float(best["error_rate"])
+    html = (folder / "search.html").read_text()
+    assert html.count("<svg") == 1 + 2
+    assert not re.search(r"(src|href)=\"?http", html)
+    assert f"<td>{best['trial']}</td>" in html
+
+
+def test_a_search_without_any_score_has_a_page(tmp_path):
+    search = search_of(tmp_path, searched(trials=1))
+    with search._claimed() as trial:
+        search._write(dataclasses.replace(trial, state="diverged", note="the loss became inf"))
+    page.write(search)
+    assert "No trial has a score." in (search.folder / "search.html").read_text()
+    assert not (search.folder / "best.yaml").exists()
+
+
+def test_a_damaged_trial_is_named(tmp_path):
+    search = search_of(tmp_path, searched(trials=1))
+    with search._claimed():
+        artifacts.write_bytes(search.folder / "trials" / "0000.json", b"{")
+    with pytest.raises(Exception, match=r"0000.json is damaged .* remove it, and what it says is done again"):
+        search.trials()
