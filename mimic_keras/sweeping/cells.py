@@ -54,8 +54,8 @@ class Sweep(Section):
     """A sweep's file.
 
     `experiment` is one written out, or the file of one beside this; `set` has leaves of it, as `--set`, which stay as
-    they are in cells for whose value nothing is named. Cells that differ in `mean_over` alone are averaged. `metric` is the data set's, on test; `show` says which way it is shown.
-    `columns` are the axes that go across the table.
+    they are in cells for whose value nothing is named. Cells that differ in `mean_over` alone are averaged. `metric` is
+    the data set's, on test; `show` says which way it is shown. `columns` are the axes that go across the table.
     """
 
     name: Annotated[str, pydantic.AfterValidator(folder_name)]
@@ -202,6 +202,8 @@ def _check_sense(sweep: Sweep, content: Any, problems: Problems) -> None:
     if sweep.mean_over in sweep.columns:
         problems.add("columns", f"{show(sweep.mean_over)} is what is averaged over")
     for index, figure in enumerate(sweep.figures):
+        if sweep.mean_over and sweep.mean_over in (figure.x, figure.series):
+            problems.add(f"figures[{index}]", f"{show(sweep.mean_over)} is what is averaged over")
         known = ("parameters", "multiply_adds", "teacher", "epoch", *sweep.axes)
         if figure.x not in known:
             problems.add(f"figures[{index}].x", f"no such quantity: {show(figure.x)}; accepted: {', '.join(known)}")
@@ -215,8 +217,8 @@ def _check_sense(sweep: Sweep, content: Any, problems: Problems) -> None:
                     problems.add(f"exclude[{index}].{axis}", f"the axis has no {show(value)}: {show(sweep.axes[axis])}")
     for path, item in _references(content, ""):
         wanted = [key for key in item if key not in (AXIS, OTHERWISE)]
-        known = sweep.axes.get(item[AXIS])
-        unknown = [key for key in wanted if known and not any(_same(key, value) for value in known)]
+        options = sweep.axes.get(item[AXIS])
+        unknown = [key for key in wanted if options and not any(_same(str(key), value) for value in options)]
         if unknown:
             problems.add(path, f"the axis '{item[AXIS]}' has no {show(unknown[0])}: {show(sweep.axes[item[AXIS]])}")
     count = 1

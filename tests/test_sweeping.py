@@ -1,0 +1,309 @@
+"""A sweep: its cells, what they share, what is left as it is, and the tables and figures that come of it."""
+
+import csv
+import json
+import re
+
+import pytest
+from ruamel.yaml import YAML
+
+from mimic_keras import runner
+from mimic_keras.contracts import InputError
+from mimic_keras.sweeping import cells, results, running
+from mimic_keras.training import TrainingDiverged
+from tests.tiny import command, tiny, write
+
+
+def sweep_file(folder, **changes):
+    write(folder, tiny(baseline=None))
+    content = {
+        "name": "table",
+        "axes": {"loss": ["kl", "logit_l2"], "seed": [0, 1]},
+        "experiment": "experiment.yaml",
+        "set": {
+            "student.loss": {"name": {"axis": "loss"}},
+            "student.standardize_logits": {"axis": "loss", "kl": False, "otherwise": True},
+            "student.seed": {"axis": "seed"},
+        },
+        "mean_over": "seed",
+        **changes,
+    }
+    file = folder / "sweep.yaml"
+    with file.open("w") as stream:
+        YAML(typ="safe").dump(content, stream)
+    return file
+
+
+def read(folder, *overrides, **changes):
+    return cells.read(sweep_file(folder, **changes), overrides)
+
+
+def given(folder, *overrides, **changes):
+    return [cell.source.given for cell in read(folder, *overrides, **changes)[1]]
+
+
+def sweep(folder, *options, code=0, **changes):
+    """Run it with home and runs below `folder`; the rows of results.csv."""
+    places = ("--home", folder / "home", "--runs_dir", folder / "runs")
+    assert command("sweep", sweep_file(folder, **changes), *places, *options) == code
+    return list(csv.DictReader((folder / "runs" / "table" / "results.csv").open()))
+
+
+def test_a_cell_for_every_combination(tmp_path):
+    _, found = read(tmp_path)
+    assert [cell.values for cell in found] == [
+        {"loss": loss, "seed": seed} for loss in ("kl", "logit_l2") for seed in (0, 1)
+    ]
+    settings = [cell.source.given["student"] for cell in found]
+    assert [(each["loss"], each["standardize_logits"], each["seed"]) for each in settings] == [
+        ({"name": "kl"}, False, 0),
+        ({"name": "kl"}, False, 1),
+        ({"name": "logit_l2"}, True, 0),
+        ({"name": "logit_l2"}, True, 1),
+    ]
+    assert len({cell.name for cell in found}) == 4
+    assert all(cell.source.given["name"] == cell.name for cell in found)
+
+
+def test_exclude_takes_cells_out(tmp_path):
+    assert len(read(tmp_path, exclude=[{"loss": "kl", "seed": 1}])[1]) == 3
+    assert len(read(tmp_path, exclude=[{"loss": ["kl", "logit_l2"], "seed": 1}])[1]) == 2
+    with pytest.raises(InputError, match="exclude leaves no cell"):
+        read(tmp_path, exclude=[{"seed": [0, 1]}])
+
+
+def test_a_leaf_without_a_value_for_the_cell_stays(tmp_path):
+    setting = {"student.training.epochs": {"axis": "loss", "kl": 7}}
+    assert [each["student"]["training"]["epochs"] for each in given(tmp_path, set=setting)] == [7, 7, 2, 2]
+
+
+def test_axes_inside_of_axes_and_of_an_experiment_written_out(tmp_path):
+    experiment = tiny(baseline=None)
+    experiment["student"]["training"]["epochs"] = {
+        "axis": "loss",
+        "kl": {"axis": "seed", 0: 3, 1: 4},
+        "logit_l2": {"axis": "seed"},
+    }
+    epochs = [each["student"]["training"]["epochs"] for each in given(tmp_path, experiment=experiment, set={})]
+    assert epochs == [3, 4, 0, 1]
+
+
+def test_an_axis_of_whole_experiments(tmp_path):
+    choice = {"axis": "loss", "kl": "experiment.yaml", "logit_l2": tiny(seed=9)}
+    assert [each.get("seed") for each in given(tmp_path, experiment=choice, set={})] == [None, None, 9, 9]
+
+
+def test_overrides_come_last_and_are_for_every_cell(tmp_path):
+    assert {each["student"]["seed"] for each in given(tmp_path, "student.seed=5")} == {5}
+
+
+@pytest.mark.parametrize("value", [1, 1.5, True, None, "a b", "ä/ö", "x" * 200, ""])
+def test_names_are_names_of_folders(tmp_path, value):
+    _, found = read(tmp_path, axes={"loss": ["kl"], "seed": [value, "other"]}, mean_over=None, set={})
+    assert len({cell.name for cell in found}) == 2
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", cell.name) for cell in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axes": {}}, "axes: "),
+        ({"axes": {"seed": []}}, "axes.seed: expected at least 1 item, got []"),
+        ({"axes": {"loss": ["kl"], "seed": [0, 0]}}, "axes.seed: the same value twice"),
+        ({"mean_over": "sed"}, "mean_over: no axis 'sed'; accepted: loss, seed"),
+        ({"columns": ["seed"]}, "columns: 'seed' is what is averaged over"),
+        (
+            {"figures": [{"x": "params"}]},
+            "figures[0].x: no such quantity: 'params'; accepted: parameters, multiply_adds,",
+        ),
+        ({"figures": [{"x": "epoch", "series": "l"}]}, "figures[0].series: no axis 'l'; accepted: loss, seed"),
+        ({"figures": [{"x": "seed"}]}, "figures[0]: 'seed' is what is averaged over"),
+        ({"exclude": [{"sed": 1}]}, "exclude[0]: no axis 'sed'; accepted: loss, seed"),
+        ({"exclude": [{"seed": 5}]}, "exclude[0].seed: the axis has no 5: [0, 1]"),
+        ({"set": {"seed": {"axis": "sed"}}}, "set.seed.axis: no axis 'sed'; accepted: loss, seed"),
+        ({"set": {"seed": {"axis": "loss", "k": 1}}}, "set.seed: the axis 'loss' has no 'k': ['kl', 'logit_l2']"),
+        (
+            {"set": {"student.loss": {"name": {"axis": "loss", "kl": "kl"}}}},
+            "set.student.loss.name: nothing for 'logit_l2' on the axis 'loss', and no 'otherwise'",
+        ),
+        ({"set": {"name.x": 1}}, "set: 'name' is 'tiny', which has no keys"),
+        ({"experiment": 3}, "experiment: expected a mapping or the name of a file, got 3"),
+        ({"experiment": "none.yaml"}, "none.yaml: the experiment can not be read: No such file"),
+        ({"paper": {"source": "x", "error": "much"}}, "paper.error: expected a number or null, got 'much'"),
+        ({"axis": 1}, "axis: unknown key"),
+        ({"axes": {"loss": list(range(200)), "seed": list(range(200))}}, "axes: 40,000 combinations; at most 10,000"),
+    ],
+)
+def test_what_is_wrong_with_a_file(tmp_path, changes, message):
+    with pytest.raises(InputError) as error:
+        read(tmp_path, **changes)
+    assert message in str(error.value)
+
+
+def test_what_is_wrong_with_several_cells_is_said_once(tmp_path, capsys):
+    file = sweep_file(tmp_path, set={"student.loss.nme": 1, "seed": {"axis": "seed", 0: -1, 1: 1}})
+    assert command("validate", file) == 2
+    error = capsys.readouterr().err
+    assert "sweep.yaml: 2 problems" in error
+    assert "student.loss.nme [4 of 4 cells, the first loss kl, seed 0]: unknown argument of 'logit_l2'" in error
+    assert "seed [2 of 4 cells, the first loss kl, seed 0]: expected int >= 0" in error
+
+
+def test_run_and_tune_send_to_sweep(tmp_path, capsys):
+    for word in ("run", "tune"):
+        assert command(word, sweep_file(tmp_path), "--home", tmp_path) == 2
+        assert "sweep.yaml is a sweep, and no experiment; mimic-keras sweep runs it" in capsys.readouterr().err
+
+
+def test_validate_counts_what_is_shared(tmp_path, capsys):
+    assert command("validate", sweep_file(tmp_path)) == 0
+    shown = capsys.readouterr().out
+    assert "cells       4: 2 loss x 2 seed" in shown
+    assert "teachers    1 distinct, of 2 members; 2 sets of logits" in shown
+    assert "students    4 trainings" in shown
+    # mlp 64-24-10 of 1,776 and bottleneck 64-8-32-10 of 1,088 multiply-adds, 1,097 images, 2 epochs, 6 operations
+    # each; labelling 1,097 images takes 2
+    nets = 6 * 2 * 1097 * (2 * 1776 + 4 * 1088) + 2 * 1097 * 2 * 1776
+    assert f"cost        at most {nets:.2g} floating-point operations" in shown
+    assert re.search(r"kl\s+1,130\s+1,088\s+2\s+2.9e\+07", shown)
+
+
+def test_cells_share_the_teacher_and_are_left_as_they_are_the_second_time(tmp_path, monkeypatch, capsys):
+    rows = sweep(tmp_path, paper={"source": "nowhere", "error": {"axis": "loss", "kl": 12.5, "otherwise": None}})
+    assert [(row["loss"], row["seed"], row["state"]) for row in rows] == [
+        (loss, seed, "done") for loss in ("kl", "logit_l2") for seed in "01"
+    ]
+    assert len({row["student test error_rate"] for row in rows}) > 1
+    assert len({row["teacher test error_rate"] for row in rows}) == 1
+    made = [path.name for path in (tmp_path / "home" / "teachers").iterdir() if not path.name.startswith(".")]
+    assert len(made) == 2
+    table = (tmp_path / "runs" / "table" / "table.md").read_text()
+    both = [100 * float(row["student test error_rate"]) for row in rows[:2]]
+    mean, deviation = sum(both) / 2, abs(both[0] - both[1]) / 2**0.5
+    assert f"| kl | 1,130 | 1,088 | {mean:.2f} ± {deviation:.2f} | 12.5 |" in table
+    learn, calls = runner.learn, []
+    monkeypatch.setattr(runner, "learn", lambda *arguments, **named: calls.append(1) or learn(*arguments, **named))
+    capsys.readouterr()
+    assert sweep(tmp_path) == [{key: row[key] for key in row if key != "paper error"} for row in rows]
+    assert not calls
+    changed = sweep(tmp_path, "--set", "student.training.epochs=1")
+    assert len(calls) == 4
+    assert [row["student test error_rate"] for row in changed] != [row["student test error_rate"] for row in rows]
+
+
+def test_a_cell_that_fails_stops_no_other_and_is_tried_again(tmp_path, monkeypatch, capsys):
+    learn = runner.learn
+
+    def failing(planned, *arguments, **named):
+        if planned.experiment.student.seed == 1 and planned.student.loss.plugin.name == "kl":
+            raise TrainingDiverged("the loss became inf at step 3, learning rate 0.1")
+        return learn(planned, *arguments, **named)
+
+    monkeypatch.setattr(runner, "learn", failing)
+    rows = sweep(tmp_path, code=1)
+    assert [row["state"] for row in rows] == ["done", "failed", "done", "done"]
+    assert rows[1]["note"] == "the loss became inf at step 3, learning rate 0.1"
+    error = capsys.readouterr().err
+    assert "1 of 4 cells failed; run it again to try them once more\n  loss kl, seed 1: the loss became inf" in error
+    assert "the loss became inf" in (tmp_path / "runs" / "table" / "report.html").read_text()
+    monkeypatch.setattr(runner, "learn", learn)
+    assert [row["state"] for row in sweep(tmp_path)] == ["done"] * 4
+
+
+def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
+    learn, calls = runner.learn, []
+
+    def interrupted(*arguments, **named):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return learn(*arguments, **named)
+
+    monkeypatch.setattr(runner, "learn", interrupted)
+    assert [row["state"] for row in sweep(tmp_path, code=130)] == ["done", "done", "waiting", "waiting"]
+    assert [row["state"] for row in sweep(tmp_path)] == ["done"] * 4
+    assert len(calls) == 3 + 2
+
+
+def test_a_damaged_result_is_made_again(tmp_path, capsys):
+    rows = sweep(tmp_path)
+    file = next((tmp_path / "runs" / "table" / "cells").glob("*/results.json"))
+    file.write_text("{")
+    capsys.readouterr()
+    again = sweep(tmp_path)
+    assert [{**row, "seconds": ""} for row in again] == [{**row, "seconds": ""} for row in rows]
+    assert "results.json is damaged" in capsys.readouterr().err
+
+
+def test_a_cell_that_is_a_search_counts_its_best(tmp_path):
+    setting = {
+        "student.training.optimizer.learning_rate": {"tune": {"choices": [0.001, 0.01, 0.02]}},
+        "search": {"trials": 3, "best": 2},
+    }
+    figures = [{"x": "seed"}, {"x": "epoch", "series": "seed"}]
+    rows = sweep(tmp_path, set=setting, axes={"seed": [0]}, figures=figures, mean_over=None)
+    assert [row["rank"] for row in rows] == ["1", "2"]
+    (folder,) = (tmp_path / "runs" / "table" / "cells").iterdir()
+    trials = list(csv.DictReader((folder / "trials.csv").open()))
+    scores = sorted(float(trial["error_rate"]) for trial in trials)
+    assert [float(row["student validation error_rate"]) for row in rows] == scores[:2]
+    assert (folder / "search.html").exists()
+    assert (tmp_path / "runs" / "table" / "report.html").read_text().count("<svg") == 2
+
+
+def test_the_page_has_every_figure_and_needs_nothing_else(tmp_path):
+    figures = [{"x": x, "series": "loss"} for x in ("parameters", "multiply_adds", "teacher", "epoch")]
+    figures += [{"x": "loss", "lines": ["teacher"]}]
+    sweep(tmp_path, figures=figures, show="accuracy", columns=["loss"], paper={"source": "A & B", "accuracy": 90})
+    html = (tmp_path / "runs" / "table" / "report.html").read_text()
+    assert html.count("<svg") == 5
+    assert not re.search(r"(src|href)=\"?http", html)
+    assert "A &amp; B" in html
+    assert "(90)" in html
+
+
+def test_means_of_what_was_measured(tmp_path):
+    """By hand: errors of 0.1 and 0.2 are accuracies of 90 and 80 %, mean 85, standard deviation 7.07."""
+    table, found = read(
+        tmp_path, show="accuracy", paper={"source": "x", "error": {"axis": "loss", "kl": 12, "otherwise": None}}
+    )
+    planned = [running.planned(cell, tmp_path) for cell in found]
+    cost = {"parameters": 5, "multiply_adds": 4}
+    outcomes = [
+        running.Outcome(
+            each,
+            "done",
+            [{"models": {"student": {**cost, "validation": {}, "test": {"error_rate": error}}}, "history": {}}],
+        )
+        for each, error in zip(planned, (0.1, 0.2, 0.3, 0.3), strict=True)
+    ]
+    first, second = results.groups(table, outcomes)
+    assert (first.mean, second.mean) == (pytest.approx(85), pytest.approx(70))
+    assert first.deviation == pytest.approx(7.0710678)
+    assert [str(group) for group in (first, second)] == ["85.00 ± 7.07", "70.00 ± 0.00"]
+    assert [results.paper_score(table, group.paper) for group in (first, second)] == [88, None]
+
+
+def test_a_sweep_is_run_by_one_process(tmp_path, monkeypatch, capsys):
+    from mimic_keras import artifacts
+
+    (tmp_path / "runs" / "table").mkdir(parents=True)
+    with artifacts.owned(tmp_path / "runs" / "table"):
+        assert command("sweep", sweep_file(tmp_path), "--home", tmp_path, "--runs_dir", tmp_path / "runs") == 2
+    assert "runs this experiment since" in capsys.readouterr().err
+
+
+def test_a_metric_that_there_is_not(tmp_path, capsys):
+    file = sweep_file(tmp_path, metric="phone_error_rate", axes={"loss": ["kl"], "seed": [0]})
+    assert command("sweep", file, "--home", tmp_path / "home", "--runs_dir", tmp_path / "runs") == 2
+    assert "metric: no 'phone_error_rate' on test; accepted: error_rate, agreement" in capsys.readouterr().err
+
+
+def test_results_are_stable_json(tmp_path):
+    sweep(tmp_path, axes={"loss": ["kl"], "seed": [0]})
+    (file,) = (tmp_path / "runs" / "table" / "cells").glob("*/results.json")
+    content = json.loads(file.read_text())
+    assert set(content) == {"key", "axes", "results", "seconds"}
+    assert content["axes"] == {"loss": "kl", "seed": 0}
+    assert set(content["results"][0]) == {"models", "history"}
+    assert len(content["results"][0]["history"]["val_error_rate"]) == 2
