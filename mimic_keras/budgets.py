@@ -6,13 +6,11 @@ nets without giving them values, which takes milliseconds at any size.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-import keras
 from pydantic import Field
 
 from mimic_keras import models, plugins, preflight
@@ -141,9 +139,9 @@ def _solved(
 
 def parameters(component: Component, info: DatasetInfo) -> int:
     """Trainable weights of a net that is built without giving them values."""
-    with contextlib.suppress(Exception), keras.StatelessScope(initialize_variables=False):
-        return models.parameters(component.plugin.target(info.input_shape, info.num_classes, **component.arguments))
-    return models.parameters(component(info.input_shape, info.num_classes))  # it needs the values, or is wrong
+    return models.sketched(
+        lambda: models.parameters(component(info.input_shape, info.num_classes)), lambda build: build()
+    )
 
 
 def _find(value: Any, place: Place = ()) -> Iterator[tuple[Place, Mapping[str, Any]]]:

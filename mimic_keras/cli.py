@@ -200,7 +200,7 @@ def _planned_sweep(arguments: argparse.Namespace, runs: Path) -> tuple[Any, list
     from mimic_keras.sweeping import running
 
     folder = runs / sweep.name
-    planned = functools.partial(running.planned, folder=folder)
+    planned = functools.partial(running.planned, folder=folder, built={})
     return sweep, cells.with_problems_together(str(arguments.experiment), found, planned), folder
 
 

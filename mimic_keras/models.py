@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -28,6 +29,16 @@ def logits_of(output: Any) -> tf.Tensor:
 def parameters(model: keras.Model) -> int:
     """Number of trainable weights."""
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def sketched(build: Callable[[], Any], otherwise: Callable[[Callable[[], Any]], Any]) -> Any:
+    """What `build()` returns, its variables having shapes and no values: a net of any size in milliseconds.
+
+    A net that needs its values, or is wrong, is left to `otherwise(build)`, which builds it in full.
+    """
+    with contextlib.suppress(Exception), keras.StatelessScope(initialize_variables=False):
+        return build()
+    return otherwise(build)
 
 
 @dataclass(frozen=True)

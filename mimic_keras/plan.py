@@ -75,8 +75,10 @@ class Plan:
         return self.experiment.teacher.seed if self.experiment.teacher else self.experiment.student.seed
 
 
-def make(source: Source) -> Plan:
+def make(source: Source, built: dict[str, models.Cost] | None = None) -> Plan:
     """Bind every component and build every net; no data is read.
+
+    `built` is what earlier plans of the same process built, and is added to.
 
     Raises:
         InputError: a `Problems` with everything that does not fit.
@@ -100,7 +102,7 @@ def make(source: Source) -> Plan:
     student, baseline = _student(experiment, components), _baseline(experiment, components)
     if student.loss:
         preflight.check_loss(student.loss, info.num_classes, "student.loss", problems)
-    costs = _costs(info, members, student, baseline, problems)
+    costs = _costs(info, members, student, baseline, {} if built is None else built, problems)
     problems.check()
     return Plan(experiment, components["dataset"], info, tuple(members.values()), student, baseline, costs)
 
@@ -170,17 +172,17 @@ def _costs(
     members: Mapping[str, MemberPlan],
     student: NetPlan,
     baseline: NetPlan | None,
+    built: dict[str, models.Cost],
     problems: Problems,
 ) -> dict[str, models.Cost]:
     costs: dict[str, models.Cost] = {}
-    built: dict[str, models.Cost | None] = {}
 
     def build(name: str, component: Component, of: DatasetInfo, path: str) -> None:
         key = hash_json([component.request(), of.input_shape, of.num_classes])
-        if key not in built:
-            built[key] = preflight.net_cost(component, of, path, problems)
-        if cost := built[key]:
-            costs[name] = cost
+        if key not in built and (cost := preflight.net_cost(component, of, path, problems)):
+            built[key] = cost
+        if key in built:
+            costs[name] = built[key]
 
     for path, member in members.items():
         entry = path.partition("#")[0]

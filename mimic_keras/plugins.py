@@ -210,8 +210,6 @@ def find(kind: str, name: str) -> Plugin:
 
 def bind(kind: str, spec: Mapping[str, Any], path: str, problems: Problems) -> Component | None:
     """The component that `spec`, {name: ..., argument: ...}, describes; None, with the problems added, if none."""
-    import pydantic
-
     from mimic_keras.validation import join, typed
 
     name = str(spec.get("name"))
@@ -220,6 +218,26 @@ def bind(kind: str, spec: Mapping[str, Any], path: str, problems: Problems) -> C
     except InputError as error:
         problems.add(join(path, "name"), str(error))
         return None
+    model, nested = _arguments(plugin)
+    unknown = f"unknown argument of '{name}' ({plugin.distribution} {plugin.version})"
+    given = {key: value for key, value in spec.items() if key != "name"}
+    checked = typed(model, given, path, problems, unknown)
+    if checked is None:
+        return None
+    values = {field.alias: getattr(checked, place) for place, field in model.model_fields.items()}
+    for key in nested:
+        if values[key] is not None:
+            values[key] = bind("architecture", values[key], join(path, key), problems)
+            if values[key] is None:
+                return None
+    return Component(plugin, values)
+
+
+@functools.cache
+def _arguments(plugin: Plugin) -> tuple[Any, list[str]]:
+    """The arguments of a plugin as a pydantic model, and which of them are components."""
+    import pydantic
+
     parameters = plugin.parameters()
     nested = [key for key, (hint, _) in parameters.items() if _is(Architecture, hint)]
     fields: dict[str, Any] = {}
@@ -229,19 +247,7 @@ def bind(kind: str, spec: Mapping[str, Any], path: str, problems: Problems) -> C
         field = pydantic.Field(default, alias=key)
         fields[f"argument_{number}"] = (dict[str, Any] | None if key in nested else hint, field)
     config = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
-    model = pydantic.create_model(name, __config__=config, **fields)
-    unknown = f"unknown argument of '{name}' ({plugin.distribution} {plugin.version})"
-    given = {key: value for key, value in spec.items() if key != "name"}
-    checked = typed(model, given, path, problems, unknown)
-    if checked is None:
-        return None
-    values = {key: getattr(checked, field) for key, field in zip(parameters, fields, strict=True)}
-    for key in nested:
-        if values[key] is not None:
-            values[key] = bind("architecture", values[key], join(path, key), problems)
-            if values[key] is None:
-                return None
-    return Component(plugin, values)
+    return pydantic.create_model(plugin.name, __config__=config, **fields), nested
 
 
 def _is(wanted: type, hint: Any) -> bool:

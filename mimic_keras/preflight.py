@@ -48,7 +48,7 @@ def net_cost(component: Component, info: DatasetInfo, path: str, problems: Probl
         return models.cost(model)
 
     with reported(path, problems):
-        return component.guard(build)
+        return models.sketched(build, component.guard)
     return None
 
 

@@ -1,7 +1,8 @@
 """Ranges in place of values: `{tune: {...}}` is searched by `mimic-keras tune`, `{draw: {...}}` is drawn anew for every
 copy of a member of the teacher.
 
-A range is {min, max, sampling: linear or log}, of whole numbers if both ends are, or {choices: [...]}.
+A range is {min, max, sampling: linear or log}, of whole numbers if both ends are, or {choices: [...]}. Ranges with the
+same `name` have the same value, as two layers of one width.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ Place = tuple[str | int, ...]
 
 
 class Range(pydantic.BaseModel):
-    """Either `min` and `max`, or `choices`."""
+    """Either `min` and `max`, or `choices`. What has the same `name` has the same value."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    name: str | None = None
     min: int | float | None = None
     max: int | float | None = None
     sampling: Literal["linear", "log"] = "linear"
@@ -107,6 +109,16 @@ def replaced(value: Any, values: Mapping[Place, Any], place: Place = ()) -> Any:
     return value
 
 
+def leaders(found: Mapping[Place, Range], problems: Problems) -> dict[Place, Place]:
+    """{place: the first place whose range has the same name, or itself}; the same name has to be the same range."""
+    first: dict[str, Place] = {}
+    led = {place: first.setdefault(item.name, place) if item.name else place for place, item in found.items()}
+    for place, leader in led.items():
+        if found[place] != found[leader]:
+            problems.add(join("", *place, "tune"), f"another range than {join('', *leader)}, which has the same name")
+    return led
+
+
 def refuse_searched(source: Source) -> None:
     """A run has one value for everything."""
     for place, _ in find(source.given, "tune"):
@@ -140,7 +152,7 @@ def drawn(source: Source) -> Source:
             source.problems.places[f"teacher.members[{len(entries)}]"] = path
             one = {key: item for key, item in entry.items() if key != "copies"}
             values = {
-                place: item.at(_share([teacher.get("seed"), one, copy, place])) if item else 1
+                place: item.at(_share([teacher.get("seed"), one, copy, item.name or place])) if item else 1
                 for place, item in found.items()
             }
             entries.append(replaced(one, values))

@@ -267,7 +267,7 @@ def test_means_of_what_was_measured(tmp_path):
     table, found = read(
         tmp_path, show="accuracy", paper={"source": "x", "error": {"axis": "loss", "kl": 12, "otherwise": None}}
     )
-    planned = [running.planned(cell, tmp_path) for cell in found]
+    planned = [running.planned(cell, tmp_path, {}) for cell in found]
     cost = {"parameters": 5, "multiply_adds": 4}
     outcomes = [
         running.Outcome(

@@ -19,8 +19,8 @@ from mimic_keras.validation import Problems, join
 ATTEMPTS = 50
 
 
-def of(source: Source) -> dict[Place, Range]:
-    """{place: range} of every `{tune: ...}` of an experiment.
+def of(source: Source) -> tuple[dict[Place, Range], dict[Place, Place]]:
+    """{place: range} of every `{tune: ...}` of an experiment, and {place: the one whose value it has}.
 
     Raises:
         InputError: a range is wrong, there is none, or one is where a search can not judge it.
@@ -40,7 +40,10 @@ def of(source: Source) -> dict[Place, Range]:
     if "search" not in source.given:
         problems.add("search", "required for a search, as search: {trials: 20}")
     problems.check()
-    return {place: item for place, item in found.items() if item}
+    ranged = {place: item for place, item in found.items() if item}
+    led = ranges.leaders(ranged, problems)
+    problems.check()
+    return {place: item for place, item in ranged.items() if led[place] == place}, led
 
 
 def suggest(

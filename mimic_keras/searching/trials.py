@@ -54,12 +54,14 @@ class Search:
     source: Source
     section: SearchSection
     space: dict[Place, Range]
+    leaders: dict[Place, Place]
     folder: Path
 
     def experiment(self, values: Mapping[Place, Any]) -> Source:
         """The experiment at a point; it runs alone."""
         problems = Problems(self.source.problems.source)
-        given = {key: item for key, item in ranges.replaced(self.source.given, values).items() if key != "search"}
+        everywhere = {place: values[leader] for place, leader in self.leaders.items()}
+        given = {key: item for key, item in ranges.replaced(self.source.given, everywhere).items() if key != "search"}
         return replace(self.source, problems=problems).having(given)
 
     def middle(self) -> Source:
@@ -198,12 +200,12 @@ def of(source: Source, folder: Path) -> Search:
     Raises:
         InputError: the ranges or the `search` section are wrong, or no experiment comes of them.
     """
-    space = spaces.of(source)
+    space, leaders = spaces.of(source)
     problems = Problems(source.problems.source)
     section = typed(SearchSection, source.given["search"] or {}, "search", problems)
     problems.check()
     assert section
-    return Search(source, section, space, folder)
+    return Search(source, section, space, leaders, folder)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

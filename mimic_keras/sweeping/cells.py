@@ -1,7 +1,7 @@
 """A sweep's file, and the experiments it stands for, its cells: one for every combination of its axes' values.
 
-`{axis: NAME}` anywhere in it stands for the cell's value on that axis; `{axis: NAME, VALUE: x, OTHER: y}` for what
-stands behind that value, or behind `otherwise`.
+`{axis: NAME}` anywhere in it, or in the experiment's file, stands for the cell's value on that axis; `{axis: NAME,
+VALUE: x, OTHER: y}` for what stands behind that value, or behind `otherwise`.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ def _cell(sweep: Sweep, file: Path, values: dict[str, Value], overrides: Sequenc
     problems.check()
     if isinstance(experiment, str):
         place = file.parent / experiment
-        experiment = experiment_file.plain(experiment_file.read_yaml(place))
+        experiment = _resolved(experiment_file.plain(experiment_file.read_yaml(place)), values, experiment, problems)
+        problems.check()
     if not isinstance(experiment, dict):
         raise InputError(f"{file}: experiment: expected a mapping or the name of a file, got {show(experiment)}")
     for key, value in settings.items():

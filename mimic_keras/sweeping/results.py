@@ -212,14 +212,14 @@ def plan_rows(sweep: Sweep, cells: Sequence[Planned]) -> tuple[list[str], list[d
     """Columns and rows of what `validate` prints of every cell (but its seeds)."""
     rows: dict[str, dict[str, Any]] = {}
     for each in cells:
-        values = _kept(sweep, each.cell)
+        values, published = _kept(sweep, each.cell), each.cell.paper.get("parameters")
         cost = each.plan.costs["student"]
         row = rows.setdefault(
             hash_json(values),
             {
                 **{axis: str(value) for axis, value in values.items()},
                 "parameters": cost.parameters,
-                "paper's": each.cell.paper.get("parameters"),
+                "paper's": None if published is None else f"{published:,.0f}",
                 "multiply-adds": cost.multiply_adds,
                 "trainings": 0,
                 "operations": 0.0,

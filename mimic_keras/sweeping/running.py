@@ -16,6 +16,7 @@ from mimic_keras import console, plan, runner, training
 from mimic_keras.artifacts import hash_json, in_use, owned, write_bytes, write_json
 from mimic_keras.contracts import InputError, RunError
 from mimic_keras.experiment_file import written
+from mimic_keras.models import Cost
 from mimic_keras.plan import Plan
 from mimic_keras.ranges import find
 from mimic_keras.searching import page as search_page
@@ -58,17 +59,17 @@ class Outcome:
         return self.planned.cell
 
 
-def planned(cell: Cell, folder: Path) -> Planned:
-    """Check a cell's experiment and build its nets.
+def planned(cell: Cell, folder: Path, built: dict[str, Cost]) -> Planned:
+    """Check a cell's experiment and build its nets, but for those in `built`.
 
     Raises:
         InputError: a `Problems` with everything that does not fit.
     """
     given = cell.source.given
     if "search" not in given and not any(True for _ in find(given, "tune")):
-        return Planned(cell, plan.make(cell.source), None)
+        return Planned(cell, plan.make(cell.source, built), None)
     search = trials.of(cell.source, folder / "cells" / cell.name)
-    return Planned(cell, plan.make(search.middle()), search)
+    return Planned(cell, plan.make(search.middle(), built), search)
 
 
 def run(
