@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from mimic_keras import experiment_file, plan
+from mimic_keras.sweeping import cells, results, running
 from tests.tiny import command, write
 
 ROOT = Path(__file__).parent.parent
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+FILES = sorted((ROOT / "experiments").glob("*.yaml"))
+SWEEPS = [file for file in FILES if cells.is_sweep(experiment_file.read_yaml(file))]
+EXPERIMENTS = [file for file in FILES if file not in SWEEPS]
 # CIFAR's nets of Ba & Caruana 2014, Table 2: (parameters, multiply-adds). Maps are 32 x 32, halved by every pooling.
 HIDDEN_30K = 1200 * 30000 + 30000 + 30000 * 10 + 10
 SHALLOW = {
@@ -90,8 +93,96 @@ EXPECTED = {
 }
 
 
+# {sweep: (cells, distinct teachers, members, trainings of students)}
+SWEPT = {
+    "ba_table1": (21, 1, 9, 21),
+    "ba_table2": (18, 2, 4, 18),
+    "ba_figure1": (24, 2, 10, 24),
+    "ba_figure2": (3, 1, 9, 3),
+    "ba_figure3": (10, 5, 12, 10),
+    "ba_losses": (24, 1, 9, 288),
+    "urban_table1": (7, 0, 0, 420),
+    "urban_table2": (36, 1, 129, 2160),
+    "urban_figure1": (36, 1, 129, 2160),
+    "ba_losses_small": (24, 1, 3, 192),
+    "ba_figure1_small": (45, 1, 3, 270),
+    "ba_figure3_small": (30, 5, 5, 30),
+    "urban_table2_small": (30, 1, 4, 30),
+}
+# {sweep: {cell: what its parameters are, by hand or in EXPECTED}}; every other student has a budget
+COUNTED = {
+    "ba_table1": {
+        "SNN-8k": EXPECTED["timit_snn_8k"]["student"][0],
+        "SNN-50k": EXPECTED["timit_snn_50k"]["student"][0],
+        "SNN-400k": EXPECTED["timit_snn_400k"]["student"][0],
+        "DNN": EXPECTED["timit_dnn"]["student"][0],
+        "CNN": EXPECTED["timit_cnn"]["student"][0],
+        "SNN-MIMIC-8k": EXPECTED["timit_8k"]["student"][0],
+        "SNN-MIMIC-400k": EXPECTED["timit_400k"]["student"][0],
+    },
+    "ba_table2": {
+        "DNN": EXPECTED["cifar10_dnn"]["student"][0],
+        "SNN-30k": SHALLOW[128][0],
+        "CNN": DEEP[0],
+        "SNN-CNN-MIMIC-30k (64c)": SHALLOW[64][0],
+        "SNN-CNN-MIMIC-30k (128c)": SHALLOW[128][0],
+        "SNN-ECNN-MIMIC-30k": SHALLOW[128][0],
+    },
+    "urban_table1": {  # docs/papers.md has the published 5.3, 2.5 and 5.8 million
+        "76c2-mp-126c2-mp-148c4-mp-1200fc2": 5_339_350,
+        "96c2-mp-171c2-mp-128c4-mp-512fc2": 2_453_729,
+        "54c2-mp-158c2-mp-189c4-mp-1044fc2": 5_823_101,
+    },
+}
+BUILT = {}  # what sweeps share is built once
+
+
 def test_every_experiment_is_listed_here():
     assert sorted(EXPECTED) == [file.stem for file in EXPERIMENTS]
+    assert sorted(SWEPT) == [file.stem for file in SWEEPS]
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+def test_sweep_has_the_stated_cells(file, tmp_path):
+    """Every cell of every table and figure is a whole experiment, without any data; budgets are met to 2 %."""
+    sweep, found = cells.read(file)
+    assert sweep.name == file.stem
+    planned = cells.with_problems_together(str(file), found, lambda cell: running.planned(cell, tmp_path, BUILT))
+    count, teachers, members, students = SWEPT[file.stem]
+    told = "\n".join(results.describe(sweep, planned))
+    assert f"cells       {count}: " in told
+    assert f"teachers    {teachers} distinct, of {members} members; {members} sets of logits" in told
+    assert f"students    {students} trainings" in told
+    for each in planned:
+        values, parameters = each.cell.values, each.plan.costs["student"].parameters
+        expected = COUNTED.get(file.stem, {}).get(values.get("system") or values.get("net"))
+        budget = values.get("parameters") or (10_000_000 if file.stem == "urban_table1" else None)
+        assert parameters == expected if expected else budget is None or abs(parameters / budget - 1) < 0.05
+
+
+def test_the_figure_and_the_table_of_urban_are_one_search():
+    (_, table), (_, figure) = (
+        cells.read(ROOT / "experiments" / f"urban_{name}.yaml") for name in ("table2", "figure1")
+    )
+    for one, other in zip(table, figure, strict=True):
+        assert one.source.given["student"] == other.source.given["student"]
+        assert {**one.source.given["search"], "best": 5} == other.source.given["search"]
+
+
+def test_the_numbers_of_the_papers_are_in_the_sweeps():
+    """The corners of the tables, and how many there are."""
+    found = {
+        name: [results.paper_score(*found) for found in scores(name)]
+        for name in ("ba_table1", "ba_table2", "urban_table2")
+    }
+    assert found["ba_table1"][::3] == [23.1, 23.0, 23.6, 21.9, 19.5, 21.6, 20.0]
+    assert found["ba_table2"][::3] == [57.8, 21.8, 12.0, 15.4, 15.1, 14.2]
+    assert [found["urban_table2"][place] for place in (0, 3, 19, 20, 32, 35)] == [65.8, 70.2, 71.5, 84.5, 91.3, 92.6]
+
+
+def scores(name):
+    sweep, found = cells.read(ROOT / "experiments" / f"{name}.yaml")
+    return [(sweep, cell.paper) for cell in found]
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
@@ -114,10 +205,15 @@ def test_the_page_on_the_papers_has_the_counts_of_the_files():
         assert int(counted.replace(",", "")) == expected, name
 
 
-@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_experiment_opens_with_its_source_command_cost_and_result(file):
     head = [line for line in file.read_text().splitlines() if line.startswith("#")]
-    for word, content in {"Source": r"\w", "Command": "mimic-keras run", "Cost": r"\w", "Expected": r"\d %"}.items():
+    for word, content in {
+        "Source": r"\w",
+        "Command": "mimic-keras (run|sweep)",
+        "Cost": r"\w",
+        "Expected": r"\d %",
+    }.items():
         assert any(re.match(f"# {word}: .*{content}", line) for line in head), word
 
 
