@@ -107,7 +107,7 @@ SWEPT = {
     "ba_losses_small": (24, 1, 3, 192),
     "ba_figure1_small": (45, 1, 3, 270),
     "ba_figure3_small": (30, 5, 5, 30),
-    "urban_table2_small": (30, 1, 4, 30),
+    "urban_table2_small": (30, 1, 4, 90),
 }
 # {sweep: {cell: what its parameters are, by hand or in EXPECTED}}; every other student has a budget
 COUNTED = {
