@@ -7,10 +7,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from mimic_keras import experiment_file, plan
 from mimic_keras.sweeping import cells, results, running
-from tests.tiny import command, write
+from tests.tiny import command, tiny, write
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.yaml"))
@@ -220,6 +221,30 @@ def test_experiment_opens_with_its_source_command_cost_and_result(file):
 def test_the_experiment_of_the_documentation_validates(tmp_path):
     (block,) = re.findall(r"```yaml\n(name: example.*?)```", (ROOT / "docs" / "experiments.md").read_text(), re.S)
     assert command("validate", write(tmp_path, block)) == 0
+
+
+def yaml_blocks(page, start):
+    return re.findall(rf"```yaml\n({start}.*?)```", (ROOT / "docs" / page).read_text(), re.S)
+
+
+def test_the_sweep_and_the_search_of_the_documentation_validate(tmp_path):
+    (tmp_path / "quickstart.yaml").write_text((ROOT / "experiments" / "quickstart.yaml").read_text())
+    (sweep,) = yaml_blocks("sweeps.md", "name: example")
+    assert command("validate", write(tmp_path, sweep)) == 0
+    (search,) = yaml_blocks("searching.md", "name: example")
+    assert command("validate", write(tmp_path, search)) == 0
+
+
+def test_the_parts_of_the_documentation_on_sweeps_fit_into_an_experiment(tmp_path):
+    (student,), (teacher,) = yaml_blocks("sweeps.md", "student:"), yaml_blocks("sweeps.md", "teacher:")
+    images = {"dataset": {"name": "cifar10"}, "baseline": None}
+    part = YAML(typ="safe").load(student)["student"]
+    planned = plan.make(experiment_file.read(write(tmp_path, tiny(**images, student={**tiny()["student"], **part}))))
+    assert abs(planned.costs["student"].parameters - 1_000_000) < 3072
+    part = YAML(typ="safe").load(teacher)["teacher"]
+    planned = plan.make(experiment_file.read(write(tmp_path, tiny(**images, teacher=part))))
+    assert len(planned.members) == 129
+    assert planned.select.members == 16
 
 
 def readme_commands():

@@ -69,8 +69,8 @@ def _summary(search: Search, best: list[Trial]) -> str:
         return "No trial has a score."
     middle = float(np.median([trial.score for trial in best]))
     return (
-        f"The best of {len(search.trials())} trials has a {search.section.metric.replace('_', ' ')} of "
-        f"{best[0].score:.4g} on validation (median {middle:.4g}). The test set was not looked at."
+        f"{len(search.trials())} trials, judged on validation alone. Best {search.section.metric.replace('_', ' ')}: "
+        f"{best[0].score:.4g}; median: {middle:.4g}."
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from mimic_keras import pages
 from mimic_keras.artifacts import write_bytes
@@ -65,6 +66,7 @@ def _draw(sweep: Sweep, figure: Figure, outcomes: Sequence[Outcome]) -> Drawing 
     split = "validation" if figure.x == "epoch" else "test"
     axes.set(xlabel=_label(sweep, figure.x), ylabel=f"{split} {sweep.show}, %")
     if figure.x == "epoch":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _curves(sweep, figure, done, axes)
     else:
         _points(sweep, figure, done, axes)
@@ -117,6 +119,9 @@ def _points(sweep: Sweep, figure: Figure, done: Sequence[Outcome], axes: Any) ->
         axes.axline((low, low), (high, high), color="#999999", linewidth=1, linestyle=":", label="as the teacher")
     elif figure.log and all(isinstance(_x(sweep, figure, group), int | float) for group in results.groups(sweep, done)):
         axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(EngFormatter(sep="") if high < 20 * low else NullFormatter())
 
 
 def _x(sweep: Sweep, figure: Figure, group: Group) -> Any:

@@ -1,0 +1,142 @@
+"""Ensembles by greedy forward selection on validation, and the curves of the data set's own metrics."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mimic_keras import experiment_file, plan, runner
+from mimic_keras.stages import data
+from mimic_keras.stages.logits import greedy
+from tests.tiny import command, run, tiny, write
+
+
+def score(logits, labels, weights, members):
+    """(errors, mean cross-entropy) of a weighted mean, example by example."""
+    errors, entropies = 0, []
+    for example, label in enumerate(labels):
+        mean = sum(weights[member] * logits[member][example] for member in members) / sum(
+            weights[member] for member in members
+        )
+        if label >= 0:
+            errors += int(np.argmax(mean) != label)
+            entropies.append(np.log(np.sum(np.exp(mean))) - mean[label])
+    return errors, np.mean(entropies)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.booleans(), st.integers(1, 5))
+def test_every_step_takes_the_best_member(seed, members, replacement, count):
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(size=(members, 12, 3))
+    labels = generator.integers(-1, 3, 12)
+    labels[0] = 1
+    weights = generator.uniform(0.5, 2, members)
+    count = min(count, members) if not replacement else count
+    chosen = greedy(logits, labels, weights, count, replacement)
+    assert len(chosen) == count
+    assert replacement or len(set(chosen)) == count
+    for step, member in enumerate(chosen):
+        found = score(logits, labels, weights, [*chosen[:step], member])
+        for other in range(members):
+            if replacement or other not in chosen[:step]:
+                errors, entropy = score(logits, labels, weights, [*chosen[:step], other])
+                assert (found[0], found[1] - 1e-9) <= (errors, entropy)
+
+
+def test_by_hand():
+    """Member 1 errs once alone; with 0 it errs never, with 2 still once."""
+    logits = np.array(
+        [
+            [[3.0, 0.0], [0.0, 1.0], [3.0, 0.0]],
+            [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]],
+            [[0.0, 0.5], [0.0, 9.0], [0.0, 3.0]],
+        ]
+    )
+    labels, weights = np.array([0, 1, 0]), np.ones(3)
+    assert greedy(logits, labels, weights, 1, False) == [0]
+    assert greedy(logits[1:], labels, weights[1:], 2, False) == [0, 1]
+    assert greedy(logits, labels, weights, 3, True) == [0, 0, 0]
+
+
+def selecting(**select):
+    experiment = tiny(baseline=None)
+    units = {"draw": {"min": 4, "max": 40}}
+    net = {"name": "trained", "architecture": {"name": "mlp", "hidden_units": [units]}}
+    experiment["teacher"]["members"] = [{"teacher": net, "copies": 4}]
+    experiment["teacher"]["select"] = select
+    return experiment
+
+
+def test_who_is_chosen_is_the_teacher_and_the_others_cost_nothing(tmp_path):
+    metrics = run(tmp_path, selecting(members=2))
+    names = [name for name in metrics["models"] if name.startswith("teacher/")]
+    assert len(names) == metrics["models"]["teacher"]["members"] == 2
+    assert metrics["models"]["teacher"]["parameters"] == sum(metrics["models"][name]["parameters"] for name in names)
+    labels = [folder for folder in (tmp_path / "home" / "logits").iterdir() if not folder.name.startswith(".")]
+    assert len(labels) == 4 + 2 + 2  # four on validation; two on transfer and on test
+    # The same as a search over all pairs that begin with the best single one.
+    source = experiment_file.read(write(tmp_path, selecting(members=4)))
+    found = runner.learn(plan.make(source), tmp_path / "home")
+    truth = data.prepare(plan.make(source).dataset, tmp_path / "home", 0).split("validation").labels
+    stack = {name: split["validation"] for name, split in found.teacher.members.items()}
+    single = min(stack, key=lambda name: score([stack[name]], truth, [1.0], [0]))
+    pairs = [(single, other) for other in stack if other != single]
+    best = min(pairs, key=lambda pair: score([stack[name] for name in pair], truth, [1.0, 1.0], [0, 1]))
+    assert set(names) == set(best)
+
+
+def test_with_replacement_a_member_weighs_as_often_as_it_is_chosen(tmp_path):
+    run(tmp_path, selecting(members=5, replacement=True))
+    artifacts = json.loads((tmp_path / "runs" / "tiny" / "artifacts.json").read_text())
+    weights = [found["weight"] for name, found in artifacts.items() if name.startswith("teacher/")]
+    assert sum(weights) == pytest.approx(1)
+    assert all((5 * weight) == pytest.approx(round(5 * weight)) for weight in weights)
+    assert len(weights) < 5
+
+
+def test_more_than_there_are_are_refused_unless_replaced(tmp_path, capsys):
+    assert command("validate", write(tmp_path, selecting(members=5))) == 2
+    assert "teacher.select.members: 5 of 4 nets, each at most once" in capsys.readouterr().err
+    assert command("validate", write(tmp_path, selecting(members=5, replacement=True))) == 0
+    assert "5 members chosen of 4 on validation" in " ".join(capsys.readouterr().out.split())
+
+
+def judged(folder):
+    (student,) = (folder / "home" / "students").glob("[0-9a-f]*")
+    history = json.loads((student / "history.json").read_text())
+    return {key: values for key, values in history.items() if key.startswith("judged_")}, history
+
+
+def test_the_data_sets_metrics_every_few_epochs(tmp_path):
+    student = {**tiny()["student"], "training": {**tiny()["student"]["training"], "epochs": 5, "evaluate_every": 2}}
+    metrics = run(tmp_path, tiny(student=student, baseline=None))
+    curve, history = judged(tmp_path)
+    assert curve["judged_epoch"] == [2.0, 4.0]
+    # digits' metric is the error rate, which the trainer judges too: of standardised logits put back
+    assert curve["judged_error_rate"] == pytest.approx([history["val_error_rate"][place] for place in (1, 3)])
+    assert metrics["models"]["student"]["validation"]["error_rate"] == pytest.approx(history["val_error_rate"][-1])
+
+
+def test_curves_change_no_weights(tmp_path):
+    found = []
+    for place, every in enumerate((None, 1)):
+        (tmp_path / str(place)).mkdir()
+        training = {**tiny()["student"]["training"], **({"evaluate_every": every} if every else {})}
+        metrics = run(tmp_path / str(place), tiny(student={**tiny()["student"], "training": training}, baseline=None))
+        found.append(metrics["models"]["student"])
+    assert found[0] == found[1]
+    assert not judged(tmp_path / "0")[0]
+    assert judged(tmp_path / "1")[0]["judged_epoch"] == [1.0, 2.0]
+
+
+def test_all_pairs_are_looked_at():
+    """The helper of this file itself: the mean of two opposite members is undecided, in favour of the first class."""
+    logits = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
+    found = {
+        pair: score(logits, [1], [1.0, 1.0], pair)[0] for pair in itertools.combinations_with_replacement((0, 1), 2)
+    }
+    assert found == {(0, 0): 1, (0, 1): 1, (1, 1): 0}
