@@ -121,6 +121,8 @@ def leaders(found: Mapping[Place, Range], problems: Problems) -> dict[Place, Pla
 
 def refuse_searched(source: Source) -> None:
     """A run has one value for everything."""
+    if source.given.get("search") is not None:
+        source.problems.add("search", "only mimic-keras tune searches; a run has no use for it")
     for place, _ in find(source.given, "tune"):
         source.problems.add(join("", *place), "a range to search; mimic-keras tune searches it, a run needs one value")
 

@@ -202,7 +202,9 @@ def test_a_metric_that_there_is_not(tmp_path, untrained):
 def test_run_refuses_ranges_and_validate_shows_their_middle(tmp_path, capsys):
     file = write(tmp_path, searched())
     assert command("run", file, "--home", tmp_path) == 2
-    assert "a range to search; mimic-keras tune searches it" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "a range to search; mimic-keras tune searches it" in error
+    assert "search: only mimic-keras tune searches; a run has no use for it" in error
     assert command("validate", file) == 0
     shown = capsys.readouterr().out
     assert "search      8 trials over 2 ranges; below: the middle of each" in shown

@@ -227,6 +227,14 @@ class OtherShape(Right):
         return changed(split, lambda ids, of=split.batch: of(ids)[:, :3])
 
 
+@breaks("is_as_its_info_says")
+class CopiesUnsaid(Right):
+    def split(self, name, seed=0):
+        split = super().split(name, seed)
+        split.repeats = 2 if name in ("train", "transfer") else 1
+        return split
+
+
 @breaks("labels_are_classes")
 class LabelsFromOne(Right):
     def prepare(self, data_dir):

@@ -39,7 +39,7 @@ def _contents(split: Any) -> set[bytes]:
 
 
 def is_as_its_info_says(case: Case) -> None:
-    """`info` needs no `prepare`; shapes, classes and the numbers of examples that it gives are those of the splits."""
+    """`info` needs no `prepare`; shapes, classes and virtual copies that it gives are those of the splits."""
     info = case.make().info
     require(len(info.class_names) == info.num_classes, f"{len(info.class_names)} names for {info.num_classes} classes")
     dataset, _ = _prepared(case)
@@ -50,6 +50,8 @@ def is_as_its_info_says(case: Case) -> None:
         require(rows.shape == (2, *info.input_shape), f"'{name}' gives {rows.shape[1:]}, info says {info.input_shape}")
         require(rows.dtype == tf.float32, f"'{name}' gives {rows.dtype.name}, expected float32")
         require(np.isfinite(_batch(split, _ids(split))).all(), f"'{name}' has values that are infinite or no numbers")
+    repeats = dataset.split("transfer").repeats
+    require(info.repeats == repeats, f"info says {info.repeats} virtual copies, 'transfer' has {repeats}")
 
 
 def labels_are_classes(case: Case) -> None:
