@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from mimic_keras import experiment_file, plan
-from mimic_keras.sweeping import cells, results, running
+from mimic_keras.sweeping import cells, planning, results, running
 from tests.tiny import command, tiny, write
 
 ROOT = Path(__file__).parent.parent
@@ -105,8 +105,8 @@ SWEPT = {
     "urban_table1": (7, 0, 0, 420),
     "urban_table2": (36, 1, 129, 2160),
     "urban_figure1": (36, 1, 129, 2160),
-    "ba_losses_small": (24, 1, 3, 192),
-    "ba_figure1_small": (45, 1, 3, 270),
+    "ba_losses_small": (24, 1, 3, 120),
+    "ba_figure1_small": (45, 1, 3, 180),
     "ba_figure3_small": (30, 5, 5, 30),
     "urban_table2_small": (30, 1, 4, 90),
 }
@@ -150,7 +150,7 @@ def test_sweep_has_the_stated_cells(file, tmp_path):
     assert sweep.name == file.stem
     planned = cells.with_problems_together(str(file), found, lambda cell: running.planned(cell, tmp_path, BUILT))
     count, teachers, members, students = SWEPT[file.stem]
-    told = "\n".join(results.describe(sweep, planned))
+    told = "\n".join(planning.describe(sweep, planned))
     assert f"cells       {count}: " in told
     assert f"teachers    {teachers} distinct, of {members} members; {members} sets of logits" in told
     assert f"students    {students} trainings" in told

@@ -1,8 +1,4 @@
-"""A sweep's file, and the experiments it stands for, its cells: one for every combination of its axes' values.
-
-`{axis: NAME}` anywhere in it, or in the experiment's file, stands for the cell's value on that axis; `{axis: NAME,
-VALUE: x, OTHER: y}` for what stands behind that value, or behind `otherwise`.
-"""
+"""A sweep's file, and the experiments it stands for, its cells: one for every combination of its axes' values."""
 
 from __future__ import annotations
 
@@ -21,10 +17,9 @@ from mimic_keras import experiment_file
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment import Section, folder_name
 from mimic_keras.experiment_file import Source
-from mimic_keras.validation import Problems, join, show, typed
+from mimic_keras.sweeping.axes import AXIS, OTHERWISE, Value, is_key_of, references, resolved, says_something
+from mimic_keras.validation import Problems, show, typed
 
-Value = str | int | float | bool | None
-AXIS, OTHERWISE = "axis", "otherwise"
 LONGEST_NAME = 80
 MOST_CELLS = 10_000
 
@@ -84,6 +79,11 @@ class Cell:
         return ", ".join(f"{axis} {value}" for axis, value in self.values.items())
 
 
+def kept(sweep: Sweep, cell: Cell) -> dict[str, Value]:
+    """The values of a cell on the axes that are not averaged over."""
+    return {axis: value for axis, value in cell.values.items() if axis != sweep.mean_over}
+
+
 def is_sweep(content: Mapping[str, Any]) -> bool:
     """Whether the content of a file is a sweep and no experiment."""
     return "axes" in content
@@ -131,10 +131,10 @@ def _matches(values: Mapping[str, Value], rule: Mapping[str, Value | list[Value]
 
 def _cell(sweep: Sweep, file: Path, values: dict[str, Value], overrides: Sequence[str], problems: Problems) -> Cell:
     def of_cell(value: Any, path: str) -> Any:
-        return _resolved(value, values, path, problems)
+        return resolved(value, values, path, problems)
 
     experiment = of_cell(sweep.experiment, "experiment")
-    settings = {key: of_cell(value, f"set.{key}") for key, value in sweep.set.items() if _says_something(value, values)}
+    settings = {key: of_cell(value, f"set.{key}") for key, value in sweep.set.items() if says_something(value, values)}
     paper = sweep.paper.model_dump(exclude={"source"}) if sweep.paper else {}
     paper = {key: of_cell(value, f"paper.{key}") for key, value in paper.items()}
     for key, value in paper.items():
@@ -143,7 +143,7 @@ def _cell(sweep: Sweep, file: Path, values: dict[str, Value], overrides: Sequenc
     problems.check()
     if isinstance(experiment, str):
         place = file.parent / experiment
-        experiment = _resolved(experiment_file.plain(experiment_file.read_yaml(place)), values, experiment, problems)
+        experiment = resolved(experiment_file.plain(experiment_file.read_yaml(place)), values, experiment, problems)
         problems.check()
     if not isinstance(experiment, dict):
         raise InputError(f"{file}: experiment: expected a mapping or the name of a file, got {show(experiment)}")
@@ -153,40 +153,6 @@ def _cell(sweep: Sweep, file: Path, values: dict[str, Value], overrides: Sequenc
     where = f"{file}, the cell {', '.join(f'{axis} {value}' for axis, value in values.items())}"
     source = experiment_file.of_raw({**experiment, "name": name}, where, overrides)
     return Cell(name, values, source, paper)
-
-
-def _resolved(value: Any, values: Mapping[str, Value], path: str, problems: Problems) -> Any:
-    """A copy of `value` with what stands for the cell's values replaced by them."""
-    if isinstance(value, dict) and isinstance(value.get(AXIS), str) and "name" not in value:
-        axis = value[AXIS]
-        if axis not in values:
-            problems.add(join(path, AXIS), f"no axis {show(axis)}; accepted: {', '.join(values)}")
-            return None
-        if len(value) == 1:
-            return values[axis]
-        for key, item in value.items():
-            if key != AXIS and _same(key, values[axis]):
-                return _resolved(item, values, join(path, key), problems)
-        if OTHERWISE not in value:
-            problems.add(path, f"nothing for {show(values[axis])} on the axis '{axis}', and no '{OTHERWISE}'")
-        return _resolved(value.get(OTHERWISE), values, join(path, OTHERWISE), problems)
-    if isinstance(value, dict):
-        return {key: _resolved(item, values, join(path, str(key)), problems) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_resolved(item, values, join(path, index), problems) for index, item in enumerate(value)]
-    return value
-
-
-def _says_something(value: Any, values: Mapping[str, Value]) -> bool:
-    """False for a leaf of `set` that names no value for this cell: the experiment's own stays."""
-    if not isinstance(value, dict) or value.get(AXIS) not in values or "name" in value or len(value) == 1:
-        return True
-    return OTHERWISE in value or any(_same(key, values[value[AXIS]]) for key in value)
-
-
-def _same(key: str, value: Value) -> bool:
-    """Keys of a mapping are texts once the file is plain data."""
-    return key == experiment_file.key_of(value)
 
 
 def _check_sense(sweep: Sweep, content: Any, problems: Problems) -> None:
@@ -216,10 +182,10 @@ def _check_sense(sweep: Sweep, content: Any, problems: Problems) -> None:
             for value in wanted if isinstance(wanted, list) else [wanted]:
                 if value not in sweep.axes[axis]:
                     problems.add(f"exclude[{index}].{axis}", f"the axis has no {show(value)}: {show(sweep.axes[axis])}")
-    for path, item in _references(content, ""):
+    for path, item in references(content, ""):
         wanted = [key for key in item if key not in (AXIS, OTHERWISE)]
         options = sweep.axes.get(item[AXIS])
-        unknown = [key for key in wanted if options and not any(_same(str(key), value) for value in options)]
+        unknown = [key for key in wanted if options and not any(is_key_of(str(key), value) for value in options)]
         if unknown:
             problems.add(path, f"the axis '{item[AXIS]}' has no {show(unknown[0])}: {show(sweep.axes[item[AXIS]])}")
     count = 1
@@ -229,17 +195,6 @@ def _check_sense(sweep: Sweep, content: Any, problems: Problems) -> None:
             problems.add(f"axes.{axis}", "the same value twice")
     if count > MOST_CELLS:
         problems.add("axes", f"{count:,} combinations; at most {MOST_CELLS:,}")
-
-
-def _references(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    if isinstance(value, dict):
-        if isinstance(value.get(AXIS), str) and "name" not in value:
-            yield path, value
-        for key, item in value.items():
-            yield from _references(item, join(path, str(key)))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _references(item, join(path, index))
 
 
 def _name(values: Mapping[str, Value]) -> str:

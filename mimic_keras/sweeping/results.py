@@ -1,4 +1,4 @@
-"""A sweep's numbers as tables: one row a cell in results.csv, means over seeds in table.md, the plan for `validate`."""
+"""A sweep's numbers as tables: one row a cell in results.csv, means over seeds in table.md."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mimic_keras.artifacts import hash_json
-from mimic_keras.experiment import Training
-from mimic_keras.plan import MemberPlan, Plan
-from mimic_keras.sweeping.cells import Cell, Sweep, Value
-from mimic_keras.sweeping.running import Outcome, Planned, scores, shown_as
-
-FLOATING_POINT_OPERATIONS = 6  # a multiply-add is two; backpropagation costs two more passes
+from mimic_keras.sweeping.axes import Value
+from mimic_keras.sweeping.cells import Sweep, kept
+from mimic_keras.sweeping.running import Outcome, scores, shown_as
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def groups(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student") ->
     """In the order of the cells."""
     found: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        found.setdefault(hash_json(_kept(sweep, outcome.cell)), []).append(outcome)
+        found.setdefault(hash_json(kept(sweep, outcome.cell)), []).append(outcome)
     made = []
     for those in found.values():
         first = those[0]
@@ -59,13 +56,9 @@ def groups(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student") ->
         cost = known[0] if known else {"parameters": planned.parameters, "multiply_adds": planned.multiply_adds}
         values = [score for outcome in those for score in scores(sweep, outcome, model)]
         made.append(
-            Group(_kept(sweep, first.cell), those, values, cost["parameters"], cost["multiply_adds"], first.cell.paper)
+            Group(kept(sweep, first.cell), those, values, cost["parameters"], cost["multiply_adds"], first.cell.paper)
         )
     return made
-
-
-def _kept(sweep: Sweep, cell: Cell) -> dict[str, Value]:
-    return {axis: value for axis, value in cell.values.items() if axis != sweep.mean_over}
 
 
 def paper_score(sweep: Sweep, paper: Mapping[str, float | None]) -> float | None:
@@ -176,86 +169,3 @@ def sentence(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     if sweep.paper:
         words.append(f"The paper's numbers: {sweep.paper.source}.")
     return " ".join(words)
-
-
-def describe(sweep: Sweep, cells: Sequence[Planned]) -> list[str]:
-    """What a sweep will do, a line each."""
-    members = {_member(each.plan, member): (each.plan, member) for each in cells for member in each.plan.members}
-    logits = {hash_json([key, _data(plan)]) for key, (plan, _) in members.items()}
-    teachers = {
-        hash_json([sorted(_member(each.plan, member) for member in each.plan.members), each.plan.select])
-        for each in cells
-        if each.plan.members
-    }
-    searches = [each for each in cells if each.search]
-    students = sum(each.trainings for each in cells)
-    baselines = {_net(each.plan, each.plan.baseline) for each in cells if each.plan.baseline}
-    lines = [
-        f"cells       {len(cells)}: {' x '.join(f'{len(values)} {axis}' for axis, values in sweep.axes.items())}"
-        + (", less what is excluded" if sweep.exclude else ""),
-        f"teachers    {len(teachers)} distinct, of {len(members)} members; {len(logits)} sets of logits",
-        f"students    {students} trainings"
-        + (f" in {len(searches)} searches" if searches else "")
-        + (f", {len(baselines)} baselines" if baselines else ""),
-    ]
-    cost = sum(_training_cost(plan, member.name, member.training) for plan, member in members.values())
-    labelling = sum(_labelling_cost(plan, member) for plan, member in members.values())
-    cost += sum(each.trainings * _training_cost(each.plan, "student", each.plan.student.training) for each in cells)
-    seen: dict[str, Plan] = {_net(each.plan, each.plan.baseline): each.plan for each in cells if each.plan.baseline}
-    cost += sum(_training_cost(plan, "baseline", plan.baseline.training) for plan in seen.values() if plan.baseline)
-    lines.append(f"cost        at most {cost + labelling:.2g} floating-point operations")
-    return lines
-
-
-def plan_rows(sweep: Sweep, cells: Sequence[Planned]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows of what `validate` prints of every cell (but its seeds)."""
-    rows: dict[str, dict[str, Any]] = {}
-    for each in cells:
-        values, published = _kept(sweep, each.cell), each.cell.paper.get("parameters")
-        cost = each.plan.costs["student"]
-        row = rows.setdefault(
-            hash_json(values),
-            {
-                **{axis: str(value) for axis, value in values.items()},
-                "parameters": cost.parameters,
-                "paper's": None if published is None else f"{published:,.0f}",
-                "multiply-adds": cost.multiply_adds,
-                "trainings": 0,
-                "operations": 0.0,
-            },
-        )
-        row["trainings"] += each.trainings
-        row["operations"] += each.trainings * _training_cost(each.plan, "student", each.plan.student.training)
-    for row in rows.values():
-        row["operations"] = f"{row['operations']:.2g}"
-    found = list(rows.values())
-    return [key for key in found[0] if any(row.get(key) is not None for row in found)], found
-
-
-def _data(plan: Plan) -> str:
-    return hash_json([plan.dataset.request(), plan.augmentation_seed])
-
-
-def _member(plan: Plan, member: MemberPlan) -> str:
-    dataset = member.dataset.request() if member.dataset else None
-    training = member.training.identity() if member.training and member.is_trained else None
-    return hash_json([member.teacher.written(), member.seed, training, dataset, _data(plan)])
-
-
-def _net(plan: Plan, net: Any) -> str:
-    return hash_json([net.architecture.request(), net.training.identity(), net.seed, _data(plan)])
-
-
-def _training_cost(plan: Plan, name: str, training: Training | None) -> float:
-    """Floating-point operations, all epochs; 0 for what is loaded or of unknown size."""
-    split = "transfer" if name == "student" and plan.student.loss else "train"
-    cost = plan.costs.get(name)
-    if cost is None or training is None:
-        return 0.0
-    originals = plan.info.num_examples.get(split, 0) / plan.info.repeats
-    return FLOATING_POINT_OPERATIONS * cost.multiply_adds * originals * training.epochs
-
-
-def _labelling_cost(plan: Plan, member: MemberPlan) -> float:
-    cost = plan.costs.get(member.name)
-    return 2 * cost.multiply_adds * plan.info.num_examples.get("transfer", 0) if cost else 0.0
