@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mimic_keras import pages
 from mimic_keras.artifacts import write_bytes
@@ -85,43 +85,45 @@ def _series(figure: Figure, groups: Sequence[Group]) -> list[tuple[str, list[Gro
 
 
 def _points(sweep: Sweep, figure: Figure, done: Sequence[Outcome], axes: Any) -> None:
-    """The mean of every group, with the standard deviation; of a search's best, their range. Hollow: the paper's."""
     styles = itertools.cycle(zip(COLOURS, MARKERS, strict=True))
-    drawn = 0
+    positive = True
     for model in figure.models:
         for name, groups in _series(figure, results.groups(sweep, done, model)):
-            colour, marker = next(styles)
             points = [(_x(sweep, figure, group), group) for group in groups if group.scores]
-            if not any(isinstance(place, str) for place, _ in points):
-                points.sort(key=lambda point: point[0])
-            if not points:
-                continue
-            drawn += 1
-            names = list(dict.fromkeys(str(place) for place, _ in points))
-            is_named = any(isinstance(place, str) for place, _ in points)
-            x = [names.index(str(place)) if is_named else place for place, _ in points]
-            if is_named:
-                axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
-            y = [group.mean for _, group in points]
             label = ", ".join(filter(None, [name, model if len(figure.models) > 1 or not name else ""]))
-            style = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.5, "capsize": 3}
-            style |= {"linestyle": "none"} if is_named else {}
-            axes.errorbar(x, y, yerr=np.transpose([_spread(group) for _, group in points]), label=label, **style)
-            paper = [(at, results.paper_score(sweep, group.paper)) for at, (_, group) in zip(x, points, strict=True)]
-            known = [(place, score) for place, score in paper if score is not None and model == "student"]
-            if known:
-                hollow = {"facecolors": "none", "edgecolors": colour, "marker": marker, "s": 40}
-                axes.scatter(*zip(*known, strict=True), **hollow, label=f"{label}, paper")
+            if points:
+                _line(sweep, axes, points, label, *next(styles), with_paper=model == "student")
+            positive = positive and all(isinstance(x, int | float) and x > 0 for x, _ in points)
     if figure.lines:
         _levels(sweep, done, axes)
     if figure.x == "teacher":
         low, high = axes.get_xlim()
         axes.axline((low, low), (high, high), color="#999999", linewidth=1, linestyle=":", label="as the teacher")
-    elif figure.log and all(isinstance(_x(sweep, figure, group), int | float) for group in results.groups(sweep, done)):
+    elif figure.log and positive:
         axes.set_xscale("log")
-        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.xaxis.set_minor_formatter(EngFormatter(sep="") if high < 20 * low else NullFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _line(
+    sweep: Sweep, axes: Any, points: Sequence[tuple[Any, Group]], label: str, colour: str, marker: str, with_paper: bool
+) -> None:
+    """The mean of every group with its spread, joined unless the places are names; hollow, the paper's."""
+    names = list(dict.fromkeys(str(place) for place, _ in points))
+    if named := any(isinstance(place, str) for place, _ in points):
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
+    else:
+        points = sorted(points, key=lambda point: point[0])
+    places = [names.index(str(place)) if named else place for place, _ in points]
+    style = {"color": colour, "marker": marker, "markersize": 5, "capsize": 3, "linestyle": "none" if named else "-"}
+    spreads = np.transpose([_spread(group) for _, group in points])
+    axes.errorbar(places, [group.mean for _, group in points], yerr=spreads, label=label, **style)
+    papers = [(at, results.paper_score(sweep, group.paper)) for at, (_, group) in zip(places, points, strict=True)]
+    known = [(at, score) for at, score in papers if score is not None and with_paper]
+    if known:
+        hollow = {"facecolors": "none", "edgecolors": colour, "marker": marker, "s": 40}
+        axes.scatter(*zip(*known, strict=True), **hollow, label=f"{label}, paper")
 
 
 def _x(sweep: Sweep, figure: Figure, group: Group) -> Any:
@@ -135,9 +137,9 @@ def _x(sweep: Sweep, figure: Figure, group: Group) -> Any:
 
 
 def _spread(group: Group) -> tuple[float, float]:
-    """How far the bar goes down and up from the mean."""
+    """How far the bar goes down and up from the mean: the standard deviation, or to the ends of a search's best."""
     assert group.mean is not None
-    if any(outcome.planned.search for outcome in group.outcomes):
+    if any(outcome.planned.search and outcome.planned.search.section.best > 1 for outcome in group.outcomes):
         return group.mean - min(group.scores), max(group.scores) - group.mean
     return (group.deviation or 0.0,) * 2
 
