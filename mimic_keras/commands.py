@@ -54,6 +54,8 @@ def tune(arguments: argparse.Namespace) -> None:
     shown = sorted(rows, key=lambda row: best.get(row["trial"], len(rows)))
     console.show_table(f"{source.given['name']}, the best first", columns[:-1], shown)
     print(f"Page:      {folder / 'search.html'}  (numbers: {folder / 'trials.csv'})")
+    if not best:
+        raise RunError("no trial has a score; the page says why of each")
     print(f"Best:      {folder / 'best.yaml'}")
 
 
@@ -65,7 +67,8 @@ def sweep(arguments: argparse.Namespace) -> None:
     write = functools.partial(page.write_tables, sweep, folder=folder)
     outcomes = running.run(sweep, cells, folder, arguments.home.expanduser(), write)
     environment = runner.describe_environment(cells[0].plan.experiment.distribution)
-    page.write(sweep, outcomes, folder, arguments.experiment.read_text(encoding="utf-8"), environment)
+    settings = "".join(f"# --set {setting}\n" for setting in arguments.set)
+    page.write(sweep, outcomes, folder, settings + arguments.experiment.read_text(encoding="utf-8"), environment)
     console.show_table(sweep.name, *results.columns_and_rows(sweep, outcomes))
     print(f"Page:      {folder / 'report.html'}  (tables: {folder / 'table.md'}, {folder / 'results.csv'})")
     if failed := [each for each in outcomes if each.state == running.FAILED]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import matplotlib
 from matplotlib.figure import Figure
 
 from mimic_keras.artifacts import write_bytes
@@ -20,9 +21,10 @@ def write(file: Path, template: Path, **values: Any) -> None:
 
 
 def picture(figure: Figure) -> str:
-    """A figure as an SVG element."""
+    """A figure as an SVG element, the same text for the same figure."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", bbox_inches="tight")
+    with matplotlib.rc_context({"svg.hashsalt": "mimic-keras"}):
+        figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
     return stream.getvalue()[stream.getvalue().index("<svg") :]
 
 

@@ -259,6 +259,7 @@ def test_the_page_has_every_figure_and_needs_nothing_else(tmp_path):
     assert html.count("<svg") == 5
     assert not re.search(r"(src|href)=\"?http", html)
     assert "A &amp; B" in html
+    assert all((tmp_path / "runs" / "table" / f"figure_{n}.svg").read_text().startswith("<svg") for n in range(1, 6))
     assert "(90)" in html
 
 

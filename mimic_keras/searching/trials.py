@@ -57,16 +57,17 @@ class Search:
     leaders: dict[Place, Place]
     folder: Path
 
-    def experiment(self, values: Mapping[Place, Any]) -> Source:
+    def experiment(self, values: Mapping[Place, Any], where: str = "") -> Source:
         """The experiment at a point; it runs alone."""
-        problems = Problems(self.source.problems.source)
+        problems = Problems(self.source.problems.source + where)
         everywhere = {place: values[leader] for place, leader in self.leaders.items()}
         given = {key: item for key, item in ranges.replaced(self.source.given, everywhere).items() if key != "search"}
         return replace(self.source, problems=problems).having(given)
 
     def middle(self) -> Source:
         """The experiment in the middle of every range, which stands for all where nothing is trained."""
-        return self.experiment({place: item.at(0.5) for place, item in self.space.items()})
+        values = {place: item.at(0.5) for place, item in self.space.items()}
+        return self.experiment(values, ", in the middle of every range")
 
     def trials(self) -> list[Trial]:
         """Those that were begun, in order."""

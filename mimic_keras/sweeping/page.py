@@ -24,18 +24,21 @@ QUANTITIES = {"parameters": "parameters", "multiply_adds": "multiply-adds", "epo
 
 
 def write(sweep: Sweep, outcomes: Sequence[Outcome], folder: Path, source: str, environment: dict[str, Any]) -> None:
-    """Write table.md, results.csv and report.html into the sweep's folder."""
+    """Write table.md, results.csv, figure_1.svg and so on, and report.html into the sweep's folder."""
     write_tables(sweep, outcomes, folder)
     tables = [results.across(sweep, outcomes)] if sweep.columns else []
     tables.append(results.columns_and_rows(sweep, outcomes))
-    pictures = [(figure.title or _title(sweep, figure), _draw(sweep, figure, outcomes)) for figure in sweep.figures]
+    drawn = [(figure.title or _title(sweep, figure), _draw(sweep, figure, outcomes)) for figure in sweep.figures]
+    pictures = [(title, pages.picture(drawing)) for title, drawing in drawn if drawing]
+    for number, (_, picture) in enumerate(pictures, 1):
+        write_bytes(folder / f"figure_{number}.svg", picture.encode())
     pages.write(
         folder / "report.html",
         Path(__file__).with_name("sweep.html.jinja"),
         title=sweep.name,
         summary=results.sentence(sweep, outcomes),
         tables=[(columns, [[row.get(column, "") for column in columns] for row in rows]) for columns, rows in tables],
-        pictures=[(title, pages.picture(drawing)) for title, drawing in pictures if drawing],
+        pictures=pictures,
         failures=[(str(each.cell), each.note) for each in outcomes if each.state == FAILED],
         source=source,
         environment=environment,
