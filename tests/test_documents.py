@@ -181,6 +181,15 @@ def test_the_numbers_of_the_papers_are_in_the_sweeps():
     assert [found["urban_table2"][place] for place in (0, 3, 19, 20, 32, 35)] == [65.8, 70.2, 71.5, 84.5, 91.3, 92.6]
 
 
+def test_the_table_of_sweeps_has_their_numbers():
+    text = (ROOT / "docs" / "papers.md").read_text()
+    rows = re.findall(r"^\| .* \| \[(\w+)\]\(.* \| ([\d,]+) \| ([\d,]+) \| [\d.e]+ \|$", text, re.M)
+    assert len(rows) == 8
+    for name, *numbers in rows:
+        count, _, members, students = SWEPT[name]
+        assert [int(number.replace(",", "")) for number in numbers] == [count, members + students], name
+
+
 def scores(name):
     sweep, found = cells.read(ROOT / "experiments" / f"{name}.yaml")
     return [(sweep, cell.paper) for cell in found]
