@@ -66,7 +66,7 @@ class History(keras.callbacks.History):
 
 
 class Curve(keras.callbacks.Callback):
-    """Calls `judge` every so many epochs: `curve` is {"judged_epoch": [...], "judged_<metric>": [...]}."""
+    """Calls `judge` every so many epochs: `curve` is {"judged_<metric>": [...], "judged_<metric>_epoch": [...]}."""
 
     state = ("curve",)
 
@@ -77,8 +77,9 @@ class Curve(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.every and (epoch + 1) % self.every == 0:
-            for name, value in {"epoch": epoch + 1, **self.judge()}.items():
+            for name, value in self.judge().items():
                 self.curve.setdefault(f"judged_{name}", []).append(value)
+                self.curve.setdefault(f"judged_{name}_epoch", []).append(epoch + 1)
 
 
 class Progress(keras.callbacks.Callback):

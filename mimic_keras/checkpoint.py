@@ -56,6 +56,8 @@ class Checkpoint(keras.callbacks.Callback):
             variables = _variables(trainer)
             if [array.shape for array in arrays["variables"]] != [tuple(item.shape) for item in variables]:
                 raise ValueError("its variables are not those of the net")
+            if [list(values) for values in state["callbacks"]] != [list(each.state) for each in self.others]:
+                raise ValueError("it is of another version of the program")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             logging.warning("%s is damaged (%s); the training begins anew", self.file, error)
             self.file.unlink()

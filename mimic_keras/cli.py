@@ -1,4 +1,4 @@
-"""The `mimic-keras` command: run, validate, export, verify, plugins, new, cache.
+"""The `mimic-keras` command: run, validate, tune, sweep, export, verify, plugins, new, cache.
 
 Exit codes: 0 done, 2 the input is wrong, 130 and 143 interrupted, 1 anything else.
 """

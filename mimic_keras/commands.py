@@ -37,15 +37,17 @@ def run(arguments: argparse.Namespace) -> None:
 
 def tune(arguments: argparse.Namespace) -> None:
     source = _source(arguments.experiment, arguments.set)
-    from mimic_keras import artifacts, console, plan
+    from mimic_keras import artifacts, console
     from mimic_keras.searching import page, trials
     from mimic_keras.stages import data
 
     search = trials.of(source, arguments.runs_dir)
-    folder = arguments.runs_dir / plan.make(search.middle()).experiment.name
+    folder = arguments.runs_dir / search.example().experiment.name
     search = dataclasses.replace(search, folder=folder)
     home = arguments.home.expanduser()
     folder.mkdir(parents=True, exist_ok=True)
+    for name in page.FILES:  # of an earlier search, which this one goes on with
+        (folder / name).unlink(missing_ok=True)
     with artifacts.in_use(home), console.brief(folder / "log.jsonl"):
         search.work(home, data.prepared_once())
     page.write(search)
@@ -109,10 +111,10 @@ def validate(arguments: argparse.Namespace) -> None:
         from mimic_keras.searching import trials
 
         search = trials.of(source, Path())
-        source = search.middle()
-    planned = plan.make(source)
-    if searched:
+        planned = search.example()
         print(f"search      {search.section.trials} trials over {len(search.space)} ranges; below: the middle of each")
+    else:
+        planned = plan.make(source)
     print("\n".join(plan.describe(planned)))
     console.show_table("", *plan.estimates(planned))
 

@@ -176,11 +176,26 @@ def written(content: Mapping[str, Any]) -> str:
     return stream.getvalue()
 
 
-def plain(value: Any) -> Any:
-    """A copy in which nothing is shared, and the keys of mappings are texts."""
+def read_plain(file: Path) -> dict[str, Any]:
+    """As `read_yaml`, with nothing shared by aliases, and the keys of mappings as texts."""
+    content = read_yaml(file)
+    try:
+        check_size(content, str(file))
+        return _plain(content)
+    except RecursionError as error:
+        raise InputError(f"{file}: nested too deeply, or an alias inside of what it stands for") from error
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key_of(key): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list) else value
+        return {key_of(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, str | int | float | None):
+        raise ValueError(f"expected texts, numbers, booleans, lists and mappings, got {value!r}; quotes make it a text")
+    return value
 
 
 def key_of(value: Any) -> str:

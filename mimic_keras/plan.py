@@ -232,7 +232,8 @@ def _labelling(plan: Plan) -> str:
 def estimates(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of what `validate` prints: every net, what it needs to train, and what will be kept."""
     examples = plan.info.num_examples
-    logits = sum(examples.get(split, 0) for split in ("transfer", "validation", "test")) * plan.info.num_classes * 4
+    splits = ("validation",) if plan.select else ("transfer", "validation", "test")
+    logits = sum(examples.get(split, 0) for split in splits) * plan.info.num_classes * 4
     rows = []
     settings = [(member.name, "teachers", member.training) for member in plan.members]
     settings += [(net.name, "student", net.training) for net in (plan.baseline, plan.student) if net]

@@ -208,6 +208,12 @@ def find(kind: str, name: str) -> Plugin:
     raise InputError(f"no {kind} {name!r}. {hint}Installed: {', '.join(options) or 'none'}")
 
 
+def code_of(name: str) -> list[str]:
+    """Distribution, version and digest of whatever has this name."""
+    found = [installed(kind)[name] for kind in GROUPS if name in installed(kind)]
+    return [f"{plugin.distribution} {plugin.version} {plugin.digest}" for plugin in found]
+
+
 def bind(kind: str, spec: Mapping[str, Any], path: str, problems: Problems) -> Component | None:
     """The component that `spec`, {name: ..., argument: ...}, describes; None, with the problems added, if none."""
     from mimic_keras.validation import join, typed

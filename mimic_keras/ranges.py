@@ -109,13 +109,13 @@ def replaced(value: Any, values: Mapping[Place, Any], place: Place = ()) -> Any:
     return value
 
 
-def leaders(found: Mapping[Place, Range], problems: Problems) -> dict[Place, Place]:
+def leaders(found: Mapping[Place, Range], path: str, word: str, problems: Problems) -> dict[Place, Place]:
     """{place: the first place whose range has the same name, or itself}; the same name has to be the same range."""
     first: dict[str, Place] = {}
     led = {place: first.setdefault(item.name, place) if item.name else place for place, item in found.items()}
     for place, leader in led.items():
         if found[place] != found[leader]:
-            problems.add(join("", *place, "tune"), f"another range than {join('', *leader)}, which has the same name")
+            problems.add(join(path, *place, word), f"another range than {join(path, *leader)}, which has the same name")
     return led
 
 
@@ -147,6 +147,7 @@ def drawn(source: Source) -> Source:
         found = {
             place: read(content, join(path, *place, "draw"), source.problems) for place, content in find(entry, "draw")
         }
+        leaders({place: item for place, item in found.items() if item}, path, "draw", source.problems)
         copies = entry.get("copies", 1) if isinstance(entry, dict) else 1
         if not found or not isinstance(copies, int) or not 0 < copies <= 10_000:
             copies = 0

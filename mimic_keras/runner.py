@@ -126,6 +126,15 @@ def learn(
     return Learned(examples, members, teacher, nets, judged, store, stages)
 
 
+def provenance(plan: Plan, home: Path, prepare: Callable[..., data.Data]) -> list[Any]:
+    """What the results of a plan follow from besides the file: its data, models that it loads, code and the trainer."""
+    examples = prepare(plan.dataset, home, plan.augmentation_seed)
+    others = [prepare(member.dataset, home, examples.seed).identity for member in plan.members if member.dataset]
+    loaded = [member.teacher for member in plan.members if not member.is_trained]
+    digests = [teacher.guard(teacher().source_digest) for teacher in loaded]
+    return [examples.identity, others, digests, sorted(plan.code()), training.TRAINER_VERSION]
+
+
 def republish(plan: Plan, finished: Path, folders: Folders) -> export.Published:
     """Export the student of the finished run in `finished` again, with the plan's options; nothing is trained.
 

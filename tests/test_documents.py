@@ -178,6 +178,7 @@ def test_the_numbers_of_the_papers_are_in_the_sweeps():
     }
     assert found["ba_table1"][::3] == [23.1, 23.0, 23.6, 21.9, 19.5, 21.6, 20.0]
     assert found["ba_table2"][::3] == [57.8, 21.8, 12.0, 15.4, 15.1, 14.2]
+    assert {paper["teacher"] for _, paper in scores("urban_table2")} == {93.8}
     assert [found["urban_table2"][place] for place in (0, 3, 19, 20, 32, 35)] == [65.8, 70.2, 71.5, 84.5, 91.3, 92.6]
 
 

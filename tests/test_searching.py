@@ -7,6 +7,7 @@ import re
 import threading
 
 import filelock
+import keras
 import numpy as np
 import pytest
 
@@ -122,6 +123,39 @@ def test_a_search_that_is_interrupted_is_the_same_search(tmp_path, untrained, mo
     assert len(calls) == 8 + 3
 
 
+def test_a_middle_that_is_impossible_is_no_end_of_a_search(tmp_path, untrained):
+    """64 weights a linear unit: of 2 to 40 units and 1,500 parameters the middle leaves no room for a hidden one."""
+    experiment = searched(trials=6)
+    experiment["student"]["architecture"]["linear_units"] = {"tune": {"min": 2, "max": 60}}
+    experiment["student"]["architecture"]["hidden_units"] = [{"fit_parameters": 1500}]
+    states = [state for _, state, _ in work(search_of(tmp_path, experiment), tmp_path)]
+    assert {"done", "impossible"} <= set(states)
+    experiment["student"]["architecture"]["hidden_units"] = [{"fit_parameters": 50}]
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match="in the middle of every range: 1 problem"):
+        work(search_of(tmp_path / "other", experiment), tmp_path)
+
+
+def test_the_last_points_of_a_small_space_are_found():
+    only = {("x",): Range(min=1, max=40)}
+    tried = [({("x",): value}, 0.1) for value in range(1, 41) if value != 17]
+    assert space.suggest(only, tried, 0, 4) == {("x",): 17}
+    assert space.suggest(only, [*tried, ({("x",): 17}, 0.1)], 0, 4) is None
+
+
+def test_another_loaded_teacher_is_another_search(tmp_path, untrained):
+    experiment = searched(trials=1)
+    member = {"teacher": {"name": "keras_file", "path": str(tmp_path / "teacher.keras")}}
+    experiment["teacher"] = {"members": [member]}
+    net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    net.save(tmp_path / "teacher.keras")
+    work(search_of(tmp_path, experiment), tmp_path)
+    net.set_weights([2 * weight for weight in net.get_weights()])
+    net.save(tmp_path / "teacher.keras")
+    with pytest.raises(InputError, match="holds the trials of another search"):
+        work(search_of(tmp_path, experiment), tmp_path)
+
+
 def test_what_diverges_has_no_score_and_is_not_tried_nearby_for_ever(tmp_path, untrained):
     search = search_of(tmp_path, searched(trials=12))
     found = work(search, tmp_path)
@@ -159,6 +193,7 @@ def test_another_search_in_the_same_folder_is_refused(tmp_path, untrained):
 def test_a_trial_whose_process_died_is_done_again_and_blocks_nobody(tmp_path, untrained):
     """The dead process' trial is first taken for a running one, then found to be nobody's."""
     search = search_of(tmp_path, searched(trials=4))
+    search._check_same(tmp_path / "home", data.prepared_once())
     with search._claimed() as trial:  # what the other process had begun
         pass
     held = filelock.FileLock(tmp_path / "search" / "trials" / ".0000.lock")
@@ -179,6 +214,7 @@ def test_a_trial_whose_process_died_is_done_again_and_blocks_nobody(tmp_path, un
     [
         ({"search": {"random_trials": 2}}, "search.trials: required, but missing"),
         ({"search": {"trials": 2, "trails": 3}}, "search.trails: unknown key"),
+        ({"search": {"trials": 2, "best": 3}}, "search.best: 3 of 2 trials"),
         ({"baseline": {"training": {"epochs": {"tune": {"min": 1, "max": 5}}}}}, "baseline.training.epochs: only what"),
         ({"name": {"tune": {"choices": ["a", "b"]}}}, "name: only what the student depends on can be searched"),
     ],

@@ -115,7 +115,7 @@ def test_the_data_sets_metrics_every_few_epochs(tmp_path):
     student = {**tiny()["student"], "training": {**tiny()["student"]["training"], "epochs": 5, "evaluate_every": 2}}
     metrics = run(tmp_path, tiny(student=student, baseline=None))
     curve, history = judged(tmp_path)
-    assert curve["judged_epoch"] == [2.0, 4.0]
+    assert curve["judged_error_rate_epoch"] == [2.0, 4.0]
     # digits' metric is the error rate, which the trainer judges too: of standardised logits put back
     assert curve["judged_error_rate"] == pytest.approx([history["val_error_rate"][place] for place in (1, 3)])
     assert metrics["models"]["student"]["validation"]["error_rate"] == pytest.approx(history["val_error_rate"][-1])
@@ -130,7 +130,7 @@ def test_curves_change_no_weights(tmp_path):
         found.append(metrics["models"]["student"])
     assert found[0] == found[1]
     assert not judged(tmp_path / "0")[0]
-    assert judged(tmp_path / "1")[0]["judged_epoch"] == [1.0, 2.0]
+    assert judged(tmp_path / "1")[0]["judged_error_rate_epoch"] == [1.0, 2.0]
 
 
 def test_all_pairs_are_looked_at():

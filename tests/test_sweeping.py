@@ -1,15 +1,17 @@
 """A sweep: its cells, what they share, what is left as it is, and the tables and figures that come of it."""
 
 import csv
+import datetime
 import json
 import re
 
+import keras
 import pytest
 from ruamel.yaml import YAML
 
 from mimic_keras import runner
 from mimic_keras.contracts import InputError
-from mimic_keras.sweeping import cells, results, running
+from mimic_keras.sweeping import cells, page, results, running
 from mimic_keras.training import TrainingDiverged
 from tests.tiny import command, tiny, write
 
@@ -73,7 +75,7 @@ def test_exclude_takes_cells_out(tmp_path):
 
 
 def test_a_leaf_without_a_value_for_the_cell_stays(tmp_path):
-    setting = {"student.training.epochs": {"axis": "loss", "kl": 7}}
+    setting = {"student.training.epochs": {"axis": "loss", "kl": 7}, "student.seed": {"axis": "seed"}}
     assert [each["student"]["training"]["epochs"] for each in given(tmp_path, set=setting)] == [7, 7, 2, 2]
 
 
@@ -90,16 +92,19 @@ def test_axes_inside_of_axes_and_of_an_experiment_written_out(tmp_path):
 
 def test_an_axis_of_whole_experiments(tmp_path):
     choice = {"axis": "loss", "kl": "experiment.yaml", "logit_l2": tiny(seed=9)}
-    assert [each.get("seed") for each in given(tmp_path, experiment=choice, set={})] == [None, None, 9, 9]
+    setting = {"student.seed": {"axis": "seed"}}
+    assert [each.get("seed") for each in given(tmp_path, experiment=choice, set=setting)] == [None, None, 9, 9]
 
 
 def test_overrides_come_last_and_are_for_every_cell(tmp_path):
-    assert {each["student"]["seed"] for each in given(tmp_path, "student.seed=5")} == {5}
+    assert {each["student"]["training"]["epochs"] for each in given(tmp_path, "student.training.epochs=5")} == {5}
+    assert read(tmp_path, "name=other")[0].name == "other"
 
 
 @pytest.mark.parametrize("value", [1, 1.5, True, None, "a b", "ä/ö", "x" * 200, ""])
 def test_names_are_names_of_folders(tmp_path, value):
-    _, found = read(tmp_path, axes={"loss": ["kl"], "seed": [value, "other"]}, mean_over=None, set={})
+    setting = {"student.seed": {"axis": "seed"}}
+    _, found = read(tmp_path, axes={"loss": ["kl"], "seed": [value, "other"]}, mean_over=None, set=setting)
     assert len({cell.name for cell in found}) == 2
     assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", cell.name) for cell in found)
 
@@ -131,6 +136,10 @@ def test_names_are_names_of_folders(tmp_path, value):
         ({"experiment": "none.yaml"}, "none.yaml: the experiment can not be read: No such file"),
         ({"paper": {"source": "x", "error": "much"}}, "paper.error: expected a number or null, got 'much'"),
         ({"axis": 1}, "axis: unknown key"),
+        ({"set": {"student.seed": {"axis": "seed"}}}, "axes.loss: changes nothing; {axis: loss} stands for its value"),
+        ({"paper": {"source": "x", "error": 1, "accuracy": 99}}, "paper: error and accuracy; one of them says both"),
+        ({"set": {"seed": datetime.date(2020, 1, 1)}}, "got datetime.date(2020, 1, 1); quotes make it a text"),
+        ({"set": {"student.seed": {"axis": ["seed"]}}}, "axes.loss: changes nothing"),
         ({"axes": {"loss": list(range(200)), "seed": list(range(200))}}, "axes: 40,000 combinations; at most 10,000"),
     ],
 )
@@ -141,12 +150,13 @@ def test_what_is_wrong_with_a_file(tmp_path, changes, message):
 
 
 def test_what_is_wrong_with_several_cells_is_said_once(tmp_path, capsys):
-    file = sweep_file(tmp_path, set={"student.loss.nme": 1, "seed": {"axis": "seed", 0: -1, 1: 1}})
+    setting = {"student.loss.nme": 1, "seed": {"axis": "seed", 0: -1, 1: 1}}
+    file = sweep_file(tmp_path, set=setting, axes={"seed": [0, 1]})
     assert command("validate", file) == 2
     error = capsys.readouterr().err
     assert "sweep.yaml: 2 problems" in error
-    assert "student.loss.nme [4 of 4 cells, the first loss kl, seed 0]: unknown argument of 'logit_l2'" in error
-    assert "seed [2 of 4 cells, the first loss kl, seed 0]: expected int >= 0" in error
+    assert "student.loss.nme [2 of 2 cells, the first seed 0]: unknown argument of 'logit_l2'" in error
+    assert "seed [cell seed 0]: expected int >= 0" in error
 
 
 def test_run_and_tune_send_to_sweep(tmp_path, capsys):
@@ -285,6 +295,97 @@ def test_means_of_what_was_measured(tmp_path):
     assert [results.paper_score(table, group.paper) for group in (first, second)] == [88, None]
 
 
+def test_an_axis_may_have_the_name_of_a_column(tmp_path, capsys):
+    """Its values stay in sight beside what was measured."""
+    names = {"teacher": ["kl", "logit_l2"], "parameters": [20], "state": ["x"], "seconds": [0]}
+    setting = {
+        "student.loss": {"name": {"axis": "teacher"}},
+        "student.standardize_logits": False,
+        "student.architecture.hidden_units": [{"axis": "parameters"}],
+    }
+    file = sweep_file(tmp_path, axes=names, set=setting, mean_over=None)
+    assert command("validate", file) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "20 0 x kl " in shown
+    rows = sweep(tmp_path, axes=names, set=setting, mean_over=None, columns=["parameters"])
+    assert [(row["teacher"], row["parameters"], row["state"], row["seconds"]) for row in rows] == [
+        ("kl", "20", "x", "0"),
+        ("logit_l2", "20", "x", "0"),
+    ]
+    assert [row["state (measured)"] for row in rows] == ["done", "done"]
+    table = (tmp_path / "runs" / "table" / "table.md").read_text()
+    assert "| parameters | seconds | state | teacher | parameters (measured) |" in table
+    assert "| 20 | 0 | x | kl |" in table
+
+
+def test_another_teacher_in_the_same_file_is_another_result(tmp_path):
+    """What a loaded model holds is not in the sweep's file, nor in the data."""
+    teacher = {"members": [{"teacher": {"name": "keras_file", "path": str(tmp_path / "teacher.keras")}}]}
+    changes = {"axes": {"seed": [0]}, "set": {"teacher": teacher, "student.seed": {"axis": "seed"}}, "mean_over": None}
+    found = []
+    for seed in (0, 1):
+        keras.utils.set_random_seed(seed)
+        keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]).save(
+            tmp_path / "teacher.keras"
+        )
+        found.append(sweep(tmp_path, **changes)[0]["teacher test error_rate"])
+    assert found[0] != found[1]
+
+
+def test_lines_of_a_figure_share_the_places_of_names(tmp_path):
+    """Two nets, one of which has no value at the first place."""
+    changes = {"axes": {"loss": ["kl", "logit_l2"], "seed": ["0", "1", "2"]}, "mean_over": None}
+    changes["exclude"] = [{"loss": "logit_l2", "seed": "0"}]
+    changes["set"] = {
+        "student.loss": {"name": {"axis": "loss"}},
+        "student.standardize_logits": False,
+        "student.seed": {"axis": "seed", "0": 0, "1": 1, "2": 2},
+    }
+    table, found = read(tmp_path, **changes, figures=[{"x": "seed", "series": "loss"}])
+    cost = {"parameters": 5, "multiply_adds": 4, "validation": {}, "test": {"error_rate": 0.5}}
+    done = [
+        running.Outcome(running.planned(cell, tmp_path, {}), "done", [{"models": {"student": cost}, "history": {}}])
+        for cell in found
+    ]
+    axes = page._draw(table, table.figures[0], done).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "2"]
+    places = [list(line.get_xdata()) for line in axes.get_lines()]
+    assert [0, 1, 2] in places
+    assert [1, 2] in places
+
+
+def test_the_best_of_several_searches_vary_with_their_seed(tmp_path):
+    """By hand: means of the two best are 15 and 35 %, so mean 25 and deviation 14.14."""
+    table, found = read(tmp_path, axes={"loss": ["kl"], "seed": [0, 1]})
+    cost = {"parameters": 5, "multiply_adds": 4, "validation": {}}
+    outcomes = [
+        running.Outcome(
+            running.planned(cell, tmp_path, {}),
+            "done",
+            [{"models": {"student": {**cost, "test": {"error_rate": error}}}} for error in errors],
+        )
+        for cell, errors in zip(found, ((0.1, 0.2), (0.3, 0.4)), strict=True)
+    ]
+    (group,) = results.groups(table, outcomes)
+    assert str(group) == "25.00 ± 14.14"
+
+
+def test_a_base_experiment_that_can_not_be_read(tmp_path):
+    for text, message in (("a: &a [*a]", "an alias inside of what it stands for"), ("[", "not a YAML file")):
+        file = sweep_file(tmp_path)
+        write(tmp_path, text)
+        with pytest.raises(InputError, match=rf"sweep.yaml: experiment: .*experiment.yaml: .*{message}"):
+            cells.read(file)
+
+
+def test_an_experiment_is_no_sweep(tmp_path, capsys):
+    assert command("sweep", write(tmp_path, tiny())) == 2
+    assert (
+        "experiment.yaml is no sweep: it has no axes. An experiment is run by mimic-keras run"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_sweep_is_run_by_one_process(tmp_path, monkeypatch, capsys):
     from mimic_keras import artifacts
 
@@ -295,9 +396,10 @@ def test_a_sweep_is_run_by_one_process(tmp_path, monkeypatch, capsys):
 
 
 def test_a_metric_that_there_is_not(tmp_path, capsys):
-    file = sweep_file(tmp_path, metric="phone_error_rate", axes={"loss": ["kl"], "seed": [0]})
-    assert command("sweep", file, "--home", tmp_path / "home", "--runs_dir", tmp_path / "runs") == 2
-    assert "metric: no 'phone_error_rate' on test; accepted: error_rate, agreement" in capsys.readouterr().err
+    rows = sweep(tmp_path, code=1, metric="phone_error_rate", axes={"loss": ["kl"], "seed": [0]})
+    assert [row["state"] for row in rows] == ["failed"]
+    assert "metric: no 'phone_error_rate' on test; there is: error_rate, agreement" in capsys.readouterr().err
+    assert [row["state"] for row in sweep(tmp_path, axes={"loss": ["kl"], "seed": [0]})] == ["done"]
 
 
 def test_results_are_stable_json(tmp_path):

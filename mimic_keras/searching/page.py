@@ -17,6 +17,7 @@ from mimic_keras.ranges import Range
 from mimic_keras.searching.trials import Search, Trial
 from mimic_keras.validation import join
 
+FILES = ("search.html", "trials.csv", "best.yaml")
 COLOUR, FAINT = "#2f7d4f", "#9aa5ad"
 
 
@@ -32,7 +33,7 @@ def write(search: Search) -> None:
     text = ""
     if best:
         given = search.experiment(best[0].values).given
-        named = {**given, "name": f"{given['name']}_best"}
+        named = {**given, "name": f"{str(given['name'])[:90]}_best"}
         shown = f"# The best of {len(search.trials())} trials: {search.section.metric} {best[0].score} on validation.\n"
         text = shown + experiment_file.written(named)
         write_bytes(search.folder / "best.yaml", text.encode())

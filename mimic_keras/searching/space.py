@@ -7,8 +7,10 @@ the same one. Snoek, Larochelle & Adams 2012 is what Urban et al. 2017, section 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mimic_keras import ranges
@@ -16,7 +18,8 @@ from mimic_keras.experiment_file import Source
 from mimic_keras.ranges import Place, Range
 from mimic_keras.validation import Problems, join
 
-ATTEMPTS = 50
+ATTEMPTS = 10
+MOST_POINTS = 10_000
 
 
 def of(source: Source) -> tuple[dict[Place, Range], dict[Place, Place]]:
@@ -41,7 +44,7 @@ def of(source: Source) -> tuple[dict[Place, Range], dict[Place, Place]]:
         problems.add("search", "required for a search, as search: {trials: 20}")
     problems.check()
     ranged = {place: item for place, item in found.items() if item}
-    led = ranges.leaders(ranged, problems)
+    led = ranges.leaders(ranged, "", "tune", problems)
     problems.check()
     return {place: item for place, item in ranged.items() if led[place] == place}, led
 
@@ -62,7 +65,19 @@ def suggest(
         values = _suggested(space, tried, _seed(seed, len(tried), attempt), initial)
         if values not in known:
             return values
-    return None
+    left = [values for values in _all(space) if values not in known]
+    return left[_seed(seed, len(tried)) % len(left)] if left else None
+
+
+def _all(space: Mapping[Place, Range]) -> Iterator[dict[Place, Any]]:
+    """Every point, if there are few enough to have been tried again and again."""
+    values: list[list[Any]] = []
+    for item in space.values():
+        if item.choices is None and not item.is_integer:
+            return
+        values.append(item.choices or list(range(int(item.at(0)), int(item.at(1)) + 1)))
+    if math.prod(map(len, values)) <= MOST_POINTS:
+        yield from (dict(zip(space, point, strict=True)) for point in itertools.product(*values))
 
 
 def _suggested(

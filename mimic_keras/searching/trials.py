@@ -14,7 +14,7 @@ import filelock
 import keras
 from absl import logging
 
-from mimic_keras import plan, ranges, runner, training
+from mimic_keras import models, plan, plugins, ranges, runner
 from mimic_keras.artifacts import hash_json, write_json
 from mimic_keras.console import format_value
 from mimic_keras.contracts import InputError, RunError
@@ -28,6 +28,7 @@ from mimic_keras.validation import Problems, join, typed
 
 SECONDS_BETWEEN_LOOKS = 1.0
 RUNNING, DONE, DIVERGED, IMPOSSIBLE = "running", "done", "diverged", "impossible"
+SHARES = (0.5, 0.25, 0.75, 0.1, 0.9)
 WORST = 1.0  # of a trial without a score, where none has one yet
 
 
@@ -64,10 +65,22 @@ class Search:
         given = {key: item for key, item in ranges.replaced(self.source.given, everywhere).items() if key != "search"}
         return replace(self.source, problems=problems).having(given)
 
-    def middle(self) -> Source:
-        """The experiment in the middle of every range, which stands for all where nothing is trained."""
-        values = {place: item.at(0.5) for place, item in self.space.items()}
-        return self.experiment(values, ", in the middle of every range")
+    def example(self, built: dict[str, models.Cost] | None = None) -> plan.Plan:
+        """The plan in the middle of every range, which stands for all where nothing is trained; elsewhere if that is
+        impossible.
+
+        Raises:
+            InputError: nothing comes of the ranges at any share of `SHARES`.
+        """
+        first: Problems | None = None
+        for share in SHARES:
+            values = {place: item.at(share) for place, item in self.space.items()}
+            try:
+                return plan.make(self.experiment(values, ", in the middle of every range"), built)
+            except Problems as error:
+                first = first or error
+        assert first
+        raise first
 
     def trials(self) -> list[Trial]:
         """Those that were begun, in order."""
@@ -84,8 +97,7 @@ class Search:
         Raises:
             InputError: the folder holds the trials of another search, or the student has no such metric.
         """
-        middle = plan.make(self.middle())
-        self._check_same(middle, prepare(middle.dataset, home, middle.augmentation_seed))
+        self._check_same(home, prepare)
         while True:
             with self._claimed() as trial:
                 if trial is None and all(found.state != RUNNING for found in self.trials()):
@@ -123,7 +135,6 @@ class Search:
     @contextlib.contextmanager
     def _claimed(self) -> Iterator[Trial | None]:
         """A trial that this process alone does while the block lasts; one whose process died comes before a new one."""
-        self._trials_folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(self._trials_folder / ".lock"):
             claim = self._claim()
         if claim is None:
@@ -145,6 +156,10 @@ class Search:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
                 continue
+            trial = self._read(number)  # again, now that nobody else can be at it
+            if trial and trial.state != RUNNING:
+                lock.release()
+                continue
             if trial is None:
                 values = spaces.suggest(self.space, self._tried(), self.section.seed, self.section.random_trials)
                 if values is None:
@@ -161,20 +176,23 @@ class Search:
         worst = max((trial.score for trial in found if trial.score is not None), default=WORST)
         return [(trial.values, worst if trial.score is None else trial.score) for trial in found]
 
-    def _check_same(self, middle: plan.Plan, data: Data) -> None:
+    def _check_same(self, home: Path, prepare: Callable[..., Data]) -> None:
         """The trials of a folder have to be of one search; only their number may change."""
         given = {key: item for key, item in self.source.given.items() if key not in ("name", "export", "baseline")}
         given["search"] = {**given["search"], "trials": None, "best": None}
+        choices = [item.choices for place, item in self.space.items() if place[-1] == "name" and item.choices]
+        code = [plugins.code_of(str(choice)) for several in choices for choice in several]
         file = self.folder / "search.json"
-        key = hash_json([given, sorted(middle.code()), data.identity, training.TRAINER_VERSION])
-        if not file.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(file, {"key": key, "experiment": self.source.given})
-        elif _read_json(file).get("key") != key:
-            raise InputError(
-                f"{self.folder} holds the trials of another search (another experiment, data or version of a plugin); "
-                "give this one another name, or remove the folder"
-            )
+        key = hash_json([given, code, runner.provenance(self.example(), home, prepare)])
+        self._trials_folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(self._trials_folder / ".lock"):
+            if not file.exists() and not self.trials():
+                write_json(file, {"key": key, "experiment": self.source.given})
+            elif not file.exists() or _read_json(file).get("key") != key:
+                raise InputError(
+                    f"{self.folder} holds the trials of another search (another experiment, data or version of a "
+                    "plugin); give this one another name, or remove the folder"
+                )
 
     @property
     def _trials_folder(self) -> Path:
@@ -186,8 +204,11 @@ class Search:
             return None
         content = _read_json(file)
         places = {join("", *place): place for place in self.space}
-        values = {places[name]: value for name, value in content.pop("values").items()}
-        return Trial(number, values, **content)
+        try:
+            values = {places[name]: value for name, value in content.pop("values").items()}
+            return Trial(number, values, **content)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{file} is no trial of this search ({error}); remove the folder {self.folder}") from error
 
     def _write(self, trial: Trial) -> None:
         content = {"values": trial.named(), "state": trial.state, "score": trial.score}
@@ -206,6 +227,9 @@ def of(source: Source, folder: Path) -> Search:
     section = typed(SearchSection, source.given["search"] or {}, "search", problems)
     problems.check()
     assert section
+    if section.best > section.trials:
+        problems.add("search.best", f"{section.best} of {section.trials} trials")
+    problems.check()
     return Search(source, section, space, leaders, folder)
 
 

@@ -13,9 +13,14 @@ Value = str | int | float | bool | None
 AXIS, OTHERWISE = "axis", "otherwise"
 
 
+def _is_reference(value: Any) -> bool:
+    """A component may have an argument of this name, beside its own `name`."""
+    return isinstance(value, dict) and isinstance(value.get(AXIS), str) and "name" not in value
+
+
 def resolved(value: Any, values: Mapping[str, Value], path: str, problems: Problems) -> Any:
     """A copy of `value` with what stands for the cell's values replaced by them."""
-    if isinstance(value, dict) and isinstance(value.get(AXIS), str) and "name" not in value:
+    if _is_reference(value):
         axis = value[AXIS]
         if axis not in values:
             problems.add(join(path, AXIS), f"no axis {show(axis)}; accepted: {', '.join(values)}")
@@ -37,7 +42,7 @@ def resolved(value: Any, values: Mapping[str, Value], path: str, problems: Probl
 
 def says_something(value: Any, values: Mapping[str, Value]) -> bool:
     """False for a leaf of `set` that names no value for this cell: the experiment's own stays."""
-    if not isinstance(value, dict) or value.get(AXIS) not in values or "name" in value or len(value) == 1:
+    if not _is_reference(value) or value[AXIS] not in values or len(value) == 1:
         return True
     return OTHERWISE in value or any(is_key_of(key, values[value[AXIS]]) for key in value)
 
@@ -49,7 +54,7 @@ def is_key_of(key: str, value: Value) -> bool:
 
 def references(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(value, dict):
-        if isinstance(value.get(AXIS), str) and "name" not in value:
+        if _is_reference(value):
             yield path, value
         for key, item in value.items():
             yield from references(item, join(path, str(key)))

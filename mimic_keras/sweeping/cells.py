@@ -14,6 +14,7 @@ import pydantic
 from pydantic import Field
 
 from mimic_keras import experiment_file
+from mimic_keras.artifacts import hash_json
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment import Section, folder_name
 from mimic_keras.experiment_file import Source
@@ -37,11 +38,13 @@ class Figure(Section):
 
 
 class Paper(Section):
-    """What the paper has for every cell, in per cent (`error` or `accuracy`) and numbers; null where it has none."""
+    """What the paper has for every cell: `error` or `accuracy` in per cent, `teacher` (its error or accuracy) and
+    `parameters`; null where it has none."""
 
     source: str
     error: Any = None
     accuracy: Any = None
+    teacher: Any = None
     parameters: Any = None
 
 
@@ -84,6 +87,12 @@ def kept(sweep: Sweep, cell: Cell) -> dict[str, Value]:
     return {axis: value for axis, value in cell.values.items() if axis != sweep.mean_over}
 
 
+def row_of(values: Mapping[str, Value], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a table: the cell's values, then what was measured, which is marked where an axis has its name."""
+    marked = {f"{name} (measured)" if name in values else name: value for name, value in measured.items()}
+    return {**{axis: str(value) for axis, value in values.items()}, **marked}
+
+
 def is_sweep(content: Mapping[str, Any]) -> bool:
     """Whether the content of a file is a sweep and no experiment."""
     return "axes" in content
@@ -95,13 +104,14 @@ def read(file: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, list[Cell]]:
     Raises:
         InputError: the file is no sweep; every problem at once. What is wrong with the experiments is found later.
     """
-    content = experiment_file.read_yaml(file)
+    content = experiment_file.read_plain(file)
+    if not is_sweep(content):
+        raise InputError(f"{file} is no sweep: it has no axes. An experiment is run by mimic-keras run")
+    names = [override for override in overrides if override.startswith("name=")]
+    for override in names:
+        experiment_file.override_leaf(content, override)
+    overrides = [override for override in overrides if override not in names]
     problems = Problems(str(file))
-    try:
-        experiment_file.check_size(content, str(file))
-        content = experiment_file.plain(content)
-    except RecursionError as error:
-        raise InputError(f"{file}: nested too deeply, or an alias inside of what it stands for") from error
     sweep = typed(Sweep, content, "", problems)
     problems.check()
     assert sweep
@@ -113,9 +123,21 @@ def read(file: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, list[Cell]]:
         problems.check()
     if not cells:
         raise InputError(f"{file}: exclude leaves no cell")
-    if len({cell.name for cell in cells}) < len(cells):
-        raise InputError(f"{file}: axes: two cells have the same values")
+    _check_axes_change_something(sweep, cells, problems)
+    problems.check()
     return sweep, cells
+
+
+def _check_axes_change_something(sweep: Sweep, cells: Sequence[Cell], problems: Problems) -> None:
+    """Cells that are one experiment would be given a spread of 0."""
+    made = [hash_json({key: item for key, item in cell.source.given.items() if key != "name"}) for cell in cells]
+    for axis in sweep.axes:
+        experiments: dict[str, set[str]] = {}
+        for cell, experiment in zip(cells, made, strict=True):
+            others = hash_json({key: value for key, value in cell.values.items() if key != axis})
+            experiments.setdefault(others, set()).add(experiment)
+        if len(cells) > len(experiments) and all(len(several) == 1 for several in experiments.values()):
+            problems.add(f"axes.{axis}", f"changes nothing; {{axis: {axis}}} stands for its value where it should")
 
 
 def _combinations(sweep: Sweep) -> Iterator[dict[str, Value]]:
@@ -126,7 +148,13 @@ def _combinations(sweep: Sweep) -> Iterator[dict[str, Value]]:
 
 
 def _matches(values: Mapping[str, Value], rule: Mapping[str, Value | list[Value]]) -> bool:
-    return all(values[axis] in (wanted if isinstance(wanted, list) else [wanted]) for axis, wanted in rule.items())
+    return all(_among(values[axis], wanted) for axis, wanted in rule.items())
+
+
+def _among(value: Value, wanted: Value | list[Value]) -> bool:
+    """As YAML has them: true is not 1."""
+    several = wanted if isinstance(wanted, list) else [wanted]
+    return experiment_file.key_of(value) in [experiment_file.key_of(each) for each in several]
 
 
 def _cell(sweep: Sweep, file: Path, values: dict[str, Value], overrides: Sequence[str], problems: Problems) -> Cell:
@@ -142,8 +170,11 @@ def _cell(sweep: Sweep, file: Path, values: dict[str, Value], overrides: Sequenc
             problems.add(f"paper.{key}", f"expected a number or null, got {show(value)}")
     problems.check()
     if isinstance(experiment, str):
-        place = file.parent / experiment
-        experiment = resolved(experiment_file.plain(experiment_file.read_yaml(place)), values, experiment, problems)
+        try:
+            base = experiment_file.read_plain(file.parent / experiment)
+        except InputError as error:
+            raise InputError(f"{file}: experiment: {error}") from error
+        experiment = resolved(base, values, experiment, problems)
         problems.check()
     if not isinstance(experiment, dict):
         raise InputError(f"{file}: experiment: expected a mapping or the name of a file, got {show(experiment)}")
@@ -166,6 +197,8 @@ def _check_sense(sweep: Sweep, content: Any, problems: Problems) -> None:
         for axis in axes:
             if axis not in sweep.axes:
                 problems.add(path, f"no axis {show(axis)}; accepted: {', '.join(sweep.axes)}")
+    if sweep.paper and sweep.paper.error is not None and sweep.paper.accuracy is not None:
+        problems.add("paper", "error and accuracy; one of them says both")
     if sweep.mean_over in sweep.columns:
         problems.add("columns", f"{show(sweep.mean_over)} is what is averaged over")
     for index, figure in enumerate(sweep.figures):
@@ -180,7 +213,7 @@ def _check_sense(sweep: Sweep, content: Any, problems: Problems) -> None:
                 problems.add(f"exclude[{index}]", f"no axis {show(axis)}; accepted: {', '.join(sweep.axes)}")
                 continue
             for value in wanted if isinstance(wanted, list) else [wanted]:
-                if value not in sweep.axes[axis]:
+                if not _among(value, sweep.axes[axis]):
                     problems.add(f"exclude[{index}].{axis}", f"the axis has no {show(value)}: {show(sweep.axes[axis])}")
     for path, item in references(content, ""):
         wanted = [key for key in item if key not in (AXIS, OTHERWISE)]

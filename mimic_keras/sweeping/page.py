@@ -89,20 +89,24 @@ def _series(figure: Figure, groups: Sequence[Group]) -> list[tuple[str, list[Gro
 
 def _points(sweep: Sweep, figure: Figure, done: Sequence[Outcome], axes: Any) -> None:
     styles = itertools.cycle(zip(COLOURS, MARKERS, strict=True))
-    positive = True
+    places = [_x(sweep, figure, group) for group in results.groups(sweep, done)]
+    names = list(dict.fromkeys(map(str, places))) if any(isinstance(place, str) for place in places) else []
+    if names:
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
     for model in figure.models:
         for name, groups in _series(figure, results.groups(sweep, done, model)):
             points = [(_x(sweep, figure, group), group) for group in groups if group.scores]
+            points = [(names.index(str(place)) if names else place, group) for place, group in points]
             label = ", ".join(filter(None, [name, model if len(figure.models) > 1 or not name else ""]))
             if points:
-                _line(sweep, axes, points, label, *next(styles), with_paper=model == "student")
-            positive = positive and all(isinstance(x, int | float) and x > 0 for x, _ in points)
+                style = "none" if names else "-"
+                _line(sweep, axes, sorted(points, key=lambda point: point[0]), label, *next(styles), style, model)
     if figure.lines:
         _levels(sweep, done, axes)
     if figure.x == "teacher":
         low, high = axes.get_xlim()
         axes.axline((low, low), (high, high), color="#999999", linewidth=1, linestyle=":", label="as the teacher")
-    elif figure.log and positive:
+    elif figure.log and not names and min(places) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -110,20 +114,22 @@ def _points(sweep: Sweep, figure: Figure, done: Sequence[Outcome], axes: Any) ->
 
 
 def _line(
-    sweep: Sweep, axes: Any, points: Sequence[tuple[Any, Group]], label: str, colour: str, marker: str, with_paper: bool
+    sweep: Sweep,
+    axes: Any,
+    points: Sequence[tuple[float, Group]],
+    label: str,
+    colour: str,
+    marker: str,
+    linestyle: str,
+    model: str,
 ) -> None:
-    """The mean of every group with its spread, joined unless the places are names; hollow, the paper's."""
-    names = list(dict.fromkeys(str(place) for place, _ in points))
-    if named := any(isinstance(place, str) for place, _ in points):
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
-    else:
-        points = sorted(points, key=lambda point: point[0])
-    places = [names.index(str(place)) if named else place for place, _ in points]
-    style = {"color": colour, "marker": marker, "markersize": 5, "capsize": 3, "linestyle": "none" if named else "-"}
-    spreads = np.transpose([_spread(group) for _, group in points])
-    axes.errorbar(places, [group.mean for _, group in points], yerr=spreads, label=label, **style)
-    papers = [(at, results.paper_score(sweep, group.paper)) for at, (_, group) in zip(places, points, strict=True)]
-    known = [(at, score) for at, score in papers if score is not None and with_paper]
+    """The mean of every group with its spread; hollow, the paper's of the student."""
+    places, groups = zip(*points, strict=True)
+    style = {"color": colour, "marker": marker, "markersize": 5, "capsize": 3, "linestyle": linestyle}
+    spreads = np.transpose([_spread(group) for group in groups])
+    axes.errorbar(places, [group.mean for group in groups], yerr=spreads, label=label, **style)
+    papers = [(place, results.paper_score(sweep, group.paper)) for place, group in points]
+    known = [(place, score) for place, score in papers if score is not None and model == "student"]
     if known:
         hollow = {"facecolors": "none", "edgecolors": colour, "marker": marker, "s": 40}
         axes.scatter(*zip(*known, strict=True), **hollow, label=f"{label}, paper")
@@ -142,7 +148,7 @@ def _x(sweep: Sweep, figure: Figure, group: Group) -> Any:
 def _spread(group: Group) -> tuple[float, float]:
     """How far the bar goes down and up from the mean: the standard deviation, or to the ends of a search's best."""
     assert group.mean is not None
-    if any(outcome.planned.search and outcome.planned.search.section.best > 1 for outcome in group.outcomes):
+    if len(group.outcomes) == 1 and len(group.scores) > 1:
         return group.mean - min(group.scores), max(group.scores) - group.mean
     return (group.deviation or 0.0,) * 2
 
@@ -170,7 +176,7 @@ def _curves(sweep: Sweep, figure: Figure, done: Sequence[Outcome], axes: Any) ->
                 history = result["history"]
                 judged = history.get(f"judged_{sweep.metric}")
                 values = judged or history.get("val_error_rate", [])
-                epochs = history["judged_epoch"] if judged else range(1, len(values) + 1)
+                epochs = history[f"judged_{sweep.metric}_epoch"] if judged else range(1, len(values) + 1)
                 label = name if place == 0 else None
                 axes.plot(
                     epochs, [shown_as(sweep, value) for value in values], color=colour, linewidth=1.2, label=label

@@ -8,7 +8,8 @@ from typing import Any
 from mimic_keras.artifacts import hash_json
 from mimic_keras.experiment import Training
 from mimic_keras.plan import MemberPlan, Plan
-from mimic_keras.sweeping.cells import Sweep, kept
+from mimic_keras.sweeping.axes import Value
+from mimic_keras.sweeping.cells import Sweep, kept, row_of
 from mimic_keras.sweeping.running import Planned
 
 FLOATING_POINT_OPERATIONS = 6  # a multiply-add is two; backpropagation costs two more passes
@@ -29,7 +30,8 @@ def describe(sweep: Sweep, cells: Sequence[Planned]) -> list[str]:
     lines = [
         f"cells       {len(cells)}: {' x '.join(f'{len(values)} {axis}' for axis, values in sweep.axes.items())}"
         + (", less what is excluded" if sweep.exclude else ""),
-        f"teachers    {len(teachers)} distinct, of {len(members)} members; {len(logits)} sets of logits",
+        f"teachers    {len(teachers)} distinct, of {len(members)} members; {len(logits)} sets of logits"
+        + (", but for those chosen on validation alone" if any(each.plan.select for each in cells) else ""),
         f"students    {students} trainings"
         + (f" in {len(searches)} searches" if searches else "")
         + (f", {len(baselines)} baselines" if baselines else ""),
@@ -39,32 +41,31 @@ def describe(sweep: Sweep, cells: Sequence[Planned]) -> list[str]:
     cost += sum(each.trainings * _training_cost(each.plan, "student", each.plan.student.training) for each in cells)
     seen: dict[str, Plan] = {_net(each.plan, each.plan.baseline): each.plan for each in cells if each.plan.baseline}
     cost += sum(_training_cost(plan, "baseline", plan.baseline.training) for plan in seen.values() if plan.baseline)
-    lines.append(f"cost        at most {cost + labelling:.2g} floating-point operations")
+    bound = "about" if searches else "at most"  # a search's nets are not all as large as the one in the middle
+    lines.append(f"cost        {bound} {cost + labelling:.2g} floating-point operations")
     return lines
 
 
 def rows(sweep: Sweep, cells: Sequence[Planned]) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of what `validate` prints of every cell (but its seeds)."""
     found: dict[str, dict[str, Any]] = {}
+    shown: dict[str, dict[str, Value]] = {}
+    counted: dict[str, Any] = {"trainings": 0, "operations": 0.0}
     for each in cells:
         values, published = kept(sweep, each.cell), each.cell.paper.get("parameters")
         cost = each.plan.costs["student"]
         row = found.setdefault(
             hash_json(values),
-            {
-                **{axis: str(value) for axis, value in values.items()},
-                "parameters": cost.parameters,
-                "paper's": None if published is None else f"{published:,.0f}",
-                "multiply-adds": cost.multiply_adds,
-                "trainings": 0,
-                "operations": 0.0,
-            },
+            {"parameters": cost.parameters, "paper's": published, "multiply-adds": cost.multiply_adds, **counted},
         )
         row["trainings"] += each.trainings
         row["operations"] += each.trainings * _training_cost(each.plan, "student", each.plan.student.training)
-    for row in found.values():
-        row["operations"] = f"{row['operations']:.2g}"
-    listed = list(found.values())
+        shown[hash_json(values)] = values
+    listed = []
+    for key, row in found.items():
+        published = row["paper's"]
+        row |= {"operations": f"{row['operations']:.2g}", "paper's": published and f"{published:,.0f}"}
+        listed.append(row_of(shown[key], row))
     return [key for key in listed[0] if any(row.get(key) is not None for row in listed)], listed
 
 
@@ -94,4 +95,5 @@ def _training_cost(plan: Plan, name: str, training: Training | None) -> float:
 
 def _labelling_cost(plan: Plan, member: MemberPlan) -> float:
     cost = plan.costs.get(member.name)
-    return 2 * cost.multiply_adds * plan.info.num_examples.get("transfer", 0) if cost else 0.0
+    share = min(1.0, plan.select.members / len(plan.members)) if plan.select else 1.0
+    return 2 * share * cost.multiply_adds * plan.info.num_examples.get("transfer", 0) if cost else 0.0

@@ -11,14 +11,15 @@ from typing import Any
 
 from mimic_keras.artifacts import hash_json
 from mimic_keras.sweeping.axes import Value
-from mimic_keras.sweeping.cells import Sweep, kept
+from mimic_keras.sweeping.cells import Sweep, kept, row_of
 from mimic_keras.sweeping.running import Outcome, scores, shown_as
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that differ in `mean_over` alone. `values` {axis: value} of the others; `scores` of every net that counts,
-    in per cent; `parameters` and `multiply_adds` of one of them (of a search: its best)."""
+    """Cells that differ in `mean_over` alone. `values` {axis: value} of the others; `scores` in per cent, of every cell
+    (of a single one: of every net of it that counts); `parameters` and `multiply_adds` of one (of a search: its best).
+    """
 
     values: dict[str, Value]
     outcomes: list[Outcome]
@@ -54,7 +55,9 @@ def groups(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student") ->
         known = [result["models"]["student"] for outcome in those for result in outcome.results]
         planned = first.planned.plan.costs["student"]
         cost = known[0] if known else {"parameters": planned.parameters, "multiply_adds": planned.multiply_adds}
-        values = [score for outcome in those for score in scores(sweep, outcome, model)]
+        of_cells = [of_cell for outcome in those if (of_cell := scores(sweep, outcome, model))]
+        # Of several searches, what varies with the seed is the mean of each one's best.
+        values = of_cells[0] if len(those) == 1 and of_cells else [statistics.fmean(of_cell) for of_cell in of_cells]
         made.append(
             Group(kept(sweep, first.cell), those, values, cost["parameters"], cost["multiply_adds"], first.cell.paper)
         )
@@ -69,12 +72,22 @@ def paper_score(sweep: Sweep, paper: Mapping[str, float | None]) -> float | None
     return None if error is None else round(shown_as(sweep, error / 100), 4)
 
 
+def _teacher(sweep: Sweep, group: Group, paper: Mapping[str, float | None]) -> str:
+    """The teacher's score, or the first and last of several's, and the paper's in brackets."""
+    kind = "accuracy" if sweep.paper and sweep.paper.accuracy is not None else "error"
+    published = paper_score(sweep, {kind: paper.get("teacher")})
+    ours = (
+        " to ".join(f"{score:.2f}" for score in sorted({min(group.scores), max(group.scores)})) if group.scores else ""
+    )
+    return " ".join(filter(None, [ours, "" if published is None else f"({published:g})"]))
+
+
 def comma_separated(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     """One row for every net that counts, and for every cell without one; error rates from 0 to 1."""
     rows = []
     for outcome in outcomes:
         for place, result in enumerate(outcome.results or [{"models": {}}]):
-            row: dict[str, Any] = {**outcome.cell.values, "state": outcome.state}
+            row: dict[str, Any] = {"state": outcome.state}
             if outcome.planned.search:
                 row["rank"] = place + 1 if outcome.results else None
             for name in ("student", "baseline", "teacher"):
@@ -84,10 +97,11 @@ def comma_separated(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
                     for split in ("validation", "test"):
                         row |= {f"{name} {split} {key}": value for key, value in values[split].items()}
             row |= {f"paper {key}": value for key, value in outcome.cell.paper.items() if value is not None}
-            rows.append(row | {"seconds": outcome.seconds, "note": " ".join(outcome.note.split())})
-    columns = dict.fromkeys(key for row in rows for key in row if key not in ("seconds", "note"))
+            row |= {"seconds": outcome.seconds, "note": " ".join(outcome.note.split())}
+            rows.append(row_of(outcome.cell.values, row))
+    columns = list(dict.fromkeys(key for row in sorted(rows, key=len, reverse=True) for key in row))
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [*columns, "seconds", "note"], lineterminator="\n")
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
@@ -102,19 +116,19 @@ def columns_and_rows(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[st
         paper = paper_score(sweep, group.paper)
         published = group.paper.get("parameters")
         rows.append(
-            {
-                **{axis: str(value) for axis, value in group.values.items()},
-                "parameters": f"{group.parameters:,}",
-                "paper's": "" if published is None else f"{published:,.0f}",
-                "multiply-adds": f"{group.multiply_adds:,}",
-                f"test {sweep.show}, %": str(group),
-                "paper": "" if paper is None else f"{paper:g}",
-                "baseline": str(baseline) if baseline.scores else "",
-                "teacher": " to ".join(f"{score:.2f}" for score in sorted({min(teacher.scores), max(teacher.scores)}))
-                if teacher.scores
-                else "",
-                "nets": str(len(group.scores)),
-            }
+            row_of(
+                group.values,
+                {
+                    "parameters": f"{group.parameters:,}",
+                    "paper's": "" if published is None else f"{published:,.0f}",
+                    "multiply-adds": f"{group.multiply_adds:,}",
+                    f"test {sweep.show}, %": str(group),
+                    "paper": "" if paper is None else f"{paper:g}",
+                    "baseline": str(baseline) if baseline.scores else "",
+                    "teacher": _teacher(sweep, teacher, group.paper),
+                    "nets": str(sum(len(outcome.results) for outcome in group.outcomes)),
+                },
+            )
         )
     found = dict.fromkeys(key for row in rows for key in row)
     return [key for key in found if any(row.get(key) for row in rows)], rows
@@ -166,6 +180,8 @@ def sentence(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     if best:
         nets = "the best net" if best == {1} else f"the {max(best)} best nets"
         words.append(f"A cell is a search on validation, of which {nets} count{'s' * (best == {1})}.")
+        if not sweep.mean_over and best != {1}:
+            words.append("Mean ± standard deviation over them.")
     if sweep.paper:
         words.append(f"The paper's numbers: {sweep.paper.source}.")
     return " ".join(words)

@@ -12,9 +12,9 @@ from typing import Any
 import keras
 from absl import logging
 
-from mimic_keras import console, plan, runner, training
+from mimic_keras import console, plan, runner
 from mimic_keras.artifacts import hash_json, in_use, owned, write_bytes, write_json
-from mimic_keras.contracts import InputError, RunError
+from mimic_keras.contracts import RunError
 from mimic_keras.experiment_file import written
 from mimic_keras.models import Cost
 from mimic_keras.plan import Plan
@@ -23,7 +23,7 @@ from mimic_keras.searching import page as search_page
 from mimic_keras.searching import trials
 from mimic_keras.searching.trials import Search
 from mimic_keras.stages.data import Data, prepared_once
-from mimic_keras.sweeping.cells import Cell, Sweep
+from mimic_keras.sweeping.cells import Cell, Sweep, row_of
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
@@ -69,7 +69,7 @@ def planned(cell: Cell, folder: Path, built: dict[str, Cost]) -> Planned:
     if "search" not in given and not any(True for _ in find(given, "tune")):
         return Planned(cell, plan.make(cell.source, built), None)
     search = trials.of(cell.source, folder / "cells" / cell.name)
-    return Planned(cell, plan.make(search.middle(), built), search)
+    return Planned(cell, search.example(built), search)
 
 
 def run(
@@ -82,36 +82,48 @@ def run(
     """
     outcomes = [Outcome(each) for each in cells]
     folder.mkdir(parents=True, exist_ok=True)
+    for page in (folder / "report.html", *folder.glob("figure_*.svg")):  # of an earlier run, which this one replaces
+        page.unlink(missing_ok=True)
     prepare = prepared_once()
     journal, table = console.brief(folder / "log.jsonl"), console.live_table(lambda: _live(sweep, outcomes))
     with owned(folder), in_use(home), journal, table:
         for place, each in enumerate(cells):
             outcomes[place] = replace(outcomes[place], state=RUNNING)
-            outcomes[place] = _outcome(each, folder, home, prepare)
+            outcomes[place] = _outcome(sweep, each, folder, home, prepare)
             logging.info("cell %d of %d, %s: %s", place + 1, len(cells), each.cell, _shown(sweep, outcomes[place]))
             write(outcomes)
     return outcomes
 
 
-def _outcome(each: Planned, folder: Path, home: Path, prepare: Callable[..., Data]) -> Outcome:
+def _outcome(sweep: Sweep, each: Planned, folder: Path, home: Path, prepare: Callable[..., Data]) -> Outcome:
     started = time.monotonic()
     file = folder / "cells" / each.cell.name / "results.json"
     keras.backend.clear_session()
     try:
-        data = prepare(each.plan.dataset, home, each.plan.augmentation_seed)
-        key = _key(each, data)
+        given = {key: item for key, item in each.cell.source.complete.items() if key not in ("name", "export")}
+        key = hash_json([given, runner.provenance(each.plan, home, prepare)])
         if found := _found(file, key):
+            _check_metric(sweep, found["results"])
             return Outcome(each, DONE, found["results"], found["seconds"])
         file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file.with_name("experiment.yaml"), written(each.cell.source.given).encode())
         results = [_result(made, home, prepare) for made in _nets(each, home, prepare)]
+        seconds = round(time.monotonic() - started, 1)
+        write_json(file, {"key": key, "axes": each.cell.values, "results": results, "seconds": seconds})
+        _check_metric(sweep, results)
     except Exception as error:  # whatever it is, the other cells are none the worse
         logging.warning("%s failed: %s", each.cell, error)
         name = "" if type(error).__module__.startswith("mimic_keras.") else f"{type(error).__name__}: "
         return Outcome(each, FAILED, seconds=round(time.monotonic() - started, 1), note=f"{name}{error}")
-    seconds = round(time.monotonic() - started, 1)
-    write_json(file, {"key": key, "axes": each.cell.values, "results": results, "seconds": seconds})
     return Outcome(each, DONE, results, seconds)
+
+
+def _check_metric(sweep: Sweep, results: Sequence[dict[str, Any]]) -> None:
+    for result in results:
+        metrics = result["models"]["student"]["test"]
+        if metrics.get(sweep.metric) is None:
+            known = ", ".join(name for name, value in metrics.items() if value is not None)
+            raise RunError(f"metric: no {sweep.metric!r} on test; there is: {known}")
 
 
 def _nets(each: Planned, home: Path, prepare: Callable[..., Data]) -> list[Plan]:
@@ -131,12 +143,6 @@ def _result(made: Plan, home: Path, prepare: Callable[..., Data]) -> dict[str, A
     return {"models": found.judged.models, "history": found.nets[-1].history}
 
 
-def _key(each: Planned, data: Data) -> str:
-    """What the results follow from."""
-    given = {key: item for key, item in each.cell.source.complete.items() if key not in ("name", "export")}
-    return hash_json([given, sorted(each.plan.code()), data.identity, training.TRAINER_VERSION])
-
-
 def _found(file: Path, key: str) -> dict[str, Any] | None:
     """The results of an earlier run, if they are of the same experiment, data and code."""
     try:
@@ -150,20 +156,9 @@ def _found(file: Path, key: str) -> dict[str, Any] | None:
 
 
 def scores(sweep: Sweep, outcome: Outcome, model: str = "student") -> list[float]:
-    """The sweep's metric on test, of each net of a cell that counts; as it is shown, in per cent.
-
-    Raises:
-        InputError: the data set has no such metric.
-    """
-    found = []
-    for result in outcome.results:
-        metrics = result["models"].get(model, {}).get("test", {})
-        if model == "student" and metrics.get(sweep.metric) is None:
-            known = ", ".join(name for name, value in metrics.items() if value is not None)
-            raise InputError(f"metric: no {sweep.metric!r} on test; accepted: {known}")
-        if metrics.get(sweep.metric) is not None:
-            found.append(shown_as(sweep, metrics[sweep.metric]))
-    return found
+    """The sweep's metric on test, of each net of a cell that counts; as it is shown, in per cent."""
+    found = [result["models"].get(model, {}).get("test", {}).get(sweep.metric) for result in outcome.results]
+    return [shown_as(sweep, score) for score in found if score is not None]
 
 
 def shown_as(sweep: Sweep, error: float) -> float:
@@ -179,13 +174,15 @@ def _shown(sweep: Sweep, outcome: Outcome) -> str:
 def _live(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str], list[dict[str, Any]], int]:
     """Columns, rows, and the row that is at work."""
     rows = [
-        {
-            **{axis: str(value) for axis, value in each.cell.values.items()},
-            "state": each.state,
-            "parameters": each.planned.plan.costs["student"].parameters,
-            f"test {sweep.show} %": sum(scores(sweep, each)) / len(each.results) if each.results else None,
-            "seconds": round(each.seconds) or None,
-        }
+        row_of(
+            each.cell.values,
+            {
+                "state": each.state,
+                "parameters": each.planned.plan.costs["student"].parameters,
+                f"test {sweep.show} %": sum(scores(sweep, each)) / len(each.results) if each.results else None,
+                "seconds": round(each.seconds) or None,
+            },
+        )
         for each in outcomes
     ]
     at = next((place for place, each in enumerate(outcomes) if each.state == RUNNING), len(rows) - 1)
