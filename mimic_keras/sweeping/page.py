@@ -109,7 +109,8 @@ def _points(sweep: Sweep, figure: Figure, done: Sequence[Outcome], axes: Any) ->
     elif figure.log and not names and min(places) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        thousands = EngFormatter(sep="")
+        axes.xaxis.set_major_formatter(lambda value, _: thousands(value) if value >= 1000 else f"{value:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
 
 

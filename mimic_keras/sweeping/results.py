@@ -172,8 +172,8 @@ def _cell_text(text: str) -> str:
 def sentence(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     """What the numbers are."""
     metric, done = sweep.metric.replace("_", " "), sum(outcome.state == "done" for outcome in outcomes)
-    what = metric if sweep.show == "error" else f"100 - {metric}"
-    words = [f"Test {sweep.show} ({what}) in per cent; {done} of {len(outcomes)} cells are done."]
+    what = metric if sweep.show == "error" else f"accuracy (100 - {metric})"
+    words = [f"Test {what} in per cent; {done} of {len(outcomes)} cells are done."]
     if sweep.mean_over:
         words.append(f"Mean ± standard deviation over {sweep.mean_over}.")
     best = {each.planned.search.section.best for each in outcomes if each.planned.search}
