@@ -143,7 +143,8 @@ def test_every_experiment_is_listed_here():
     assert sorted(SWEPT) == [file.stem for file in SWEEPS]
 
 
-@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+# urban_figure1 is urban_table2 in all that is counted, which a test of its own says.
+@pytest.mark.parametrize("file", [file for file in SWEEPS if file.stem != "urban_figure1"], ids=lambda file: file.stem)
 def test_sweep_has_the_stated_cells(file, tmp_path):
     """Every cell of every table and figure is a whole experiment, without any data; budgets are met to 2 %."""
     sweep, found = cells.read(file)
@@ -165,7 +166,11 @@ def test_the_figure_and_the_table_of_urban_are_one_search():
     (_, table), (_, figure) = (
         cells.read(ROOT / "experiments" / f"urban_{name}.yaml") for name in ("table2", "figure1")
     )
+    assert SWEPT["urban_figure1"] == SWEPT["urban_table2"]
     for one, other in zip(table, figure, strict=True):
+        assert {key: one.source.given[key] for key in ("dataset", "teacher")} == {
+            key: other.source.given[key] for key in ("dataset", "teacher")
+        }
         assert one.source.given["student"] == other.source.given["student"]
         assert {**one.source.given["search"], "best": 5} == other.source.given["search"]
 

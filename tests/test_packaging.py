@@ -49,7 +49,7 @@ def test_versions_and_supported_releases_agree(file):
     for requirement in project["dependencies"]:
         if requirement.startswith("tensorflow>"):
             assert requirement == "tensorflow>=2.17.1,<2.22"
-        if requirement.startswith("keras"):
+        if requirement.startswith("keras>"):
             assert requirement == "keras>=3.12"
 
 

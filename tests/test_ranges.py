@@ -58,7 +58,7 @@ def test_wrong_ranges(content, message):
 def test_unknown_key_of_a_range():
     problems = Problems("x.yaml")
     assert ranges.read({"min": 1, "max": 2, "step": 1}, "x", problems) is None
-    assert problems.found["x.step"].startswith("unknown key.\nAccepted: min: int | float | null = null, max:")
+    assert problems.found["x.step"].startswith("unknown key.\nAccepted: name: str | null = null, min: int")
 
 
 def test_find_and_replace():
@@ -120,7 +120,7 @@ def test_an_entry_beside_a_drawn_one_stays_as_it_is(tmp_path):
             "teacher.members[0].teacher.architecture.dropout.draw",
             "expected min and max, or choices; got min",
         ),
-        (drawing(copies=0), "teacher.members[0].copies", "expected int >= 1, got 0"),
+        (drawing(copies=0), "teacher.members[0].copies", "expected a value greater than or equal to 1, got 0"),
         (
             tiny(student={**tiny()["student"], "seed": {"draw": {"min": 1, "max": 5}}}),
             "student.seed",
