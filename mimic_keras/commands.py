@@ -46,8 +46,6 @@ def tune(arguments: argparse.Namespace) -> None:
     search = dataclasses.replace(search, folder=folder)
     home = arguments.home.expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    for name in page.FILES:  # of an earlier search, which this one goes on with
-        (folder / name).unlink(missing_ok=True)
     with artifacts.in_use(home), console.brief(folder / "log.jsonl"):
         search.work(home, data.prepared_once())
     page.write(search)

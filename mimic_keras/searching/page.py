@@ -17,7 +17,6 @@ from mimic_keras.ranges import Range
 from mimic_keras.searching.trials import Search, Trial
 from mimic_keras.validation import join
 
-FILES = ("search.html", "trials.csv", "best.yaml")
 COLOUR, FAINT = "#2f7d4f", "#9aa5ad"
 
 

@@ -82,11 +82,14 @@ def run(
     """
     outcomes = [Outcome(each) for each in cells]
     folder.mkdir(parents=True, exist_ok=True)
-    for page in (folder / "report.html", *folder.glob("figure_*.svg")):  # of an earlier run, which this one replaces
-        page.unlink(missing_ok=True)
     prepare = prepared_once()
     journal, table = console.brief(folder / "log.jsonl"), console.live_table(lambda: _live(sweep, outcomes))
     with owned(folder), in_use(home), journal, table:
+        for page in (
+            folder / "report.html",
+            *folder.glob("figure_*.svg"),
+        ):  # of an earlier run, which this one replaces
+            page.unlink(missing_ok=True)
         for place, each in enumerate(cells):
             outcomes[place] = replace(outcomes[place], state=RUNNING)
             outcomes[place] = _outcome(sweep, each, folder, home, prepare)
