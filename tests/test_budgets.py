@@ -184,11 +184,6 @@ def refused(folder, architecture):
             "dropout",
             "architecture 'mlp' (mimic-keras-architectures 0.1.0) raised ValueError: Invalid value received",
         ),
-        (
-            {"name": "cnn", "filters": [[4]], "hidden_units": [5], "pool_size": {"fit_parameters": 2000}},
-            "pool_size",
-            "architecture 'cnn' (mimic-keras-architectures 0.1.0) raised ValueError: Exception encountered",
-        ),
     ],
 )
 def test_what_can_not_be_fitted(tmp_path, architecture, path, message):
