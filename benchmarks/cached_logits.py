@@ -72,7 +72,7 @@ def label_once(_: int) -> float:
     import keras
 
     from mimic_keras.contracts import ArraySplit
-    from mimic_keras.models import predictor
+    from mimic_keras.training.models import predictor
 
     keras.utils.set_random_seed(measuring.SEED)
     members, split, ids = build_members(), ArraySplit(random_inputs()), np.arange(EXAMPLES)

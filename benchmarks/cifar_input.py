@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import keras
     from mimic_keras_cifar import Cifar10
 
-    from mimic_keras.batches import Examples
+    from mimic_keras.training.batches import Examples
 
 BATCH_SIZE, COPIES, SHIFT = 256, 8, 3  # as experiments/cifar10_small.yaml
 STUDENT_EXAMPLES = 8192
@@ -46,8 +46,8 @@ def write_random_images(folder: Path) -> None:
 
 def configure() -> None:
     """As the program trains unless told otherwise: deterministic."""
-    from mimic_keras import distribution
-    from mimic_keras.experiment import DistributionSection
+    from mimic_keras.experiment.schema import DistributionSection
+    from mimic_keras.training import distribution
 
     distribution.configure(DistributionSection(), deterministic=True)
 
@@ -63,7 +63,7 @@ def read(root: Path, folder: Path, preparation: Literal["standardize", "zca"] = 
 
 def with_logits(dataset: Cifar10, split: str, examples: int | None = None) -> Examples:
     """A split, or so many of its originals, joined with random logits of every virtual copy."""
-    from mimic_keras.batches import Examples
+    from mimic_keras.training.batches import Examples
 
     found = dataset.split(split, measuring.SEED)
     shape = (found.num_examples * found.repeats, dataset.info.num_classes)
@@ -73,7 +73,8 @@ def with_logits(dataset: Cifar10, split: str, examples: int | None = None) -> Ex
 
 def student_builder(dataset: Cifar10) -> Callable[[], keras.Model]:
     """The student of experiments/cifar10_small.yaml."""
-    from mimic_keras import experiment_file, plan
+    from mimic_keras.experiment import file as experiment_file
+    from mimic_keras.planning import plan
 
     architecture = plan.make(experiment_file.read(EXPERIMENT)).student.architecture
     return lambda: architecture(dataset.info.input_shape, dataset.info.num_classes)
@@ -81,7 +82,7 @@ def student_builder(dataset: Cifar10) -> Callable[[], keras.Model]:
 
 def run_pipeline(preparation: Literal["standardize", "zca"], root: Path, folder: Path, passes: int) -> dict[str, float]:
     """Passes over the transfer split, batch by batch as `train` asks for them, and nothing that uses the batches."""
-    from mimic_keras.batches import training_batches
+    from mimic_keras.training.batches import training_batches
 
     configure()
     examples = with_logits(read(root, folder, preparation), "transfer")

@@ -19,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
-    from mimic_keras.batches import Examples
+    from mimic_keras.training.batches import Examples
 
 SEED = 1
 LEARNING_RATE, MOMENTUM = 0.001, 0.9
@@ -89,8 +89,8 @@ def our_epochs(
     build: Callable[[], keras.Model], inputs: np.ndarray, logits: np.ndarray, batch_size: int, epochs: int
 ) -> list[float]:
     """`epochs_on` arrays in memory, with a validation of 64 examples."""
-    from mimic_keras.batches import Examples
     from mimic_keras.contracts import ArraySplit
+    from mimic_keras.training.batches import Examples
 
     few = slice(VALIDATION_EXAMPLES)
     validation = Examples(ArraySplit(inputs[few], logits[few].argmax(-1)), logits[few])
@@ -112,9 +112,9 @@ def epochs_on(
     import tensorflow as tf
     from mimic_keras_losses import LogitL2
 
-    from mimic_keras.experiment import Sgd, Training
-    from mimic_keras.objective import Objective
-    from mimic_keras.training import train
+    from mimic_keras.experiment.schema import Sgd, Training
+    from mimic_keras.training.objective import Objective
+    from mimic_keras.training.trainer import train
 
     optimizer = Sgd(name="sgd", learning_rate=learning_rate, momentum=MOMENTUM)
     settings = Training(epochs=epochs + 1, batch_size=batch_size, optimizer=optimizer)

@@ -17,9 +17,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mimic_keras import console, experiment_file, models, plan
+from mimic_keras.experiment import file as experiment_file
+from mimic_keras.planning import plan
+from mimic_keras.reporting import console
 from mimic_keras.serving import folding, saved_model
 from mimic_keras.serving.session_loader import Served
+from mimic_keras.training import models
 
 SECONDS = 6.0  # of calls, for each contender and batch
 

@@ -19,11 +19,11 @@ import numpy as np
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from mimic_keras.batches import Examples
-    from mimic_keras.experiment import StudentSection
-    from mimic_keras.objective import Objective
+    from mimic_keras.experiment.schema import StudentSection
     from mimic_keras.stages.data import Data
     from mimic_keras.stages.logits import TeacherLogits
+    from mimic_keras.training.batches import Examples
+    from mimic_keras.training.objective import Objective
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 INPUT_SHAPE, STATES, CENTRE = (15, 123), 183, 7
@@ -33,8 +33,8 @@ GB = 1e9
 
 def configure() -> None:
     """As the program trains unless told otherwise: deterministic."""
-    from mimic_keras import distribution
-    from mimic_keras.experiment import DistributionSection
+    from mimic_keras.experiment.schema import DistributionSection
+    from mimic_keras.training import distribution
 
     distribution.configure(DistributionSection(), deterministic=True)
 
@@ -52,12 +52,12 @@ def forget_peak() -> None:
 
 def prepared(root: Path, home: Path) -> Data:
     """The stage "data" of a run."""
-    from mimic_keras import plugins
+    from mimic_keras.experiment.problems import Problems
+    from mimic_keras.planning import components
     from mimic_keras.stages import data
-    from mimic_keras.validation import Problems
 
     problems = Problems("benchmark")
-    component = plugins.bind("dataset", {"name": "timit", "root": str(root)}, "dataset", problems)
+    component = components.bind("dataset", {"name": "timit", "root": str(root)}, "dataset", problems)
     problems.check()
     assert component
     return data.prepare(component, home, measuring.SEED)
@@ -67,10 +67,10 @@ def labelled(data: Data, home: Path, members: int = 1) -> TeacherLogits:
     """The stage "logits" of a run; a random linear map of the frame in the middle stands for each member."""
     import tensorflow as tf
 
-    from mimic_keras.artifacts import Store
-    from mimic_keras.models import Cost
     from mimic_keras.stages import logits
     from mimic_keras.stages.teachers import TeacherMember
+    from mimic_keras.storage.store import Store
+    from mimic_keras.training.models import Cost
 
     def load() -> Callable[[tf.Tensor], tf.Tensor]:
         shape = [INPUT_SHAPE[-1], STATES]
@@ -86,8 +86,8 @@ def labelled(data: Data, home: Path, members: int = 1) -> TeacherLogits:
 
 def student_section(experiment: str) -> StudentSection:
     """The student's section of an experiment."""
-    from mimic_keras import experiment_file
-    from mimic_keras.experiment import parse
+    from mimic_keras.experiment import file as experiment_file
+    from mimic_keras.experiment.schema import parse
 
     parsed = parse(experiment_file.read(EXPERIMENTS / experiment))
     assert parsed
@@ -127,10 +127,10 @@ def train_noting(section: StudentSection, examples: Examples, logits: tf.Variabl
     from mimic_keras_architectures import bottleneck
     from mimic_keras_losses import LogitL2
 
-    from mimic_keras.batches import Examples
-    from mimic_keras.objective import Objective
     from mimic_keras.stages.student import standardisation
-    from mimic_keras.training import train
+    from mimic_keras.training.batches import Examples
+    from mimic_keras.training.objective import Objective
+    from mimic_keras.training.trainer import train
 
     notes: list[Note] = []
     training = section.training.model_copy(update={**settings, "epochs": 1})
@@ -150,7 +150,7 @@ def train_noting(section: StudentSection, examples: Examples, logits: tf.Variabl
 
 def drawn(teacher: TeacherLogits, data: Data, count: int) -> Examples:
     """So many frames, drawn from all, with their logits."""
-    from mimic_keras.batches import Examples
+    from mimic_keras.training.batches import Examples
 
     split = data.split("transfer")
     ids = np.random.default_rng(measuring.SEED).permutation(split.num_examples)

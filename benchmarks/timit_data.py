@@ -20,7 +20,7 @@ import numpy as np
 from timit_400k import configure, drawn, forget_peak, labelled, memory, prepared, student_section, train_noting
 
 if TYPE_CHECKING:
-    from mimic_keras.batches import Examples
+    from mimic_keras.training.batches import Examples
 
 TRAINING_SPEAKERS, UTTERANCES = 462, 8
 MEMBERS = 9  # of the teacher of experiments/timit_*k.yaml
@@ -76,8 +76,8 @@ def measure_memory(computed: bool, members: int, folder: Path) -> dict[str, floa
     """GB of one process before there are data, while they are made ready, and while batches are drawn from them."""
     for module in ("mimic_keras.runner", "mimic_keras_architectures", "mimic_keras_timit", "mimic_keras_losses"):
         importlib.import_module(module)
-    from mimic_keras.batches import Examples
     from mimic_keras.contracts import ArraySplit
+    from mimic_keras.training.batches import Examples
 
     configure()
     draw(Examples(ArraySplit(*measuring.random_examples(BATCH_SIZE, (15, 123), 1))), 2)
@@ -102,7 +102,7 @@ def measure_memory(computed: bool, members: int, folder: Path) -> dict[str, floa
 
 def draw(examples: Examples, count: int) -> None:
     """So many training batches, which nothing uses."""
-    from mimic_keras.batches import training_batches
+    from mimic_keras.training.batches import training_batches
 
     for _ in training_batches(examples, BATCH_SIZE, measuring.SEED).take(count):
         pass
@@ -125,7 +125,7 @@ def measure_features(folder: Path) -> dict[str, float]:
 
 def draw_windows(folder: Path) -> dict[str, float]:
     """The batches that `train` iterates over, and nothing that uses them."""
-    from mimic_keras.batches import Examples, training_batches
+    from mimic_keras.training.batches import Examples, training_batches
 
     configure()
     data = prepared(folder / "corpus", folder)

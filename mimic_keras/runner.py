@@ -18,14 +18,18 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from mimic_keras import console, distribution, experiment_file, training
-from mimic_keras.artifacts import Store, damaged_files, in_use, owned, write_bytes, write_json
 from mimic_keras.contracts import InputError
-from mimic_keras.experiment import DistributionSection, Experiment
-from mimic_keras.models import Finished
-from mimic_keras.plan import Plan
+from mimic_keras.experiment import file as experiment_file
+from mimic_keras.experiment.schema import DistributionSection, Experiment
+from mimic_keras.planning.plan import Plan
+from mimic_keras.reporting import console
 from mimic_keras.stages import data, evaluation, export, logits, report, student, teachers
 from mimic_keras.stages.teachers import TeacherMember
+from mimic_keras.storage.files import write_bytes, write_json
+from mimic_keras.storage.locks import in_use, owned
+from mimic_keras.storage.store import Store, damaged_files
+from mimic_keras.training import distribution, trainer
+from mimic_keras.training.models import Finished
 
 RESULTS = ("metrics.json", "artifacts.json", "report.html")
 
@@ -107,8 +111,8 @@ def learn(
     """Stages 1 to 5: the nets trained, or found in `home`, and judged on `splits`. `prepare` is stage 1."""
     experiment = plan.experiment
     strategy = distribution.make_strategy(experiment.distribution)
-    store = Store(home, {"trainer": training.TRAINER_VERSION, "deterministic": experiment.deterministic})
-    train = functools.partial(training.train, strategy=strategy, logs=logs)
+    store = Store(home, {"trainer": trainer.TRAINER_VERSION, "deterministic": experiment.deterministic})
+    train = functools.partial(trainer.train, strategy=strategy, logs=logs)
     stages: dict[str, dict[str, Any]] = {}
     stage = functools.partial(_stage, stages, store)
     with stage("data"):
@@ -132,7 +136,7 @@ def provenance(plan: Plan, home: Path, prepare: Callable[..., data.Data]) -> lis
     others = [prepare(member.dataset, home, examples.seed).identity for member in plan.members if member.dataset]
     loaded = [member.teacher for member in plan.members if not member.is_trained]
     digests = [teacher.guard(teacher().source_digest) for teacher in loaded]
-    return [examples.identity, others, digests, sorted(plan.code()), training.TRAINER_VERSION]
+    return [examples.identity, others, digests, sorted(plan.code()), trainer.TRAINER_VERSION]
 
 
 def republish(plan: Plan, finished: Path, folders: Folders) -> export.Published:

@@ -5,6 +5,6 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["MIMIC_KERAS_HOME"] = "/nonexistent/tests-give-their-own-home"
 
-from mimic_keras import distribution
+from mimic_keras.training import distribution
 
 distribution.split_processor(4)  # a process can be split only before TensorFlow computes anything

@@ -24,8 +24,8 @@ from mimic_keras_cifar import records
 from mimic_keras_timit import audio, corpus
 from mimic_keras_timit.phones import PHONES
 
-from mimic_keras import experiment_file
 from mimic_keras.contracts import InputError
+from mimic_keras.experiment import file as experiment_file
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-")).resolve()

@@ -7,9 +7,9 @@ import types
 
 import pytest
 
-from mimic_keras import artifacts
-from mimic_keras.artifacts import Store
 from mimic_keras.stages import data
+from mimic_keras.storage.files import hash_json, write_json
+from mimic_keras.storage.store import Store, damaged_files
 
 
 def fill(content):
@@ -41,7 +41,7 @@ def test_other_inputs_or_another_common_part_make_another(store, tmp_path):
 
 
 def test_the_key_does_not_depend_on_the_order_of_keys():
-    assert artifacts.hash_json({"a": 1, "b": 2}) == artifacts.hash_json({"b": 2, "a": 1})
+    assert hash_json({"a": 1, "b": 2}) == hash_json({"b": 2, "a": 1})
 
 
 def test_the_record_says_what_it_was_made_from(store):
@@ -70,7 +70,7 @@ def test_a_damaged_artefact_is_made_again(store, damage):
     assert again.made
     assert (again.folder / "data").read_bytes() == b"12345"
     assert (again.folder / "inner" / "more").read_bytes() == b"more"
-    assert artifacts.damaged_files(again.folder) == []
+    assert damaged_files(again.folder) == []
     aside = {path.name: path.read_bytes() for path in (store.home / "damaged").rglob("*") if path.is_file()}
     changed = {"flip": b"12344", "truncate": b"1234", "inner": b"mare", "record": b'{"files": 3}', "empty record": b""}
     assert damage == "remove" or changed[damage] in aside.values()
@@ -113,9 +113,9 @@ def test_two_processes_make_one_artefact_once(tmp_path):
 
 def test_write_json_replaces_whole_files(tmp_path):
     file = tmp_path / "x.json"
-    artifacts.write_json(file, {"a": 1})
+    write_json(file, {"a": 1})
     with pytest.raises(ValueError, match="Out of range float"):
-        artifacts.write_json(file, {"a": float("nan")})
+        write_json(file, {"a": float("nan")})
     assert json.loads(file.read_text()) == {"a": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
@@ -166,4 +166,4 @@ def test_a_data_set_finds_what_it_left_or_nothing(tmp_path, caplog):
     assert (prepared(tmp_path), prepared(tmp_path)) == (everything[:1], [])
     (folder / "artifact.json").write_text("")
     assert prepared(tmp_path) == everything  # what is there can not be judged
-    assert artifacts.damaged_files(folder) == []
+    assert damaged_files(folder) == []

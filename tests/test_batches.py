@@ -8,8 +8,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic_keras.batches import Examples, ordered_batches, shuffled_ids, training_batches
 from mimic_keras.contracts import ArraySplit, filled_variable, host_variable
+from mimic_keras.training.batches import Examples, ordered_batches, shuffled_ids, training_batches
 
 
 def split(count, repeats=1):

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic_keras import budgets, experiment_file, models, plan
-from mimic_keras.budgets import Budget
 from mimic_keras.contracts import DatasetInfo, InputError
-from mimic_keras.plugins import bind
-from mimic_keras.validation import Problems
+from mimic_keras.experiment import file as experiment_file
+from mimic_keras.experiment.problems import Problems
+from mimic_keras.planning import budgets, plan
+from mimic_keras.planning.budgets import Budget
+from mimic_keras.planning.components import bind
+from mimic_keras.training import models
 from tests.tiny import tiny, write
 
 BUDGETS = (10_000, 31_623, 100_000, 316_228)  # half a decade apart, as Urban et al. 2017's

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from mimic_keras import artifacts, cache
-from mimic_keras.artifacts import Store
+from mimic_keras.storage import prune, store
+from mimic_keras.storage.store import Store
 from tests.tiny import command
 
 DAY = 86_400
@@ -32,7 +32,7 @@ def test_the_list_says_what_is_whole_damaged_unfinished_and_moved_aside(tmp_path
     (damaged / "data").write_text("changed")
     (tmp_path / "students" / f".{'0' * 16}.partial").mkdir()
     (tmp_path / "damaged" / "students-1").mkdir(parents=True)
-    rows = {row["artefact"]: row for row in cache.table(cache.entries(tmp_path))[1]}
+    rows = {row["artefact"]: row for row in prune.table(prune.entries(tmp_path))[1]}
     assert {(row["made for"], row["days since use"], row["state"]) for row in rows.values()} >= {
         ("baseline", 3.0, "whole"),
         ("student", 0.0, "damaged: data"),
@@ -63,19 +63,19 @@ def test_prune_removes_what_was_not_used_for_so_long(tmp_path, capsys):
 def test_reuse_makes_an_artefact_young(tmp_path):
     folder = make(tmp_path, "old", days=31)
     Store(tmp_path, {}).get_or_make("students", {"name": "old"}, "old", lambda to: pytest.fail("made again"))
-    assert cache.prune(tmp_path, 30 * DAY) == ([], 0)
+    assert prune.prune(tmp_path, 30 * DAY) == ([], 0)
     assert folder.exists()
 
 
 def hold(home, name, ready, done):
     """Another process: a run that has used the artefact, or one that makes it."""
     if name == "used":
-        with artifacts.in_use(home):
+        with store.in_use(home):
             Store(home, {}).get_or_make("students", {"name": name}, name, lambda to: None)
             ready.set()
             done.wait(60)
     else:
-        with artifacts.locked(home / "students" / f".{Store(home, {}).key({'name': name})}.lock", name):
+        with store.locked(home / "students" / f".{Store(home, {}).key({'name': name})}.lock", name):
             ready.set()
             done.wait(60)
 
@@ -88,11 +88,11 @@ def test_prune_keeps_what_a_running_experiment_uses(name, tmp_path):
     process = context.Process(target=hold, args=(tmp_path, name, ready, done))
     process.start()
     assert ready.wait(60)
-    removed, kept = cache.prune(tmp_path, 0)
+    removed, kept = prune.prune(tmp_path, 0)
     assert ([entry.folder for entry in removed], kept) == ([other], 1)
     done.set()
     process.join()
-    removed, kept = cache.prune(tmp_path, 0)
+    removed, kept = prune.prune(tmp_path, 0)
     assert ([entry.folder for entry in removed], kept) == ([folder], 0)
 
 

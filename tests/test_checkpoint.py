@@ -9,13 +9,13 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from mimic_keras import checkpoint, training
-from mimic_keras.batches import Examples
-from mimic_keras.checkpoint import Checkpoint
 from mimic_keras.contracts import ArraySplit
-from mimic_keras.distribution import split_processor
-from mimic_keras.experiment import Training
-from mimic_keras.objective import Objective
+from mimic_keras.experiment.schema import Training
+from mimic_keras.training import checkpoint, trainer
+from mimic_keras.training.batches import Examples
+from mimic_keras.training.checkpoint import Checkpoint
+from mimic_keras.training.distribution import split_processor
+from mimic_keras.training.objective import Objective
 
 COUNT, FEATURES, CLASSES = 101, 6, 5
 # A plateau of one epoch halves the rate and stops early, so that both are part of what has to be kept.
@@ -50,9 +50,7 @@ def train(state=None, devices=1, settings=SETTINGS):
     if devices > 1:
         parts = split_processor(4)[:devices]
         strategy = tf.distribute.MirroredStrategy(parts, cross_device_ops=tf.distribute.ReductionToOneDevice())
-    return training.train(
-        net, examples(), examples(40), Objective(), settings, 3, "net", strategy=strategy, state=state
-    )
+    return trainer.train(net, examples(), examples(40), Objective(), settings, 3, "net", strategy=strategy, state=state)
 
 
 def same(one, other):
@@ -107,7 +105,7 @@ def test_a_training_that_had_ended_is_not_done_again(uninterrupted, tmp_path, mo
     devices, whole = uninterrupted
     settings = SETTINGS.model_copy(update={"checkpoint_every": 1})
     train(tmp_path / "state.npz", devices, settings)
-    monkeypatch.setattr(training.Trainer, "train_step", None)
+    monkeypatch.setattr(trainer.Trainer, "train_step", None)
     same(train(tmp_path / "state.npz", devices, settings), whole)
 
 
@@ -182,7 +180,7 @@ def test_a_diverging_training_keeps_its_last_good_state(tmp_path):
         train(tmp_path / "state.npz", settings=settings)
 
     with pytest.raises(
-        training.TrainingDiverged, match=r"the (validation )?loss became (nan|inf) at step \d+, learning rate 1e\+30"
+        trainer.TrainingDiverged, match=r"the (validation )?loss became (nan|inf) at step \d+, learning rate 1e\+30"
     ):
         diverge(1e30, 8)
     state, arrays = checkpoint._read(tmp_path / "state.npz")

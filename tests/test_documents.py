@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from mimic_keras import experiment_file, plan
+from mimic_keras.experiment import file as experiment_file
+from mimic_keras.planning import plan
 from mimic_keras.sweeping import cells, planning, results, running
 from tests.tiny import command, tiny, write
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mimic_keras import console
 from mimic_keras.contracts import ArraySplit, Confusion, Dataset, DatasetInfo, error_rate, host_variable
-from mimic_keras.plugins import Component, Plugin
+from mimic_keras.planning.components import Component, Plugin
+from mimic_keras.reporting import console
 from mimic_keras.stages import evaluation, report
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits

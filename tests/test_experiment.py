@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimic_keras import experiment, experiment_file, runner
+from mimic_keras import runner
 from mimic_keras.contracts import InputError
+from mimic_keras.experiment import file as experiment_file
+from mimic_keras.experiment import schema
 from tests.tiny import tiny, write
 
 
 def load(folder, content, *overrides):
     source = experiment_file.read(write(folder, content), overrides)
-    checked = experiment.parse(source)
+    checked = schema.parse(source)
     source.problems.check()
     return checked
 

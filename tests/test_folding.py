@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from keras import layers
 from mimic_keras_architectures import bottleneck, cnn, conv_student, mlp
 
-from mimic_keras import models
 from mimic_keras.serving import folding
 from mimic_keras.serving.folding import fold
+from mimic_keras.training import models
 
 IMAGES, CLASSES = (8, 8, 3), 5
 

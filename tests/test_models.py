@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from mimic_keras import models
 from mimic_keras.contracts import ArraySplit
+from mimic_keras.training import models
 
 # (layers, input shape, multiply-adds by hand)
 COSTS = {

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimic_keras import experiment_file, plan, ranges
 from mimic_keras.contracts import InputError
-from mimic_keras.ranges import Range
-from mimic_keras.validation import Problems
+from mimic_keras.experiment import file as experiment_file
+from mimic_keras.experiment import ranges
+from mimic_keras.experiment.problems import Problems
+from mimic_keras.experiment.ranges import Range
+from mimic_keras.planning import plan
 from tests.tiny import tiny, write
 
 SHARES = st.floats(0, 1, exclude_max=True)

@@ -11,12 +11,14 @@ import keras
 import numpy as np
 import pytest
 
-from mimic_keras import artifacts, experiment_file, runner
+from mimic_keras import runner
 from mimic_keras.contracts import InputError
-from mimic_keras.ranges import Range
+from mimic_keras.experiment import file as experiment_file
+from mimic_keras.experiment.ranges import Range
 from mimic_keras.searching import page, space, trials
 from mimic_keras.stages import data
-from mimic_keras.training import TrainingDiverged
+from mimic_keras.storage import store
+from mimic_keras.training.trainer import TrainingDiverged
 from tests.tiny import command, tiny, write
 
 RATE = ("student", "training", "optimizer", "learning_rate")
@@ -278,6 +280,6 @@ def test_a_search_without_any_score_has_a_page(tmp_path):
 def test_a_damaged_trial_is_named(tmp_path):
     search = search_of(tmp_path, searched(trials=1))
     with search._claimed():
-        artifacts.write_bytes(search.folder / "trials" / "0000.json", b"{")
+        store.write_bytes(search.folder / "trials" / "0000.json", b"{")
     with pytest.raises(Exception, match=r"0000.json is damaged .* remove it, and what it says is done again"):
         search.trials()

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mimic_keras.experiment_file import read_yaml
+from mimic_keras.experiment.file import read_yaml
 from tests.test_survival import FAULTY, ROOT
 from tests.tiny import tiny, write
 

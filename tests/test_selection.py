@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic_keras import experiment_file, plan, runner
+from mimic_keras import runner
+from mimic_keras.experiment import file as experiment_file
+from mimic_keras.planning import plan
 from mimic_keras.stages import data
 from mimic_keras.stages.logits import greedy
 from tests.tiny import command, run, tiny, write

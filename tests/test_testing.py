@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 from mimic_keras.contracts import Dataset, Teacher
-from mimic_keras.plugins import Plugin
+from mimic_keras.planning.components import Plugin
 from mimic_keras.testing import RULES, conformance
 from mimic_keras.testing.rules import BrokenRuleError, Subject
 from tests import wrong_plugins
@@ -28,7 +28,7 @@ def subject(component):
 @pytest.fixture(autouse=True)
 def bound(monkeypatch):
     """Components are found here, not among what is installed."""
-    from mimic_keras.plugins import Component
+    from mimic_keras.planning.components import Component
     from mimic_keras.testing import rules
 
     def bind(kind, spec, path, problems):
@@ -96,7 +96,7 @@ def test_a_skip_has_a_reason():
 
 def test_wrong_arguments_are_said(tmp_path, monkeypatch):
     monkeypatch.undo()
-    from mimic_keras.plugins import installed
+    from mimic_keras.planning.components import installed
 
     wrong = Subject(installed("loss")["temperature"], {"temprature": 3.0})
     with pytest.raises(BrokenRuleError, match="temprature: unknown argument of 'temperature'"):
@@ -105,7 +105,7 @@ def test_wrong_arguments_are_said(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["Huber", "CosineSimilarity"])
 def test_keras_own_losses_work_through_an_entry_point(name, tmp_path, monkeypatch):
-    from mimic_keras.plugins import Component
+    from mimic_keras.planning.components import Component
     from mimic_keras.testing import rules
 
     entry_point = importlib.metadata.EntryPoint(name.lower(), f"keras.losses:{name}", "mimic_keras.losses")

@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from mimic_keras import callbacks, training
-from mimic_keras.batches import Examples, shuffled_ids
 from mimic_keras.contracts import ArraySplit, InputError
-from mimic_keras.distribution import split_processor
-from mimic_keras.experiment import PlateauHalving, Training
-from mimic_keras.objective import Objective
-from mimic_keras.training import TrainingDiverged
+from mimic_keras.experiment.schema import PlateauHalving, Training
+from mimic_keras.training import callbacks, trainer
+from mimic_keras.training.batches import Examples, shuffled_ids
+from mimic_keras.training.distribution import split_processor
+from mimic_keras.training.objective import Objective
+from mimic_keras.training.trainer import TrainingDiverged
 
 CLASSES, FEATURES = 5, 6
 SGD = {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9, "nesterov": True}
@@ -60,7 +60,7 @@ def settings(epochs=3, batch_size=16, optimizer=SGD, **options):
 
 def train(build, examples, objective, chosen, seed=0, strategy=None, validation=None):
     strategy = strategy or tf.distribute.get_strategy()
-    return training.train(build, examples, validation or examples, objective, chosen, seed, "net", strategy=strategy)
+    return trainer.train(build, examples, validation or examples, objective, chosen, seed, "net", strategy=strategy)
 
 
 def mirrored(count):
@@ -174,9 +174,9 @@ def test_the_same_seed_gives_the_same_bits(strategy):
 
 def test_how_many_steps_a_call_takes_changes_nothing(monkeypatch):
     many = train(noisy, data(), Objective(LogitL2()), settings())
-    monkeypatch.setattr(training, "MAXIMUM_STEPS_PER_CALL", 1)
+    monkeypatch.setattr(trainer, "MAXIMUM_STEPS_PER_CALL", 1)
     one = train(noisy, data(), Objective(LogitL2()), settings())
-    monkeypatch.setattr(training, "MAXIMUM_STEPS_PER_CALL", 3)
+    monkeypatch.setattr(trainer, "MAXIMUM_STEPS_PER_CALL", 3)
     three = train(noisy, data(), Objective(LogitL2()), settings())
     assert many.history == one.history == three.history
     for left, right in zip(many.model.get_weights(), one.model.get_weights(), strict=True):

@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from mimic_keras import cli
+from mimic_keras.interface import cli
 
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mimic_keras import experiment_file, pages
-from mimic_keras.artifacts import write_bytes
-from mimic_keras.console import format_value
-from mimic_keras.ranges import Range
+from mimic_keras.experiment import file as experiment_file
+from mimic_keras.experiment.problems import join
+from mimic_keras.experiment.ranges import Range
+from mimic_keras.reporting import pages
+from mimic_keras.reporting.console import format_value
 from mimic_keras.searching.trials import Search, Trial
-from mimic_keras.validation import join
+from mimic_keras.storage.files import write_bytes
 
 COLOUR, FAINT = "#2f7d4f", "#9aa5ad"
 

@@ -13,10 +13,10 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mimic_keras import ranges
-from mimic_keras.experiment_file import Source
-from mimic_keras.ranges import Place, Range
-from mimic_keras.validation import Problems, join
+from mimic_keras.experiment import ranges
+from mimic_keras.experiment.file import Source
+from mimic_keras.experiment.problems import Problems, join
+from mimic_keras.experiment.ranges import Place, Range
 
 ATTEMPTS = 10
 MOST_POINTS = 10_000

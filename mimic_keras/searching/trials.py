@@ -14,17 +14,20 @@ import filelock
 import keras
 from absl import logging
 
-from mimic_keras import models, plan, plugins, ranges, runner
-from mimic_keras.artifacts import hash_json, write_json
-from mimic_keras.console import format_value
+from mimic_keras import runner
 from mimic_keras.contracts import InputError, RunError
-from mimic_keras.experiment import SearchSection
-from mimic_keras.experiment_file import Source
-from mimic_keras.ranges import Place, Range
+from mimic_keras.experiment import ranges
+from mimic_keras.experiment.file import Source
+from mimic_keras.experiment.problems import Problems, join, typed
+from mimic_keras.experiment.ranges import Place, Range
+from mimic_keras.experiment.schema import SearchSection
+from mimic_keras.planning import components, plan
+from mimic_keras.reporting.console import format_value
 from mimic_keras.searching import space as spaces
 from mimic_keras.stages.data import Data
-from mimic_keras.training import TrainingDiverged
-from mimic_keras.validation import Problems, join, typed
+from mimic_keras.storage.files import hash_json, write_json
+from mimic_keras.training import models
+from mimic_keras.training.trainer import TrainingDiverged
 
 SECONDS_BETWEEN_LOOKS = 1.0
 RUNNING, DONE, DIVERGED, IMPOSSIBLE = "running", "done", "diverged", "impossible"
@@ -181,7 +184,7 @@ class Search:
         given = {key: item for key, item in self.source.given.items() if key not in ("name", "export", "baseline")}
         given["search"] = {**given["search"], "trials": None, "best": None}
         choices = [item.choices for place, item in self.space.items() if place[-1] == "name" and item.choices]
-        code = [plugins.code_of(str(choice)) for several in choices for choice in several]
+        code = [components.code_of(str(choice)) for several in choices for choice in several]
         file = self.folder / "search.json"
         key = hash_json([given, code, runner.provenance(self.example(), home, prepare)])
         self._trials_folder.mkdir(parents=True, exist_ok=True)

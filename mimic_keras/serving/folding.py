@@ -12,7 +12,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from mimic_keras.models import AFFINE_HEAD, logits_of
+from mimic_keras.training.models import AFFINE_HEAD, logits_of
 
 Absorb = Literal["auto", "always", "never"]
 TOLERANCE = 1e-5  # largest change of the logits, as a share of their spread

@@ -10,7 +10,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from mimic_keras.artifacts import sync_folder, sync_tree, write_bytes
+from mimic_keras.storage.files import sync_folder, sync_tree, write_bytes
 
 HIDDEN = ".partial-"  # the server takes only names that are numbers
 BATCHING = """\

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mimic_keras.contracts import DatasetInfo, RawSignature
-from mimic_keras.models import logits_of
+from mimic_keras.training.models import logits_of
 
 DEFAULT = "serving_default"
 INPUTS = "inputs"

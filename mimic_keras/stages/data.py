@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mimic_keras.artifacts import RECORD, file_names, hash_json, locked, set_damage_aside, write_record
 from mimic_keras.contracts import Confusion, Dataset, InputError, RawSignature, Split
-from mimic_keras.plugins import Component, PluginError
+from mimic_keras.planning.components import Component, PluginError
+from mimic_keras.storage.files import file_names, hash_json
+from mimic_keras.storage.locks import locked
+from mimic_keras.storage.store import RECORD, set_damage_aside, write_record
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from mimic_keras.contracts import Confusion
-from mimic_keras.models import Cost, inference, predictor
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
 from mimic_keras.stages.student import Net
 from mimic_keras.stages.teachers import TeacherMember
+from mimic_keras.training.models import Cost, inference, predictor
 
 SPLITS: tuple[str, ...] = ("validation", "test")
 

@@ -15,13 +15,15 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mimic_keras import models
-from mimic_keras.artifacts import damaged_files, file_digests, hash_json, locked, write_json
 from mimic_keras.contracts import RawSignature, RunError
-from mimic_keras.experiment import ExportSection
+from mimic_keras.experiment.schema import ExportSection
 from mimic_keras.serving import folding, publishing, saved_model, verification, warmup
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.student import Net
+from mimic_keras.storage.files import file_digests, hash_json, write_json
+from mimic_keras.storage.locks import locked
+from mimic_keras.storage.store import damaged_files
+from mimic_keras.training import models
 
 EXPORT_VERSION = 2  # part of the export's key: raise it when the same student would be exported differently
 EXAMPLES = 64  # that an export is verified with and carries

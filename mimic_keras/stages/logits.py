@@ -12,13 +12,14 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mimic_keras.artifacts import Artifact, Store, write_bytes
-from mimic_keras.console import progress
 from mimic_keras.contracts import InputError, RunError, Split, filled_variable
-from mimic_keras.experiment import Select
-from mimic_keras.models import predictor
+from mimic_keras.experiment.schema import Select
+from mimic_keras.reporting.console import progress
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.teachers import TeacherMember
+from mimic_keras.storage.files import write_bytes
+from mimic_keras.storage.store import Artifact, Store
+from mimic_keras.training.models import predictor
 
 SPLITS = ("transfer", "validation", "test")
 SHARD_EXAMPLES = 1 << 16

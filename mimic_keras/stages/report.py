@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mimic_keras import pages
-from mimic_keras.console import format_value
+from mimic_keras.reporting import pages
+from mimic_keras.reporting.console import format_value
 from mimic_keras.stages.evaluation import Evaluation, table
 
 COLOURS = {"teacher": "#3b5b92", "baseline": "#b0682f", "student": "#2f7d4f"}

@@ -11,15 +11,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mimic_keras import models
-from mimic_keras.artifacts import Store
-from mimic_keras.batches import Examples
-from mimic_keras.models import Cost, Finished
-from mimic_keras.objective import Objective
-from mimic_keras.plan import NetPlan
+from mimic_keras.planning.plan import NetPlan
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
-from mimic_keras.training import Trained
+from mimic_keras.storage.store import Store
+from mimic_keras.training import models
+from mimic_keras.training.batches import Examples
+from mimic_keras.training.models import Cost, Finished
+from mimic_keras.training.objective import Objective
+from mimic_keras.training.trainer import Trained
 
 ROWS_AT_ONCE = 1 << 16
 STATE = "training_state.npz"

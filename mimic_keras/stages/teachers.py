@@ -11,16 +11,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from mimic_keras import models
-from mimic_keras.artifacts import Store
-from mimic_keras.batches import Examples
 from mimic_keras.contracts import InputError, Member, RunError, TeacherContext
-from mimic_keras.models import Cost, Finished
-from mimic_keras.objective import Objective
-from mimic_keras.plan import MemberPlan
-from mimic_keras.plugins import PluginError
+from mimic_keras.planning.components import PluginError
+from mimic_keras.planning.plan import MemberPlan
 from mimic_keras.stages.data import Data, check_same_examples, prepare
-from mimic_keras.training import Trained
+from mimic_keras.storage.store import Store
+from mimic_keras.training import models
+from mimic_keras.training.batches import Examples
+from mimic_keras.training.models import Cost, Finished
+from mimic_keras.training.objective import Objective
+from mimic_keras.training.trainer import Trained
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mimic_keras import experiment_file
-from mimic_keras.validation import Problems, join, show
+from mimic_keras.experiment import file as experiment_file
+from mimic_keras.experiment.problems import Problems, join, show
 
 Value = str | int | float | bool | None
 AXIS, OTHERWISE = "axis", "otherwise"

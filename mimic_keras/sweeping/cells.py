@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from mimic_keras import experiment_file
-from mimic_keras.artifacts import hash_json
 from mimic_keras.contracts import InputError
-from mimic_keras.experiment import Section, folder_name
-from mimic_keras.experiment_file import Source
+from mimic_keras.experiment import file as experiment_file
+from mimic_keras.experiment.file import Source
+from mimic_keras.experiment.problems import Problems, show, typed
+from mimic_keras.experiment.schema import Section, folder_name
+from mimic_keras.storage.files import hash_json
 from mimic_keras.sweeping.axes import AXIS, OTHERWISE, Value, is_key_of, references, resolved, says_something
-from mimic_keras.validation import Problems, show, typed
 
 LONGEST_NAME = 80
 MOST_CELLS = 10_000

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from mimic_keras import pages
-from mimic_keras.artifacts import write_bytes
+from mimic_keras.reporting import pages
+from mimic_keras.storage.files import write_bytes
 from mimic_keras.sweeping import results
 from mimic_keras.sweeping.cells import Figure, Sweep
 from mimic_keras.sweeping.results import Group

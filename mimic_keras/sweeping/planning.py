@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mimic_keras.artifacts import hash_json
-from mimic_keras.experiment import Training
-from mimic_keras.plan import MemberPlan, Plan
+from mimic_keras.experiment.schema import Training
+from mimic_keras.planning.plan import MemberPlan, Plan
+from mimic_keras.storage.files import hash_json
 from mimic_keras.sweeping.axes import Value
 from mimic_keras.sweeping.cells import Sweep, kept, row_of
 from mimic_keras.sweeping.running import Planned

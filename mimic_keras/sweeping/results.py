@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mimic_keras.artifacts import hash_json
+from mimic_keras.storage.files import hash_json
 from mimic_keras.sweeping.axes import Value
 from mimic_keras.sweeping.cells import Sweep, kept, row_of
 from mimic_keras.sweeping.running import Outcome, scores, shown_as

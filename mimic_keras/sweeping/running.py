@@ -12,18 +12,21 @@ from typing import Any
 import keras
 from absl import logging
 
-from mimic_keras import console, plan, runner
-from mimic_keras.artifacts import hash_json, in_use, owned, write_bytes, write_json
+from mimic_keras import runner
 from mimic_keras.contracts import RunError
-from mimic_keras.experiment_file import written
-from mimic_keras.models import Cost
-from mimic_keras.plan import Plan
-from mimic_keras.ranges import find
+from mimic_keras.experiment.file import written
+from mimic_keras.experiment.ranges import find
+from mimic_keras.planning import plan
+from mimic_keras.planning.plan import Plan
+from mimic_keras.reporting import console
 from mimic_keras.searching import page as search_page
 from mimic_keras.searching import trials
 from mimic_keras.searching.trials import Search
 from mimic_keras.stages.data import Data, prepared_once
+from mimic_keras.storage.files import hash_json, write_bytes, write_json
+from mimic_keras.storage.locks import in_use, owned
 from mimic_keras.sweeping.cells import Cell, Sweep, row_of
+from mimic_keras.training.models import Cost
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mimic_keras.models import logits_of
 from mimic_keras.testing.rules import Case, Rule, are_probabilities, require, require_same
+from mimic_keras.training.models import logits_of
 
 ROWS = 4
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mimic_keras.plugins import Component, Plugin, bind
-from mimic_keras.validation import Problems
+from mimic_keras.experiment.problems import Problems
+from mimic_keras.planning.components import Component, Plugin, bind
 
 Arguments = Mapping[str, Any] | Callable[[Path], Mapping[str, Any]]
 INPUT_SHAPE, NUM_CLASSES = (8, 8, 3), 5

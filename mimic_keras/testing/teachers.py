@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from mimic_keras.contracts import ArraySplit, Dataset, DatasetInfo, Member, TeacherContext
-from mimic_keras.models import logits_of
 from mimic_keras.testing.rules import Case, Rule, are_probabilities, require, require_same, writing_only_below
+from mimic_keras.training.models import logits_of
 
 EXAMPLES = 24
 

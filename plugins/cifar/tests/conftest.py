@@ -8,7 +8,7 @@ os.environ["MIMIC_KERAS_HOME"] = "/nonexistent/tests-give-their-own-home"
 import pytest
 from mimic_keras_cifar import Cifar10, Cifar100
 
-from mimic_keras import distribution
+from mimic_keras.training import distribution
 from plugins.cifar.tests import fake
 
 distribution.split_processor(4)  # a process can be split only before TensorFlow computes anything

@@ -16,7 +16,7 @@ from mimic_keras_cifar import Cifar10, Cifar100, records
 from mimic_keras_cifar.preparation import Whitening
 
 from mimic_keras.contracts import SPLITS, InputError
-from mimic_keras.distribution import split_processor
+from mimic_keras.training.distribution import split_processor
 from plugins.cifar.tests import fake
 from tests.tiny import command, counts, run, tiny, write
 

@@ -15,7 +15,7 @@ from scipy.ndimage import map_coordinates
 from scipy.stats import kstest
 
 from mimic_keras.contracts import SPLITS
-from mimic_keras.distribution import split_processor
+from mimic_keras.training.distribution import split_processor
 from plugins.cifar.tests import fake
 from plugins.cifar.tests.test_augmentation import drawn, moved
 

@@ -22,7 +22,8 @@ from mimic_keras.contracts import InputError, RunError
 
 def run(arguments: argparse.Namespace) -> None:
     plan = _planned(arguments.experiment, arguments.set)
-    from mimic_keras import console, runner
+    from mimic_keras import runner
+    from mimic_keras.reporting import console
     from mimic_keras.stages.evaluation import table
 
     folders = runner.Folders(arguments.home.expanduser(), arguments.runs_dir, arguments.saved_models_dir)
@@ -37,16 +38,17 @@ def run(arguments: argparse.Namespace) -> None:
 
 def tune(arguments: argparse.Namespace) -> None:
     source = _source(arguments.experiment, arguments.set)
-    from mimic_keras import artifacts, console
+    from mimic_keras.reporting import console
     from mimic_keras.searching import page, trials
     from mimic_keras.stages import data
+    from mimic_keras.storage import locks
 
     search = trials.of(source, arguments.runs_dir)
     folder = arguments.runs_dir / search.example().experiment.name
     search = dataclasses.replace(search, folder=folder)
     home = arguments.home.expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    with artifacts.in_use(home), console.brief(folder / "log.jsonl"):
+    with locks.in_use(home), console.brief(folder / "log.jsonl"):
         search.work(home, data.prepared_once())
     page.write(search)
     columns, rows = page.table(search)
@@ -61,7 +63,8 @@ def tune(arguments: argparse.Namespace) -> None:
 
 def sweep(arguments: argparse.Namespace) -> None:
     sweep, cells, folder = _planned_sweep(arguments, arguments.runs_dir)
-    from mimic_keras import console, runner
+    from mimic_keras import runner
+    from mimic_keras.reporting import console
     from mimic_keras.sweeping import page, results, running
 
     write = functools.partial(page.write_tables, sweep, folder=folder)
@@ -90,8 +93,9 @@ def _planned_sweep(arguments: argparse.Namespace, runs: Path) -> tuple[Any, list
 
 
 def validate(arguments: argparse.Namespace) -> None:
-    from mimic_keras import console, experiment_file
-    from mimic_keras.ranges import find
+    from mimic_keras.experiment import file as experiment_file
+    from mimic_keras.experiment.ranges import find
+    from mimic_keras.reporting import console
     from mimic_keras.sweeping.cells import is_sweep
 
     if is_sweep(experiment_file.read_yaml(arguments.experiment)):
@@ -102,7 +106,7 @@ def validate(arguments: argparse.Namespace) -> None:
         console.show_table("", *planning.rows(sweep, cells))
         return
     source = _source(arguments.experiment, arguments.set)
-    from mimic_keras import plan
+    from mimic_keras.planning import plan
 
     searched = "search" in source.given or any(True for _ in find(source.given, "tune"))
     if searched:
@@ -130,9 +134,10 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> None:
-    from mimic_keras import artifacts, console
+    from mimic_keras.reporting import console
+    from mimic_keras.storage import store
 
-    damaged = artifacts.damaged_files(arguments.version, "export.json")
+    damaged = store.damaged_files(arguments.version, "export.json")
     if not (arguments.version / "export.json").exists():
         raise InputError(f"{arguments.version} is no export: it has no export.json")
     if damaged:
@@ -155,7 +160,7 @@ def verify(arguments: argparse.Namespace) -> None:
 
 
 def new(arguments: argparse.Namespace) -> None:
-    from mimic_keras import scaffold
+    from mimic_keras.interface import scaffold
 
     folder = scaffold.create(arguments.kind, arguments.name, arguments.into)
     print(f"Written: {folder}. Next:")
@@ -167,14 +172,14 @@ def new(arguments: argparse.Namespace) -> None:
 def _planned(file: Path, overrides: list[str]) -> Any:
     """The experiment's `plan.Plan`. What is no experiment at all is refused before TensorFlow is imported."""
     source = _source(file, overrides)
-    from mimic_keras import plan
+    from mimic_keras.planning import plan
 
     return plan.make(source)
 
 
 def _source(file: Path, overrides: list[str]) -> Any:
     """The experiment's `experiment_file.Source`, with TensorFlow imported."""
-    from mimic_keras import experiment_file
+    from mimic_keras.experiment import file as experiment_file
     from mimic_keras.sweeping.cells import is_sweep
 
     if is_sweep(experiment_file.read_yaml(file)):
@@ -185,7 +190,7 @@ def _source(file: Path, overrides: list[str]) -> Any:
 
 
 def _import_tensorflow() -> None:
-    from mimic_keras import console
+    from mimic_keras.reporting import console
 
     console.show_messages()
     with _quiet_native_libraries():
@@ -214,24 +219,25 @@ def _quiet_native_libraries() -> Iterator[None]:
 
 
 def cache(arguments: argparse.Namespace) -> None:
-    from mimic_keras import cache, console
+    from mimic_keras.reporting import console
+    from mimic_keras.storage import prune
 
     home = arguments.home.expanduser()
     if arguments.action == "list":
         if arguments.older_than is not None:
             raise InputError("cache list takes no --older-than; cache prune does")
-        console.show_table(str(home), *cache.table(cache.entries(home)))
+        console.show_table(str(home), *prune.table(prune.entries(home)))
         return
     if arguments.older_than is None:
         raise InputError("cache prune needs --older-than, as in --older-than 30d")
-    removed, kept = cache.prune(home, arguments.older_than)
+    removed, kept = prune.prune(home, arguments.older_than)
     for entry in removed:
         print(f"removed {entry.kind}/{entry.key}: {entry.label}")
     print(f"{len(removed)} removed, {sum(entry.size for entry in removed) / 1e6:,.1f} MB; {kept} in use and kept")
 
 
 def plugins(arguments: argparse.Namespace) -> None:
-    from mimic_keras import catalogue
+    from mimic_keras.interface import catalogue
 
     if arguments.action == "show":
         if arguments.component is None:

@@ -23,7 +23,7 @@ from mimic_keras import __version__
 from mimic_keras.contracts import Architecture, InputError, RunError
 
 if typing.TYPE_CHECKING:
-    from mimic_keras.validation import Problems
+    from mimic_keras.experiment.problems import Problems
 
 GROUPS = {
     "dataset": "mimic_keras.datasets",
@@ -193,7 +193,7 @@ def find(kind: str, name: str) -> Plugin:
     Raises:
         InputError: none has it, or several have.
     """
-    from mimic_keras.validation import suggest
+    from mimic_keras.experiment.problems import suggest
 
     options = installed(kind)
     if name in options:
@@ -216,7 +216,7 @@ def code_of(name: str) -> list[str]:
 
 def bind(kind: str, spec: Mapping[str, Any], path: str, problems: Problems) -> Component | None:
     """The component that `spec`, {name: ..., argument: ...}, describes; None, with the problems added, if none."""
-    from mimic_keras.validation import join, typed
+    from mimic_keras.experiment.problems import join, typed
 
     name = str(spec.get("name"))
     try:

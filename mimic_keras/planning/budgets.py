@@ -13,13 +13,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mimic_keras import models, plugins, preflight
 from mimic_keras.contracts import DatasetInfo, InputError, RunError
-from mimic_keras.experiment import Positive, Rate, Section
-from mimic_keras.experiment_file import Source
-from mimic_keras.plugins import Component
-from mimic_keras.ranges import Place, replaced
-from mimic_keras.validation import Problems, join, show, typed
+from mimic_keras.experiment.file import Source
+from mimic_keras.experiment.problems import Problems, join, show, typed
+from mimic_keras.experiment.ranges import Place, replaced
+from mimic_keras.experiment.schema import Positive, Rate, Section
+from mimic_keras.planning import components, preflight
+from mimic_keras.planning.components import Component
+from mimic_keras.training import models
 
 WORD = "fit_parameters"
 LARGEST_WIDTH = 2**31
@@ -115,7 +116,7 @@ def _solved(
     spec: Mapping[str, Any], place: Place, budget: Budget, info: DatasetInfo, where: str, path: str, problems: Problems
 ) -> int | list[int]:
     scratch = Problems(problems.source)  # the same are found again, and reported, when the experiment is bound
-    component = plugins.bind("architecture", spec, path, scratch)
+    component = components.bind("architecture", spec, path, scratch)
     if component is None:
         if where in scratch.found:
             problems.add(
@@ -167,7 +168,7 @@ def _architectures(source: Source) -> Iterator[tuple[dict[str, Any], str, Any]]:
 
 def _info(dataset: Any) -> DatasetInfo | None:
     scratch = Problems("")
-    component = plugins.bind("dataset", dataset, "dataset", scratch) if isinstance(dataset, dict) else None
+    component = components.bind("dataset", dataset, "dataset", scratch) if isinstance(dataset, dict) else None
     return preflight.dataset_info(component, "dataset", scratch) if component else None
 
 

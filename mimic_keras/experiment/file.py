@@ -13,7 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from mimic_keras.contracts import InputError
-from mimic_keras.validation import Problems, join
+from mimic_keras.experiment.problems import Problems, join
 
 LARGEST_FILE = 1_000_000
 MOST_VALUES = 100_000

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mimic_keras.artifacts import replaced
+from mimic_keras.storage.files import replaced
 
 # Without `checkpoint_every` a state is written when this many seconds, and this many times what the last one took,
 # have passed since: under 2 % of the time, and never more than that is lost.

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from mimic_keras.contracts import InputError
-from mimic_keras.plugins import GROUPS, Plugin, find, installed
+from mimic_keras.planning.components import GROUPS, Plugin, find, installed
 
 IMPORT = """
 import sys
 from mimic_keras.contracts import InputError, RunError
-from mimic_keras.plugins import installed
+from mimic_keras.planning.components import installed
 try:
     installed(sys.argv[1])[sys.argv[2]].parameters()
 except (InputError, RunError) as error:
@@ -44,7 +44,7 @@ def shown(component: str) -> Iterator[str]:
     Raises:
         InputError: there is none.
     """
-    from mimic_keras.validation import describe
+    from mimic_keras.experiment.problems import describe
 
     kind, slash, name = component.partition("/")
     if not slash or kind not in GROUPS:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from mimic_keras import models
 from mimic_keras.contracts import DatasetInfo, InputError, RunError
-from mimic_keras.objective import Objective
-from mimic_keras.plugins import Component
-from mimic_keras.validation import Problems
+from mimic_keras.experiment.problems import Problems
+from mimic_keras.planning.components import Component
+from mimic_keras.training import models
+from mimic_keras.training.objective import Objective
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import jinja2
 import matplotlib
 from matplotlib.figure import Figure
 
-from mimic_keras.artifacts import write_bytes
+from mimic_keras.storage.files import write_bytes
 
 
 def write(file: Path, template: Path, **values: Any) -> None:

@@ -18,14 +18,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mimic_keras import models
-from mimic_keras.batches import Examples, ordered_batches, training_batches
-from mimic_keras.callbacks import BestWeights, Curve, History, Plateau, Progress
-from mimic_keras.checkpoint import Checkpoint
-from mimic_keras.console import progress
 from mimic_keras.contracts import InputError, RunError
-from mimic_keras.experiment import Adam, Cosine, PlateauHalving, Sgd, Step, Training
-from mimic_keras.objective import Objective
+from mimic_keras.experiment.schema import Adam, Cosine, PlateauHalving, Sgd, Step, Training
+from mimic_keras.reporting.console import progress
+from mimic_keras.training import models
+from mimic_keras.training.batches import Examples, ordered_batches, training_batches
+from mimic_keras.training.callbacks import BestWeights, Curve, History, Plateau, Progress
+from mimic_keras.training.checkpoint import Checkpoint
+from mimic_keras.training.objective import Objective
 
 TRAINER_VERSION = 2  # part of every cache key: raise it when the same experiment would give other weights
 VALIDATION_BATCH = 512

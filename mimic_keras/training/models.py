@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mimic_keras.artifacts import write_json
 from mimic_keras.contracts import Split
+from mimic_keras.storage.files import write_json
 
 AFFINE_HEAD = "affine_head"
 PREDICTION_BATCH = 512

@@ -10,7 +10,7 @@ import jinja2
 
 from mimic_keras import __version__
 from mimic_keras.contracts import InputError
-from mimic_keras.plugins import GROUPS
+from mimic_keras.planning.components import GROUPS
 
 # What an experiment may write.
 USAGE = {
@@ -46,7 +46,9 @@ def create(kind: str, name: str, into: Path) -> Path:
         "requirement": f">={major}.{minor},<{major}.{int(minor) + 1}",
     }
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mimic_keras"), keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("mimic_keras.interface"),
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
     )
     files = {
         "pyproject.toml": "pyproject.toml",

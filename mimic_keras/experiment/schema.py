@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from mimic_keras.experiment_file import Source
-from mimic_keras.validation import Problems, typed
+from mimic_keras.experiment.file import Source
+from mimic_keras.experiment.problems import Problems, typed
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from mimic_keras.artifacts import hash_json
-from mimic_keras.experiment_file import Source
-from mimic_keras.validation import Problems, join, typed
+from mimic_keras.experiment.file import Source
+from mimic_keras.experiment.problems import Problems, join, typed
+from mimic_keras.storage.files import hash_json
 
 DIGITS = 4  # of a number that is drawn or searched: more would say nothing and be hard to read
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import filelock
 
-from mimic_keras.artifacts import DAMAGED, RECORD, USERS, damaged_files
+from mimic_keras.storage.locks import USERS
+from mimic_keras.storage.store import DAMAGED, RECORD, damaged_files
 
 KINDS = ("datasets", "teachers", "logits", "students", DAMAGED)
 PARTIAL = ".partial"

@@ -7,7 +7,7 @@ import os
 import tensorflow as tf
 
 from mimic_keras.contracts import InputError
-from mimic_keras.experiment import DistributionSection
+from mimic_keras.experiment.schema import DistributionSection
 
 
 def configure(section: DistributionSection, deterministic: bool) -> None:

@@ -18,8 +18,9 @@ from types import FrameType
 from absl import app
 from absl.flags import argparse_flags
 
-from mimic_keras import __version__, commands
+from mimic_keras import __version__
 from mimic_keras.contracts import InputError
+from mimic_keras.interface import commands
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

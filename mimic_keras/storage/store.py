@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import filelock
 from absl import logging
 
-from mimic_keras.contracts import InputError
+from mimic_keras.storage.files import RECORD, file_digest, file_digests, hash_json, sync_folder, sync_tree, write_json
+from mimic_keras.storage.locks import locked
 
-RECORD = "artifact.json"
 DAMAGED = "damaged"
-USERS = ".users"  # a locked file, named by when it began, for every process that uses the home folder
 
 
 @dataclass(frozen=True)
@@ -105,58 +100,6 @@ def set_damage_aside(folder: Path, home: Path, label: str) -> list[str]:
     return damage
 
 
-@contextlib.contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone.
-
-    Raises:
-        InputError: another process holds it; says which, since when, and what can be done. One that died does not.
-    """
-    lock, owner = filelock.FileLock(folder / ".lock"), folder / ".owner.json"
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        found = {"process": "unknown", "started": "just now"}
-        with contextlib.suppress(OSError, ValueError):
-            found = json.loads(owner.read_text())
-        raise InputError(
-            f"{folder}: process {found['process']} runs this experiment since {found['started']}; wait for it to end, "
-            "or give this run another name: --set name=NAME"
-        ) from None
-    try:
-        write_json(owner, {"process": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S")})
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
-
-
-@contextlib.contextmanager
-def in_use(home: Path) -> Iterator[None]:
-    """Within the block, what was used since its beginning is kept by `cache.prune` of any process."""
-    folder = home / USERS
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{int(time.time())}-{os.getpid()}.lock"
-    with filelock.FileLock(file):
-        yield
-    file.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def locked(file: Path, label: str) -> Iterator[None]:
-    """Hold the lock `file`; if another process holds it, say so and wait."""
-    lock = filelock.FileLock(file)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        logging.info("%s: waiting for another process that makes it", label)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def damaged_files(folder: Path, record: str = RECORD) -> list[str]:
     """Names that the folder's record lists and that are missing or changed; the record itself if it can not be read."""
     try:
@@ -166,72 +109,6 @@ def damaged_files(folder: Path, record: str = RECORD) -> list[str]:
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return [record]
-
-
-def hash_json(value: Any) -> str:
-    """16 hexadecimal digits of the SHA-256 of a JSON value; the order of keys does not matter."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def file_digests(folder: Path, record: str = RECORD) -> dict[str, str]:
-    """{path below the folder: SHA-256} of every file but the record."""
-    return {name: file_digest(folder / name) for name in sorted(file_names(folder, record))}
-
-
-def file_names(folder: Path, record: str = RECORD) -> set[str]:
-    """Paths below the folder of every file but the record."""
-    return {name for name in _files(folder) if name != record}
-
-
-def file_digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_bytes(file: Path, data: bytes) -> None:
-    """Write a file whole or not at all: a sibling, synced, renamed."""
-    with replaced(file) as stream:
-        stream.write(data)
-
-
-@contextlib.contextmanager
-def replaced(file: Path) -> Iterator[BinaryIO]:
-    """A stream whose content takes the place of `file` at the end of the block, if nothing was raised in it."""
-    sibling = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with sibling.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        sibling.replace(file)
-    finally:
-        sibling.unlink(missing_ok=True)
-
-
-def write_json(file: Path, value: Any) -> None:
-    write_bytes(file, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def sync_tree(folder: Path) -> None:
-    """Have every file and folder below `folder` on the disk before it is renamed."""
-    for name in _files(folder):
-        with (folder / name).open("rb") as stream:
-            os.fsync(stream.fileno())
-    for path in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
-        sync_folder(path)
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _files(folder: Path) -> Iterator[str]:
-    return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _is_whole(file: Path, digest: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from mimic_keras.experiment import PlateauHalving
+from mimic_keras.experiment.schema import PlateauHalving
 
 
 class Plateau(keras.callbacks.Callback):

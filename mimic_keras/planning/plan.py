@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mimic_keras import budgets, distribution, models, plugins, preflight, ranges
-from mimic_keras.artifacts import hash_json
 from mimic_keras.contracts import DatasetInfo, Teacher
-from mimic_keras.experiment import Experiment, MemberEntry, Select, TeacherSection, Training, parse
-from mimic_keras.experiment_file import Source
-from mimic_keras.plugins import Component
-from mimic_keras.validation import Problems
+from mimic_keras.experiment import ranges
+from mimic_keras.experiment.file import Source
+from mimic_keras.experiment.problems import Problems
+from mimic_keras.experiment.schema import Experiment, MemberEntry, Select, TeacherSection, Training, parse
+from mimic_keras.planning import budgets, components, preflight
+from mimic_keras.planning.components import Component
+from mimic_keras.storage.files import hash_json
+from mimic_keras.training import distribution, models
 
 
 @dataclass(frozen=True)
@@ -87,24 +89,24 @@ def make(source: Source, built: dict[str, models.Cost] | None = None) -> Plan:
     ranges.refuse_searched(source)
     source = budgets.solved(ranges.drawn(source))
     experiment = parse(source)
-    bound = {path: plugins.bind(kind, spec, path, problems) for kind, spec, path in source.components()}
+    bound = {path: components.bind(kind, spec, path, problems) for kind, spec, path in source.components()}
     if experiment:
         _check_standardizable(experiment, bound, problems)
     source.drop_inherited()
     problems.check()
     assert experiment is not None
-    components = {path: component for path, component in bound.items() if component}
+    found = {path: component for path, component in bound.items() if component}
     distribution.configure(experiment.distribution, experiment.deterministic)
-    info = preflight.dataset_info(components["dataset"], "dataset", problems)
+    info = preflight.dataset_info(found["dataset"], "dataset", problems)
     problems.check()
     assert info is not None
-    members = _members(experiment.teacher, components, problems)
-    student, baseline = _student(experiment, components), _baseline(experiment, components)
+    members = _members(experiment.teacher, found, problems)
+    student, baseline = _student(experiment, found), _baseline(experiment, found)
     if student.loss:
         preflight.check_loss(student.loss, info.num_classes, "student.loss", problems)
     costs = _costs(info, members, student, baseline, {} if built is None else built, problems)
     problems.check()
-    return Plan(experiment, components["dataset"], info, tuple(members.values()), student, baseline, costs)
+    return Plan(experiment, found["dataset"], info, tuple(members.values()), student, baseline, costs)
 
 
 def _check_standardizable(experiment: Experiment, bound: Mapping[str, Component | None], problems: Problems) -> None:

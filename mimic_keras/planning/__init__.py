@@ -1,0 +1,1 @@
+"""From a typed experiment and the installed plugins to a checked plan; no data is read."""

@@ -1,0 +1,1 @@
+"""How numbers look, on the console and on pages; knows no experiment."""

@@ -1,0 +1,79 @@
+"""Files that are whole or absent: written beside and renamed, with digests of what is in them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+RECORD = "artifact.json"
+
+
+def hash_json(value: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of a JSON value; the order of keys does not matter."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digests(folder: Path, record: str = RECORD) -> dict[str, str]:
+    """{path below the folder: SHA-256} of every file but the record."""
+    return {name: file_digest(folder / name) for name in sorted(file_names(folder, record))}
+
+
+def file_names(folder: Path, record: str = RECORD) -> set[str]:
+    """Paths below the folder of every file but the record."""
+    return {name for name in _files(folder) if name != record}
+
+
+def file_digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_bytes(file: Path, data: bytes) -> None:
+    """Write a file whole or not at all: a sibling, synced, renamed."""
+    with replaced(file) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def replaced(file: Path) -> Iterator[BinaryIO]:
+    """A stream whose content takes the place of `file` at the end of the block, if nothing was raised in it."""
+    sibling = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with sibling.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        sibling.replace(file)
+    finally:
+        sibling.unlink(missing_ok=True)
+
+
+def write_json(file: Path, value: Any) -> None:
+    write_bytes(file, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def sync_tree(folder: Path) -> None:
+    """Have every file and folder below `folder` on the disk before it is renamed."""
+    for name in _files(folder):
+        with (folder / name).open("rb") as stream:
+            os.fsync(stream.fileno())
+    for path in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
+        sync_folder(path)
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _files(folder: Path) -> Iterator[str]:
+    return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
