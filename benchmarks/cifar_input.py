@@ -74,9 +74,9 @@ def with_logits(dataset: Cifar10, split: str, examples: int | None = None) -> Ex
 def student_builder(dataset: Cifar10) -> Callable[[], keras.Model]:
     """The student of experiments/cifar10_small.yaml."""
     from mimic_keras.experiment import file as experiment_file
-    from mimic_keras.planning import plan
+    from mimic_keras.planning.plan import make_plan
 
-    architecture = plan.make(experiment_file.read(EXPERIMENT)).student.architecture
+    architecture = make_plan(experiment_file.read(EXPERIMENT)).student.architecture
     return lambda: architecture(dataset.info.input_shape, dataset.info.num_classes)
 
 

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from mimic_keras.experiment import file as experiment_file
-from mimic_keras.planning import plan
+from mimic_keras.planning.plan import make_plan
 from mimic_keras.reporting import console
 from mimic_keras.serving import folding, saved_model
 from mimic_keras.serving.session_loader import Served
@@ -45,7 +45,7 @@ def ensemble(folders: dict[str, float], shape: tuple[int, ...]) -> keras.Model:
 
 def exports(run: Path, folder: Path) -> dict[str, Path]:
     """{contender: its SavedModel}"""
-    info = plan.make(experiment_file.read(run / "experiment.yaml", [])).dataset().info
+    info = make_plan(experiment_file.read(run / "experiment.yaml", [])).dataset().info
     student = Path(json.loads((run / "artifacts.json").read_text())["student"]["model"])
     nets = {"teacher": ensemble(members(run), info.input_shape)}
     for absorb in ("never", "always"):

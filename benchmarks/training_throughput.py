@@ -170,7 +170,7 @@ def compare(name: str, rounds: int, epochs: int, torch_python: str) -> None:
     """Runs the contenders of one net in turns and prints the table."""
     net, absent = NETS[name], set()
     if "PyTorch" in net.contenders and not imports_torch(torch_python):
-        print("PyTorch is left out: the interpreter of --torch-python can not import torch")
+        print("PyTorch is left out: the interpreter of --torch-python cannot import torch")
         absent = {"PyTorch"}
 
     def command(contender: str) -> list[str]:

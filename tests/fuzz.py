@@ -185,7 +185,7 @@ def mutated(data: bytes, draw: random.Random) -> bytes:
 
 
 def watch() -> None:
-    """From now on, whatever is written outside of the target's folder raises. It can not be switched off."""
+    """From now on, whatever is written outside of the target's folder raises. It cannot be switched off."""
 
     def check(event: str, arguments: tuple) -> None:
         if event == "open":

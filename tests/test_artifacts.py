@@ -165,5 +165,5 @@ def test_a_data_set_finds_what_it_left_or_nothing(tmp_path, caplog):
     (folder / "file").unlink()
     assert (prepared(tmp_path), prepared(tmp_path)) == (everything[:1], [])
     (folder / "artifact.json").write_text("")
-    assert prepared(tmp_path) == everything  # what is there can not be judged
+    assert prepared(tmp_path) == everything  # what is there cannot be judged
     assert damaged_files(folder) == []

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from mimic_keras.contracts import DatasetInfo, InputError
 from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment.problems import Problems
-from mimic_keras.planning import budgets, plan
+from mimic_keras.planning import budgets
+from mimic_keras.planning.plan import make_plan
 from mimic_keras.planning.budgets import Budget
 from mimic_keras.planning.components import bind
 from mimic_keras.training import models
@@ -84,7 +85,7 @@ def solved(folder, info, spec, place, ratios, budget):
     dataset = {"name": "timit" if info is SPEECH else "cifar10"}
     student = {**tiny()["student"], "architecture": placed(spec, place, content)}
     file = write(folder, tiny(dataset=dataset, student=student, baseline=None))
-    source = budgets.solved(experiment_file.read(file))
+    source = budgets.solve_budgets(experiment_file.read(file))
     source.problems.check()
     return source.complete["student"]["architecture"]
 
@@ -114,7 +115,7 @@ def test_the_nearest_of_all_widths(curvature, slope, constant, stair, budget):
 
     if count(1) > budget:
         with pytest.raises(InputError, match=f"a width of 1 makes {count(1):,}, the nearest possible"):
-            budgets.fitted(count, budget)
+            budgets.fit_width(count, budget)
         return
     low, high = 1, 2
     while count(high) <= budget:
@@ -123,7 +124,7 @@ def test_the_nearest_of_all_widths(curvature, slope, constant, stair, budget):
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle) <= budget else (low, middle)
     nearest = min((low, high), key=lambda width: (abs(count(width) - budget), width))
-    assert budgets.fitted(count, budget) == nearest
+    assert budgets.fit_width(count, budget) == nearest
 
 
 def test_a_parabola_takes_a_handful_of_builds():
@@ -133,13 +134,13 @@ def test_a_parabola_takes_a_handful_of_builds():
         asked.add(width)
         return 3 * width**2 + 100 * width + 7
 
-    assert budgets.fitted(count, 31_600_000) == 3229
+    assert budgets.fit_width(count, 31_600_000) == 3229
     assert len(asked) <= 5
 
 
 def test_a_width_that_makes_no_difference():
     with pytest.raises(InputError, match=r"no width makes 1,000 parameters: [\d,]+ makes 5$"):
-        budgets.fitted(lambda width: 5, 1000)
+        budgets.fit_width(lambda width: 5, 1000)
 
 
 @settings(max_examples=50)
@@ -154,7 +155,7 @@ def test_ratios_are_kept(ratios, width):
 def refused(folder, architecture):
     student = {**tiny()["student"], "architecture": architecture}
     with pytest.raises(InputError) as error:
-        plan.make(experiment_file.read(write(folder, tiny(student=student, baseline=None))))
+        make_plan(experiment_file.read(write(folder, tiny(student=student, baseline=None))).source())
     return error.value.found
 
 
@@ -201,7 +202,7 @@ def test_baseline_and_teachers_have_budgets_too(tmp_path):
     net = {"name": "mlp", "hidden_units": [{"fit_parameters": 5000}]}
     teacher = {**tiny()["teacher"], "members": [{"teacher": {"name": "trained", "architecture": net}}]}
     student = {**tiny()["student"], "architecture": {**net, "dropout": 0.5}}
-    planned = plan.make(experiment_file.read(write(tmp_path, tiny(teacher=teacher, student=student))))
+    planned = make_plan(experiment_file.read(write(tmp_path, tiny(teacher=teacher, student=student))).source())
     # 64 inputs, 10 classes: 75 parameters a unit and 10 more; 67 units are 5,035, 66 are 4,960
     assert {name: cost.parameters for name, cost in planned.costs.items()} == dict.fromkeys(
         ("teacher/0", "student", "baseline"), 5035

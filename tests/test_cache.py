@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from mimic_keras.interface.commands import _tabulate_entries
 from mimic_keras.storage import prune, store
 from mimic_keras.storage.store import Store
 from tests.tiny import command
@@ -32,7 +33,7 @@ def test_the_list_says_what_is_whole_damaged_unfinished_and_moved_aside(tmp_path
     (damaged / "data").write_text("changed")
     (tmp_path / "students" / f".{'0' * 16}.partial").mkdir()
     (tmp_path / "damaged" / "students-1").mkdir(parents=True)
-    rows = {row["artefact"]: row for row in prune.table(prune.entries(tmp_path))[1]}
+    rows = {row["artefact"]: row for row in _tabulate_entries(prune.list_entries(tmp_path))[1]}
     assert {(row["made for"], row["days since use"], row["state"]) for row in rows.values()} >= {
         ("baseline", 3.0, "whole"),
         ("student", 0.0, "damaged: data"),
@@ -63,7 +64,7 @@ def test_prune_removes_what_was_not_used_for_so_long(tmp_path, capsys):
 def test_reuse_makes_an_artefact_young(tmp_path):
     folder = make(tmp_path, "old", days=31)
     Store(tmp_path, {}).get_or_make("students", {"name": "old"}, "old", lambda to: pytest.fail("made again"))
-    assert prune.prune(tmp_path, 30 * DAY) == ([], 0)
+    assert prune.remove_unused(tmp_path, 30 * DAY) == ([], 0)
     assert folder.exists()
 
 
@@ -88,11 +89,11 @@ def test_prune_keeps_what_a_running_experiment_uses(name, tmp_path):
     process = context.Process(target=hold, args=(tmp_path, name, ready, done))
     process.start()
     assert ready.wait(60)
-    removed, kept = prune.prune(tmp_path, 0)
+    removed, kept = prune.remove_unused(tmp_path, 0)
     assert ([entry.folder for entry in removed], kept) == ([other], 1)
     done.set()
     process.join()
-    removed, kept = prune.prune(tmp_path, 0)
+    removed, kept = prune.remove_unused(tmp_path, 0)
     assert ([entry.folder for entry in removed], kept) == ([folder], 0)
 
 

@@ -56,7 +56,7 @@ def test_fifty_plugins_are_listed_and_none_is_imported(tmp_path):
     for number in range(50):
         install(tmp_path, f"many-{number}", {f"loss_{number}": "Same"}, code="raise SystemExit('imported')\n")
     code = (
-        "import sys; from mimic_keras import cli; cli.main(cli.parse(['mimic-keras', 'plugins']));"
+        "import sys; from mimic_keras.interface import cli; cli.main(cli.parse(['mimic-keras', 'plugins']));"
         "print(sorted({name.partition('.')[0] for name in sys.modules} & {'tensorflow', 'keras', 'sklearn'}),"
         "[name for name in sys.modules if name.startswith('many_')], file=sys.stderr)"
     )
@@ -94,14 +94,14 @@ def test_check_says_what_is_broken_and_why(site, monkeypatch, capsys):
     install(site, "deadly", {"deadly": "Same"}, code="import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     install(site, "wrong-kind", {"not_a_class": "same"}, code="def same(): pass\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(site)]))
-    ours = [entry for entry in catalogue.everything() if not entry[1].distribution.startswith("mimic-keras")]
-    monkeypatch.setattr(catalogue, "everything", lambda: ours)
+    ours = [entry for entry in catalogue.list_plugins() if not entry[1].distribution.startswith("mimic-keras")]
+    monkeypatch.setattr(catalogue, "list_plugins", lambda: ours)
     assert command("plugins", "--check") == 1
     captured = capsys.readouterr()
     lines = dict(line.split(": ", 1) for line in captured.out.splitlines())
-    assert "4 of 6 components can not be imported" in captured.err
+    assert "4 of 6 components cannot be imported" in captured.err
     assert (lines["loss/good"], lines["loss/good_too"]) == ("ok", "ok")
-    assert "loss 'missing' (broken 1.0) can not be imported: AttributeError" in lines["loss/missing"]
+    assert "loss 'missing' (broken 1.0) cannot be imported: AttributeError" in lines["loss/missing"]
     assert "ModuleNotFoundError: No module named 'numpy_of_the_future'" in lines["loss/raising"]
     assert lines["loss/deadly"] == "importing it kills the process (signal 11)"
     assert "has to name a class" in lines["loss/not_a_class"]

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 from mimic_keras.contracts import ArraySplit
-from mimic_keras.experiment.schema import Training
+from mimic_keras.experiment.schema import TrainingSection
 from mimic_keras.training import checkpoint, trainer
 from mimic_keras.training.batches import Examples
 from mimic_keras.training.checkpoint import Checkpoint
@@ -20,7 +20,7 @@ from mimic_keras.training.objective import Objective
 COUNT, FEATURES, CLASSES = 101, 6, 5
 # A plateau of one epoch halves the rate and stops early, so that both are part of what has to be kept.
 PLATEAU = {"name": "plateau_halving", "patience": 1, "cooldown": 1, "stop_after": 4, "smallest_fraction": 0.0}
-SETTINGS = Training(
+SETTINGS = TrainingSection(
     epochs=8,
     batch_size=16,
     optimizer={"name": "adam", "learning_rate": 0.02},
@@ -174,7 +174,7 @@ def test_a_state_of_another_net_is_not_used(tmp_path, monkeypatch, caplog):
 def test_a_diverging_training_keeps_its_last_good_state(tmp_path):
     def diverge(rate, epochs):
         optimizer = {"name": "sgd", "learning_rate": rate}
-        settings = Training(
+        settings = TrainingSection(
             epochs=epochs, batch_size=16, optimizer=optimizer, checkpoint_every=1, schedule={"name": "constant"}
         )
         train(tmp_path / "state.npz", settings=settings)

@@ -10,13 +10,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from mimic_keras.experiment import file as experiment_file
-from mimic_keras.planning import plan
-from mimic_keras.sweeping import cells, planning, results, running
-from tests.tiny import command, tiny, write
+from mimic_keras.planning.plan import make_plan
+from mimic_keras.sweeping import cells, forecast, results, running
+from tests.tiny import command, read_cells, tiny, write
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.yaml"))
-SWEEPS = [file for file in FILES if cells.is_sweep(experiment_file.read_yaml(file))]
+SWEEPS = [file for file in FILES if experiment_file.read(file).kind == "sweep"]
 EXPERIMENTS = [file for file in FILES if file not in SWEEPS]
 # CIFAR's nets of Ba & Caruana 2014, Table 2: (parameters, multiply-adds). Maps are 32 x 32, halved by every pooling.
 HIDDEN_30K = 1200 * 30000 + 30000 + 30000 * 10 + 10
@@ -148,11 +148,13 @@ def test_every_experiment_is_listed_here():
 @pytest.mark.parametrize("file", [file for file in SWEEPS if file.stem != "urban_figure1"], ids=lambda file: file.stem)
 def test_sweep_has_the_stated_cells(file, tmp_path):
     """Every cell of every table and figure is a whole experiment, without any data; budgets are met to 2 %."""
-    sweep, found = cells.read(file)
+    sweep, found = read_cells(file)
     assert sweep.name == file.stem
-    planned = cells.with_problems_together(str(file), found, lambda cell: running.planned(cell, tmp_path, BUILT))
+    planned = cells.collect_problems(
+        str(file), found, lambda cell: running._plan_cell(cell, tmp_path, BUILT)
+    )
     count, teachers, members, students = SWEPT[file.stem]
-    told = "\n".join(planning.describe(sweep, planned))
+    told = "\n".join(forecast.describe_sweep(sweep, planned))
     assert f"cells       {count}: " in told
     assert f"teachers    {teachers} distinct, of {members} members; {members} sets of logits" in told
     assert f"students    {students} trainings" in told
@@ -165,7 +167,7 @@ def test_sweep_has_the_stated_cells(file, tmp_path):
 
 def test_the_figure_and_the_table_of_urban_are_one_search():
     (_, table), (_, figure) = (
-        cells.read(ROOT / "experiments" / f"urban_{name}.yaml") for name in ("table2", "figure1")
+        read_cells(ROOT / "experiments" / f"urban_{name}.yaml") for name in ("table2", "figure1")
     )
     assert SWEPT["urban_figure1"] == SWEPT["urban_table2"]
     for one, other in zip(table, figure, strict=True):
@@ -179,7 +181,7 @@ def test_the_figure_and_the_table_of_urban_are_one_search():
 def test_the_numbers_of_the_papers_are_in_the_sweeps():
     """The corners of the tables, and how many there are."""
     found = {
-        name: [results.paper_score(*found) for found in scores(name)]
+        name: [results.convert_paper_score(*found) for found in scores(name)]
         for name in ("ba_table1", "ba_table2", "urban_table2")
     }
     assert found["ba_table1"][::3] == [23.1, 23.0, 23.6, 21.9, 19.5, 21.6, 20.0]
@@ -198,13 +200,13 @@ def test_the_table_of_sweeps_has_their_numbers():
 
 
 def scores(name):
-    sweep, found = cells.read(ROOT / "experiments" / f"{name}.yaml")
+    sweep, found = read_cells(ROOT / "experiments" / f"{name}.yaml")
     return [(sweep, cell.paper) for cell in found]
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
 def test_experiment_validates_and_its_nets_have_the_stated_size(file):
-    planned = plan.make(experiment_file.read(file))
+    planned = make_plan(experiment_file.read(file))
     assert planned.experiment.name == file.stem
     counted = re.search(r"counted here: ([\d,]+)", file.read_text())
     assert not counted or int(counted[1].replace(",", "")) == planned.costs["student"].parameters
@@ -255,10 +257,12 @@ def test_the_parts_of_the_documentation_on_sweeps_fit_into_an_experiment(tmp_pat
     (student,), (teacher,) = yaml_blocks("sweeps.md", "student:"), yaml_blocks("sweeps.md", "teacher:")
     images = {"dataset": {"name": "cifar10"}, "baseline": None}
     part = YAML(typ="safe").load(student)["student"]
-    planned = plan.make(experiment_file.read(write(tmp_path, tiny(**images, student={**tiny()["student"], **part}))))
+    planned = make_plan(
+        experiment_file.read(write(tmp_path, tiny(**images, student={**tiny()["student"], **part}))).source()
+    )
     assert abs(planned.costs["student"].parameters - 1_000_000) < 3072
     part = YAML(typ="safe").load(teacher)["teacher"]
-    planned = plan.make(experiment_file.read(write(tmp_path, tiny(**images, teacher=part))))
+    planned = make_plan(experiment_file.read(write(tmp_path, tiny(**images, teacher=part))).source())
     assert len(planned.members) == 129
     assert planned.select.members == 16
 

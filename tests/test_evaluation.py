@@ -20,7 +20,7 @@ from mimic_keras.stages.logits import TeacherLogits
 def test_fidelity_by_hand():
     teacher = np.log([[0.5, 0.5], [0.9, 0.1]])
     student = np.log([[0.25, 0.75], [0.8, 0.2]])
-    found = evaluation.fidelity(teacher, student)
+    found = evaluation.measure_fidelity(teacher, student)
     assert found["agreement"] == 0.5
     kl = [0.5 * np.log(2) + 0.5 * np.log(2 / 3), 0.9 * np.log(9 / 8) + 0.1 * np.log(0.5)]
     assert found["kl"] == pytest.approx(np.mean(kl), rel=1e-12)
@@ -104,7 +104,7 @@ def test_the_table_has_fidelity_on_test_alone():
             "test": {"kl": 2.0},
         }
     }
-    columns, rows = evaluation.table(models)
+    columns, rows = evaluation.tabulate(models)
     assert columns == ["model", "parameters", "multiply-adds", "validation error rate", "test kl"]
     assert rows == [
         {"model": "student", "parameters": 3, "multiply-adds": 2, "validation error rate": 0.5, "test kl": 2.0}

@@ -57,7 +57,7 @@ def test_another_architecture_for_the_baseline_inherits_nothing_of_the_students(
 
 def test_resolved_experiment_is_the_same_experiment(tmp_path):
     checked = load(tmp_path, tiny(distribution={"strategy": "mirrored", "virtual_devices": 2}))
-    assert load(tmp_path, runner.resolved(checked)) == checked
+    assert load(tmp_path, runner.resolve(checked)) == checked
 
 
 def test_environment_is_filled_in(tmp_path, monkeypatch):
@@ -67,26 +67,26 @@ def test_environment_is_filled_in(tmp_path, monkeypatch):
 
 def test_setting_a_name_drops_the_other_keys():
     raw = {"loss": {"name": "temperature", "temperature": 3}}
-    experiment_file.override_leaf(raw, "loss.name=kl")
+    experiment_file.apply_setting(raw, "loss.name=kl")
     assert raw == {"loss": {"name": "kl"}}
 
 
 def test_setting_the_same_name_keeps_the_other_keys():
     raw = {"loss": {"name": "temperature", "temperature": 3}}
-    experiment_file.override_leaf(raw, "loss.name=temperature")
+    experiment_file.apply_setting(raw, "loss.name=temperature")
     assert raw == {"loss": {"name": "temperature", "temperature": 3}}
 
 
 def test_setting_the_experiments_own_name_drops_nothing():
     raw = {"name": "a", "seed": 1}
-    experiment_file.override_leaf(raw, "name=b")
+    experiment_file.apply_setting(raw, "name=b")
     assert raw == {"name": "b", "seed": 1}
 
 
 def test_override_adds_what_is_absent_and_reaches_into_lists():
     raw = {"members": [{"copies": 1}]}
-    experiment_file.override_leaf(raw, "members.0.copies=4")
-    experiment_file.override_leaf(raw, "members.0.training.epochs=2")
+    experiment_file.apply_setting(raw, "members.0.copies=4")
+    experiment_file.apply_setting(raw, "members.0.training.epochs=2")
     assert raw == {"members": [{"copies": 4, "training": {"epochs": 2}}]}
 
 
@@ -99,7 +99,7 @@ trees = st.dictionaries(keys, st.recursive(leaves, lambda inner: st.dictionaries
 def test_an_override_sets_exactly_one_leaf_or_refuses(raw, path, value):
     before = copy.deepcopy(raw)
     try:
-        experiment_file.override_leaf(raw, f"{'.'.join(path)}={value}")
+        experiment_file.apply_setting(raw, f"{'.'.join(path)}={value}")
     except InputError as error:
         assert "which has no keys" in str(error)
         return

@@ -24,7 +24,7 @@ for data in fuzz.corpus_of(sys.argv[1], int(sys.argv[2])):
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)
 def test_hostile_files_are_refused_and_nothing_is_written_elsewhere(name):
-    # In a process of its own: the watch over what is written can not be taken back.
+    # In a process of its own: the watch over what is written cannot be taken back.
     command = [sys.executable, "-c", RUN, name, str(MUTATIONS)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

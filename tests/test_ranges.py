@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment import ranges
+from mimic_keras.experiment.places import Place, substitute
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.experiment.ranges import Range
-from mimic_keras.planning import plan
+from mimic_keras.planning.plan import make_plan
 from tests.tiny import tiny, write
 
 SHARES = st.floats(0, 1, exclude_max=True)
@@ -53,21 +54,21 @@ def test_numbers_stay_within(share, low, factor, sampling):
 )
 def test_wrong_ranges(content, message):
     problems = Problems("x.yaml")
-    assert ranges.read(content, "student.x.tune", problems) is None
-    assert problems.found == {"student.x.tune": message}
+    assert ranges.parse_range(content, Place.parse("student.x.tune"), problems) is None
+    assert problems.found == {Place.parse("student.x.tune"): message}
 
 
 def test_unknown_key_of_a_range():
     problems = Problems("x.yaml")
-    assert ranges.read({"min": 1, "max": 2, "step": 1}, "x", problems) is None
-    assert problems.found["x.step"].startswith("unknown key.\nAccepted: name: str | null = null, min: int")
+    assert ranges.parse_range({"min": 1, "max": 2, "step": 1}, Place("x"), problems) is None
+    assert problems.found[Place("x", "step")].startswith("unknown key.\nAccepted: name: str | null = null, min: int")
 
 
 def test_find_and_replace():
     data = {"a": [{"tune": 1}, {"b": {"tune": 2}}], "tune": 3, "c": {"tune": 4, "other": 5}}
-    found = dict(ranges.find(data, "tune"))
+    found = dict(ranges.find_ranges(data, "tune"))
     assert found == {("a", 0): 1, ("a", 1, "b"): 2}
-    assert ranges.replaced(data, dict.fromkeys(found, "x")) == {
+    assert substitute(data, dict.fromkeys(found, "x")) == {
         "a": ["x", {"b": "x"}],
         "tune": 3,
         "c": {"tune": 4, "other": 5},
@@ -82,7 +83,7 @@ def drawing(copies=4, **architecture):
 
 
 def planned(folder, experiment):
-    return plan.make(experiment_file.read(write(folder, experiment)))
+    return make_plan(experiment_file.read(write(folder, experiment)).source())
 
 
 def drawn_nets(folder, experiment):

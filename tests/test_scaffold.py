@@ -27,7 +27,7 @@ def test_a_new_plugin_is_a_whole_distribution(kind, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["my loss", "1st", "../my-loss", "class", "", "my/loss"])
 def test_names_that_are_no_packages_are_refused(name, tmp_path, capsys):
     assert command("new", "loss", name, "--into", tmp_path) == 2
-    assert "can not name a package: expected letters, digits" in capsys.readouterr().err
+    assert "cannot name a package: expected letters, digits" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -36,7 +36,7 @@ def searched(**section):
 
 
 def search_of(folder, experiment):
-    return trials.of(experiment_file.read(write(folder, experiment)), folder / "search")
+    return trials.open_search(experiment_file.read(write(folder, experiment)).source(), folder / "search")
 
 
 @pytest.fixture
@@ -56,13 +56,13 @@ def untrained(monkeypatch):
         judged = type("Judged", (), {"models": {"student": {"validation": {"error_rate": score, "other": None}}}})
         return type("Learned", (), {"judged": judged})
 
-    monkeypatch.setattr(runner, "learn", learn)
+    monkeypatch.setattr(runner, "train_and_evaluate", learn)
     return tried
 
 
 def work(search, folder):
     search.work(folder / "home", data.prepared_once())
-    return [(trial.values, trial.state, trial.score) for trial in search.trials()]
+    return [(trial.values, trial.state, trial.score) for trial in search.list_trials()]
 
 
 def test_suggestions_follow_from_the_trials_alone():
@@ -108,7 +108,7 @@ def test_a_search_that_is_interrupted_is_the_same_search(tmp_path, untrained, mo
     (tmp_path / "whole").mkdir()
     whole = work(search_of(tmp_path / "whole", searched()), tmp_path)
     assert [state for _, state, _ in whole].count("done") >= 4
-    learn, calls = runner.learn, []
+    learn, calls = runner.train_and_evaluate, []
 
     def killed(*arguments, **named):
         calls.append(len(calls))
@@ -116,7 +116,7 @@ def test_a_search_that_is_interrupted_is_the_same_search(tmp_path, untrained, mo
             raise KeyboardInterrupt
         return learn(*arguments, **named)
 
-    monkeypatch.setattr(runner, "learn", killed)
+    monkeypatch.setattr(runner, "train_and_evaluate", killed)
     search = search_of(tmp_path, searched())
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
@@ -165,7 +165,7 @@ def test_what_diverges_has_no_score_and_is_not_tried_nearby_for_ever(tmp_path, u
     assert "diverged" in states
     assert states.count("done") > states.count("diverged")
     assert all((score is None) == (state == "diverged") for _, state, score in found)
-    assert search.best()[0].score == min(score for *_, score in found if score is not None)
+    assert search.rank_trials()[0].score == min(score for *_, score in found if score is not None)
 
 
 def test_values_that_make_no_net_are_impossible(tmp_path, untrained):
@@ -202,12 +202,12 @@ def test_a_trial_whose_process_died_is_done_again_and_blocks_nobody(tmp_path, un
     held.acquire()
     thread = threading.Thread(target=work, args=(search, tmp_path))
     thread.start()
-    while [each.state for each in search.trials()] != ["running", "done", "done", "done"]:
+    while [each.state for each in search.list_trials()] != ["running", "done", "done", "done"]:
         assert thread.is_alive()
     held.release()  # as the system does when a process dies
     thread.join()
-    assert [each.state for each in search.trials()] == ["done"] * 4
-    assert search.trials()[0].values == trial.values
+    assert [each.state for each in search.list_trials()] == ["done"] * 4
+    assert search.list_trials()[0].values == trial.values
     assert len(untrained) == 4
 
 
@@ -282,4 +282,4 @@ def test_a_damaged_trial_is_named(tmp_path):
     with search._claimed():
         store.write_bytes(search.folder / "trials" / "0000.json", b"{")
     with pytest.raises(Exception, match=r"0000.json is damaged .* remove it, and what it says is done again"):
-        search.trials()
+        search.list_trials()

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from mimic_keras import runner
 from mimic_keras.experiment import file as experiment_file
-from mimic_keras.planning import plan
+from mimic_keras.planning.plan import make_plan
 from mimic_keras.stages import data
-from mimic_keras.stages.logits import greedy
+from mimic_keras.stages.logits import select_greedily
 from tests.tiny import command, run, tiny, write
 
 
@@ -38,7 +38,7 @@ def test_every_step_takes_the_best_member(seed, members, replacement, count):
     labels[0] = 1
     weights = generator.uniform(0.5, 2, members)
     count = min(count, members) if not replacement else count
-    chosen = greedy(logits, labels, weights, count, replacement)
+    chosen = select_greedily(logits, labels, weights, count, replacement)
     assert len(chosen) == count
     assert replacement or len(set(chosen)) == count
     for step, member in enumerate(chosen):
@@ -59,9 +59,9 @@ def test_by_hand():
         ]
     )
     labels, weights = np.array([0, 1, 0]), np.ones(3)
-    assert greedy(logits, labels, weights, 1, False) == [0]
-    assert greedy(logits[1:], labels, weights[1:], 2, False) == [0, 1]
-    assert greedy(logits, labels, weights, 3, True) == [0, 0, 0]
+    assert select_greedily(logits, labels, weights, 1, False) == [0]
+    assert select_greedily(logits[1:], labels, weights[1:], 2, False) == [0, 1]
+    assert select_greedily(logits, labels, weights, 3, True) == [0, 0, 0]
 
 
 def selecting(**select):
@@ -82,8 +82,8 @@ def test_who_is_chosen_is_the_teacher_and_the_others_cost_nothing(tmp_path):
     assert len(labels) == 4 + 2 + 2  # four on validation; two on transfer and on test
     # The same as a search over all pairs that begin with the best single one.
     source = experiment_file.read(write(tmp_path, selecting(members=4)))
-    found = runner.learn(plan.make(source), tmp_path / "home")
-    truth = data.prepare(plan.make(source).dataset, tmp_path / "home", 0).split("validation").labels
+    found = runner.train_and_evaluate(make_plan(source), tmp_path / "home")
+    truth = data.prepare(make_plan(source).dataset, tmp_path / "home", 0).split("validation").labels
     stack = {name: split["validation"] for name, split in found.teacher.members.items()}
     single = min(stack, key=lambda name: score([stack[name]], truth, [1.0], [0]))
     pairs = [(single, other) for other in stack if other != single]

@@ -37,7 +37,7 @@ def sweep_file(folder, **changes):
 
 
 def read(folder, *overrides, **changes):
-    return cells.read(sweep_file(folder, **changes), overrides)
+    return read_cells(sweep_file(folder, **changes), overrides)
 
 
 def given(folder, *overrides, **changes):
@@ -133,7 +133,7 @@ def test_names_are_names_of_folders(tmp_path, value):
         ),
         ({"set": {"name.x": 1}}, "set: 'name' is 'tiny', which has no keys"),
         ({"experiment": 3}, "experiment: expected a mapping or the name of a file, got 3"),
-        ({"experiment": "none.yaml"}, "none.yaml: the experiment can not be read: No such file"),
+        ({"experiment": "none.yaml"}, "none.yaml: the experiment cannot be read: No such file"),
         ({"paper": {"source": "x", "error": "much"}}, "paper.error: expected a number or null, got 'much'"),
         ({"axis": 1}, "axis: unknown key"),
         ({"set": {"student.seed": {"axis": "seed"}}}, "axes.loss: changes nothing; {axis: loss} stands for its value"),
@@ -191,8 +191,10 @@ def test_cells_share_the_teacher_and_are_left_as_they_are_the_second_time(tmp_pa
     both = [100 * float(row["student test error_rate"]) for row in rows[:2]]
     mean, deviation = sum(both) / 2, abs(both[0] - both[1]) / 2**0.5
     assert f"| kl | 1,130 | 1,088 | {mean:.2f} ± {deviation:.2f} | 12.5 |" in table
-    learn, calls = runner.learn, []
-    monkeypatch.setattr(runner, "learn", lambda *arguments, **named: calls.append(1) or learn(*arguments, **named))
+    learn, calls = runner.train_and_evaluate, []
+    monkeypatch.setattr(
+        runner, "train_and_evaluate", lambda *arguments, **named: calls.append(1) or learn(*arguments, **named)
+    )
     capsys.readouterr()
     assert sweep(tmp_path) == [{key: row[key] for key in row if key != "paper error"} for row in rows]
     assert not calls
@@ -202,26 +204,26 @@ def test_cells_share_the_teacher_and_are_left_as_they_are_the_second_time(tmp_pa
 
 
 def test_a_cell_that_fails_stops_no_other_and_is_tried_again(tmp_path, monkeypatch, capsys):
-    learn = runner.learn
+    learn = runner.train_and_evaluate
 
     def failing(planned, *arguments, **named):
         if planned.experiment.student.seed == 1 and planned.student.loss.plugin.name == "kl":
             raise TrainingDiverged("the loss became inf at step 3, learning rate 0.1")
         return learn(planned, *arguments, **named)
 
-    monkeypatch.setattr(runner, "learn", failing)
+    monkeypatch.setattr(runner, "train_and_evaluate", failing)
     rows = sweep(tmp_path, code=1)
     assert [row["state"] for row in rows] == ["done", "failed", "done", "done"]
     assert rows[1]["note"] == "the loss became inf at step 3, learning rate 0.1"
     error = capsys.readouterr().err
     assert "1 of 4 cells failed; run it again to try them once more\n  loss kl, seed 1: the loss became inf" in error
     assert "the loss became inf" in (tmp_path / "runs" / "table" / "report.html").read_text()
-    monkeypatch.setattr(runner, "learn", learn)
+    monkeypatch.setattr(runner, "train_and_evaluate", learn)
     assert [row["state"] for row in sweep(tmp_path)] == ["done"] * 4
 
 
 def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
-    learn, calls = runner.learn, []
+    learn, calls = runner.train_and_evaluate, []
 
     def interrupted(*arguments, **named):
         calls.append(1)
@@ -229,7 +231,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return learn(*arguments, **named)
 
-    monkeypatch.setattr(runner, "learn", interrupted)
+    monkeypatch.setattr(runner, "train_and_evaluate", interrupted)
     assert [row["state"] for row in sweep(tmp_path, code=130)] == ["done", "done", "waiting", "waiting"]
     assert [row["state"] for row in sweep(tmp_path)] == ["done"] * 4
     assert len(calls) == 3 + 2
@@ -278,7 +280,7 @@ def test_means_of_what_was_measured(tmp_path):
     table, found = read(
         tmp_path, show="accuracy", paper={"source": "x", "error": {"axis": "loss", "kl": 12, "otherwise": None}}
     )
-    planned = [running.planned(cell, tmp_path, {}) for cell in found]
+    planned = [running.plan_cells("x", [cell], tmp_path)[0] for cell in found]
     cost = {"parameters": 5, "multiply_adds": 4}
     outcomes = [
         running.Outcome(
@@ -288,11 +290,11 @@ def test_means_of_what_was_measured(tmp_path):
         )
         for each, error in zip(planned, (0.1, 0.2, 0.3, 0.3), strict=True)
     ]
-    first, second = results.groups(table, outcomes)
+    first, second = results.group_cells(table, outcomes)
     assert (first.mean, second.mean) == (pytest.approx(85), pytest.approx(70))
     assert first.deviation == pytest.approx(7.0710678)
     assert [str(group) for group in (first, second)] == ["85.00 ± 7.07", "70.00 ± 0.00"]
-    assert [results.paper_score(table, group.paper) for group in (first, second)] == [88, None]
+    assert [results.convert_paper_score(table, group.paper) for group in (first, second)] == [88, None]
 
 
 def test_an_axis_may_have_the_name_of_a_column(tmp_path, capsys):
@@ -344,7 +346,9 @@ def test_lines_of_a_figure_share_the_places_of_names(tmp_path):
     table, found = read(tmp_path, **changes, figures=[{"x": "seed", "series": "loss"}])
     cost = {"parameters": 5, "multiply_adds": 4, "validation": {}, "test": {"error_rate": 0.5}}
     done = [
-        running.Outcome(running.planned(cell, tmp_path, {}), "done", [{"models": {"student": cost}, "history": {}}])
+        running.Outcome(
+            running.plan_cells("x", [cell], tmp_path)[0], "done", [{"models": {"student": cost}, "history": {}}]
+        )
         for cell in found
     ]
     axes = page._draw(table, table.figures[0], done).axes[0]
@@ -360,13 +364,13 @@ def test_the_best_of_several_searches_vary_with_their_seed(tmp_path):
     cost = {"parameters": 5, "multiply_adds": 4, "validation": {}}
     outcomes = [
         running.Outcome(
-            running.planned(cell, tmp_path, {}),
+            running.plan_cells("x", [cell], tmp_path)[0],
             "done",
             [{"models": {"student": {**cost, "test": {"error_rate": error}}}} for error in errors],
         )
         for cell, errors in zip(found, ((0.1, 0.2), (0.3, 0.4)), strict=True)
     ]
-    (group,) = results.groups(table, outcomes)
+    (group,) = results.group_cells(table, outcomes)
     assert str(group) == "25.00 ± 14.14"
 
 
@@ -375,7 +379,7 @@ def test_a_base_experiment_that_can_not_be_read(tmp_path):
         file = sweep_file(tmp_path)
         write(tmp_path, text)
         with pytest.raises(InputError, match=rf"sweep.yaml: experiment: .*experiment.yaml: .*{message}"):
-            cells.read(file)
+            read_cells(file)
 
 
 def test_an_experiment_is_no_sweep(tmp_path, capsys):

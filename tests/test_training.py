@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from mimic_keras.contracts import ArraySplit, InputError
-from mimic_keras.experiment.schema import PlateauHalving, Training
+from mimic_keras.experiment.schema import PlateauHalving, TrainingSection
 from mimic_keras.training import callbacks, trainer
 from mimic_keras.training.batches import Examples, shuffled_ids
 from mimic_keras.training.distribution import split_processor
@@ -55,7 +55,7 @@ def noisy():
 
 
 def settings(epochs=3, batch_size=16, optimizer=SGD, **options):
-    return Training(epochs=epochs, batch_size=batch_size, optimizer=optimizer, **options)
+    return TrainingSection(epochs=epochs, batch_size=batch_size, optimizer=optimizer, **options)
 
 
 def train(build, examples, objective, chosen, seed=0, strategy=None, validation=None):

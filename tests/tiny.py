@@ -7,7 +7,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from mimic_keras.experiment.file import read
 from mimic_keras.interface import cli
+from mimic_keras.planning.plan import Plan, make_plan
+from mimic_keras.sweeping.cells import Cell, Sweep, make_cells
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -42,6 +45,16 @@ def write(folder: Path, experiment: Any) -> Path:
         else:
             YAML(typ="safe").dump(experiment, stream)
     return file
+
+
+def plan_of(folder: Path, experiment: Any) -> Plan:
+    """The plan of an experiment that is written to `folder`."""
+    return make_plan(read(write(folder, experiment)).source())
+
+
+def read_cells(file: Path, *settings: str) -> tuple[Sweep, list[Cell]]:
+    """The sweep of a file, and its cells."""
+    return make_cells(read(file, settings))
 
 
 def command(*arguments: Any) -> int:

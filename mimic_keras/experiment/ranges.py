@@ -1,13 +1,12 @@
-"""Ranges in place of values: `{tune: {...}}` is searched by `mimic-keras tune`, `{draw: {...}}` is drawn anew for every
-copy of a member of the teacher.
+"""Ranges in place of values: `{tune: {...}}` is searched by `mimic-keras tune`; `{draw: {...}}` is drawn anew for every
+copy of a teacher's member.
 
-A range is {min, max, sampling: linear or log}, of whole numbers if both ends are, or {choices: [...]}. Ranges with the
-same `name` have the same value, as two layers of one width.
+A range is {min, max, sampling: linear or log}, of whole numbers if both ends are whole, or {choices: [...]}. Ranges
+with the same `name` share one value, such as the width of two layers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -16,16 +15,16 @@ import pydantic
 from pydantic import Field
 
 from mimic_keras.experiment.file import Source
-from mimic_keras.experiment.problems import Problems, join, typed
-from mimic_keras.storage.files import hash_json
+from mimic_keras.experiment.places import Place, substitute, walk
+from mimic_keras.experiment.problems import Problems, parse_section
+from mimic_keras.storage.files import derive_fraction, hash_json
 
-DIGITS = 4  # of a number that is drawn or searched: more would say nothing and be hard to read
-
-Place = tuple[str | int, ...]
+MOST_COPIES = 10_000
+SIGNIFICANT_DIGITS = 4  # of a drawn or suggested number; more would be noise that is hard to read
 
 
 class Range(pydantic.BaseModel):
-    """Either `min` and `max`, or `choices`. What has the same `name` has the same value."""
+    """Either `min` and `max`, or `choices`. Ranges with the same `name` share one value."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -46,7 +45,7 @@ class Range(pydantic.BaseModel):
         return self.min, self.max
 
     def at(self, share: float) -> Any:
-        """The value at `share`, from 0 to 1, of the range; whole numbers have equal parts of it.
+        """The value at the fraction `share`, from 0 to 1, of the range; whole numbers have equal shares.
 
         Example:
             >>> Range(min=0.001, max=0.1, sampling="log").at(0.5)
@@ -60,112 +59,96 @@ class Range(pydantic.BaseModel):
         return self.rounded(math.floor(value) if self.is_integer else value)
 
     def rounded(self, value: Any) -> Any:
-        """`value` within the range, in as many digits as are kept."""
+        """`value` clipped to the range and rounded to `SIGNIFICANT_DIGITS`."""
         if self.choices is not None:
             return value
         low, high = self._ends
-        value = int(value) if self.is_integer else float(f"{value:.{DIGITS}g}")
+        value = int(value) if self.is_integer else float(f"{value:.{SIGNIFICANT_DIGITS}g}")
         return min(max(value, low), high)
 
 
-def find(value: Any, word: str, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """(place, what stands behind `word`) of every mapping below `value` that has the key `word` alone."""
-    if isinstance(value, Mapping) and set(value) == {word}:
-        yield place, value[word]
-    elif isinstance(value, Mapping | list):
-        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from find(item, word, (*place, key))
+def find_ranges(data: Any, keyword: Literal["tune", "draw"]) -> Iterator[tuple[Place, Any]]:
+    """(place, content) of every `{keyword: content}` in `data`."""
+    for place, value in walk(data):
+        if isinstance(value, Mapping) and value.keys() == {keyword}:
+            yield place, value[keyword]
 
 
-def read(content: Any, path: str, problems: Problems) -> Range | None:
-    """The range of a mapping; None, with the problems added under `path`, if it is none."""
+def parse_range(content: Any, place: Place, problems: Problems) -> Range | None:
+    """The range that `content` describes; None, with the problems added under `place`, if it describes none."""
     if not isinstance(content, Mapping):
-        problems.add(path, f"expected {{min: ..., max: ..., sampling: log}} or {{choices: [...]}}, got {content!r}")
+        problems.add(place, f"expected {{min: ..., max: ..., sampling: log}} or {{choices: [...]}}, got {content!r}")
         return None
-    found = typed(Range, content, path, problems)
-    if found is None:
+    parsed = parse_section(Range, content, place, problems)
+    if parsed is None:
         return None
-    if (found.choices is None) == (found.min is None or found.max is None) or (
-        found.choices is not None and (found.min is not None or found.max is not None)
+    if (parsed.choices is None) == (parsed.min is None or parsed.max is None) or (
+        parsed.choices is not None and (parsed.min is not None or parsed.max is not None)
     ):
-        problems.add(path, f"expected min and max, or choices; got {', '.join(content) or 'nothing'}")
-    elif found.choices is None and not found.min < found.max:  # type: ignore[operator]
-        problems.add(path, f"expected min below max, got {found.min} and {found.max}")
-    elif found.sampling == "log" and (found.choices is not None or found.min <= 0):  # type: ignore[operator]
-        problems.add(path, "sampling: log needs a min above 0")
+        problems.add(place, f"expected min and max, or choices; got {', '.join(content) or 'nothing'}")
+    elif parsed.choices is None and not parsed.min < parsed.max:  # type: ignore[operator]
+        problems.add(place, f"expected min below max, got {parsed.min} and {parsed.max}")
+    elif parsed.sampling == "log" and (parsed.choices is not None or parsed.min <= 0):  # type: ignore[operator]
+        problems.add(place, "sampling: log needs a min above 0")
     else:
-        return found
+        return parsed
     return None
 
 
-def replaced(value: Any, values: Mapping[Place, Any], place: Place = ()) -> Any:
-    """A copy of plain data with other values at some places."""
-    if place in values:
-        return values[place]
-    if isinstance(value, Mapping):
-        return {key: replaced(item, values, (*place, key)) for key, item in value.items()}
-    if isinstance(value, list):
-        return [replaced(item, values, (*place, index)) for index, item in enumerate(value)]
-    return value
-
-
-def leaders(found: Mapping[Place, Range], path: str, word: str, problems: Problems) -> dict[Place, Place]:
-    """{place: the first place whose range has the same name, or itself}; the same name has to be the same range."""
+def find_leaders(ranges: Mapping[Place, Range], base: Place, keyword: str, problems: Problems) -> dict[Place, Place]:
+    """{place: the first place whose range has the same name, or itself}; equal names need equal ranges."""
     first: dict[str, Place] = {}
-    led = {place: first.setdefault(item.name, place) if item.name else place for place, item in found.items()}
-    for place, leader in led.items():
-        if found[place] != found[leader]:
-            problems.add(join(path, *place, word), f"another range than {join(path, *leader)}, which has the same name")
-    return led
+    leaders = {place: first.setdefault(item.name, place) if item.name else place for place, item in ranges.items()}
+    for place, leader in leaders.items():
+        if ranges[place] != ranges[leader]:
+            problems.add(base + place / keyword, f"differs from {base + leader / keyword}, which has the same name")
+    return leaders
 
 
-def refuse_searched(source: Source) -> None:
-    """A run has one value for everything."""
+def refuse_ranges(source: Source) -> None:
+    """Add a problem for everything that only a search understands: a run needs one value for everything."""
     if source.given.get("search") is not None:
-        source.problems.add("search", "only mimic-keras tune searches; a run has no use for it")
-    for place, _ in find(source.given, "tune"):
-        source.problems.add(join("", *place), "a range to search; mimic-keras tune searches it, a run needs one value")
+        source.problems.add(Place("search"), "only used by mimic-keras tune; a run does not search")
+    for place, _ in find_ranges(source.given, "tune"):
+        source.problems.add(place, "a range to search, where a run needs one value; mimic-keras tune searches it")
 
 
-def drawn(source: Source) -> Source:
-    """Every copy of an entry of the teacher's with ranges becomes an entry of its own, with values of its own.
+def draw_members(source: Source) -> Source:
+    """Give every copy of a member with ranges an entry of its own, with values drawn for it.
 
-    They follow from the teacher's seed, what the entry says and the number of the copy: more copies leave the others
-    as they are.
+    The values follow from the teacher's seed, the entry and the number of the copy: more copies leave the others as
+    they are.
     """
     teacher = source.complete.get("teacher")
     members = teacher.get("members") if isinstance(teacher, dict) else None
-    for place, _ in find(source.given, "draw"):
+    for place, _ in find_ranges(source.given, "draw"):
         if place[:2] != ("teacher", "members") or "copies" in place:
-            source.problems.add(join("", *place), "only what a member of the teacher is can be drawn; tune: searches")
-    if not isinstance(members, list) or not any(True for _ in find(members, "draw")):
+            source.problems.add(place, "only values of a teacher's member can be drawn; {tune: ...} is searched")
+    if not isinstance(teacher, dict) or not isinstance(members, list) or not any(find_ranges(members, "draw")):
         return source
     entries: list[Any] = []
-    assert isinstance(teacher, dict)
     for index, entry in enumerate(members):
-        path = f"teacher.members[{index}]"
-        found = {
-            place: read(content, join(path, *place, "draw"), source.problems) for place, content in find(entry, "draw")
+        place = Place("teacher", "members", index)
+        for drawn in _draw_entry(entry, place, teacher.get("seed"), source.problems):
+            source.problems.origins[Place("teacher", "members", len(entries))] = place
+            entries.append(drawn)
+    return source.with_given({**source.given, "teacher": {**source.given["teacher"], "members": entries}})
+
+
+def _draw_entry(entry: Any, base: Place, seed: Any, problems: Problems) -> Iterator[Any]:
+    """The entries that one with ranges stands for; one without ranges as it is."""
+    ranges = {
+        place: parse_range(content, base + place / "draw", problems) for place, content in find_ranges(entry, "draw")
+    }
+    find_leaders({place: item for place, item in ranges.items() if item}, base, "draw", problems)
+    copies = entry.get("copies", 1) if isinstance(entry, dict) else 1
+    if not ranges or not isinstance(copies, int) or not 0 < copies <= MOST_COPIES:
+        yield substitute(entry, dict.fromkeys(ranges, 1))
+        return
+    one = {key: item for key, item in entry.items() if key != "copies"}
+    for copy in range(copies):
+        values = {
+            place: item.at(derive_fraction(hash_json([seed, one, copy, item.name or place]))) if item else 1
+            for place, item in ranges.items()
         }
-        leaders({place: item for place, item in found.items() if item}, path, "draw", source.problems)
-        copies = entry.get("copies", 1) if isinstance(entry, dict) else 1
-        if not found or not isinstance(copies, int) or not 0 < copies <= 10_000:
-            copies = 0
-        for copy in range(copies):
-            source.problems.places[f"teacher.members[{len(entries)}]"] = path
-            one = {key: item for key, item in entry.items() if key != "copies"}
-            values = {
-                place: item.at(_share([teacher.get("seed"), one, copy, item.name or place])) if item else 1
-                for place, item in found.items()
-            }
-            entries.append(replaced(one, values))
-        if not copies:
-            source.problems.places[f"teacher.members[{len(entries)}]"] = path
-            entries.append(replaced(entry, dict.fromkeys(found, 1)))
-    return source.having({**source.given, "teacher": {**source.given["teacher"], "members": entries}})
-
-
-def _share(content: Any) -> float:
-    """A number from 0 to 1 that follows from plain data."""
-    digest = hashlib.sha256(hash_json(content).encode()).digest()
-    return (int.from_bytes(digest[:8]) >> 11) / 2**53
+        yield substitute(one, values)

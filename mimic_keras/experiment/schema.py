@@ -1,4 +1,4 @@
-"""The experiment as frozen, typed objects, whose values make sense together; not yet tied to plugins."""
+"""The experiment as frozen, typed sections whose values make sense together; not yet tied to plugins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pydantic
 from pydantic import Field
 
 from mimic_keras.experiment.file import Source
-from mimic_keras.experiment.problems import Problems, typed
+from mimic_keras.experiment.places import Place
+from mimic_keras.experiment.problems import Problems, parse_section
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -17,14 +18,14 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-def folder_name(name: str) -> str:
+def check_folder_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
         raise ValueError("expected 1 to 100 letters, digits, '_', '-' or '.', the first a letter or digit")
     return name
 
 
 class Section(pydantic.BaseModel):
-    """Unknown keys are errors; values are not converted (no '3' for 3)."""
+    """A mapping of the file: unknown keys are errors, and values are not converted (no '3' for 3)."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -51,19 +52,19 @@ class Adam(Section):
     epsilon: Rate = 1e-7
 
 
-class Constant(Section):
+class ConstantRate(Section):
     name: Literal["constant"] = "constant"
 
 
-class Cosine(Section):
-    """From the rate to `final_fraction` of it over all epochs, along half a cosine."""
+class CosineDecay(Section):
+    """Half a cosine over all epochs, from the rate down to `final_fraction` of it."""
 
     name: Literal["cosine"]
     final_fraction: Fraction = 0.0
 
 
-class Step(Section):
-    """The rate times `factor` after every `every` epochs."""
+class StepDecay(Section):
+    """The rate is multiplied by `factor` every `every` epochs."""
 
     name: Literal["step"]
     every: Positive
@@ -71,7 +72,7 @@ class Step(Section):
 
 
 class PlateauHalving(Section):
-    """Urban et al. 2017, section 2.6: `callbacks.Plateau` says how."""
+    """Urban et al. 2017, section 2.6; see `callbacks.Plateau`."""
 
     name: Literal["plateau_halving"]
     patience: Positive = 10
@@ -80,39 +81,44 @@ class PlateauHalving(Section):
     smallest_fraction: Fraction = 1 / 2000
 
 
-class Training(Section):
-    """How one net is trained. `restore`: the weights of the best epoch on validation, or of the last one.
-    `checkpoint_every`: steps between states from which an interrupted training goes on; None: as few as cost little.
-    `evaluate_every`: epochs between the data set's own metrics on validation, for curves; None: at the end alone."""
+class TrainingSection(Section):
+    """How one net is trained.
+
+    `restore`: whether to keep the weights of the best epoch on validation or of the last one.
+    `checkpoint_every`: steps between the states from which an interrupted training resumes; None: chosen by their cost.
+    `evaluate_every`: epochs between evaluations of the data set's own metrics on validation; None: only at the end.
+    """
 
     epochs: Positive
     batch_size: Positive
     optimizer: Annotated[Sgd | Adam, Field(discriminator="name")]
-    schedule: Annotated[Constant | Cosine | Step | PlateauHalving, Field(discriminator="name")] = Constant()
+    schedule: Annotated[ConstantRate | CosineDecay | StepDecay | PlateauHalving, Field(discriminator="name")] = (
+        ConstantRate()
+    )
     restore: Literal["best", "last"] = "last"
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     checkpoint_every: Positive | None = None
     evaluate_every: Positive | None = None
 
-    def identity(self) -> dict[str, Any]:
-        """What a cache key has to know: all that the weights and the curves depend on."""
+    def key_inputs(self) -> dict[str, Any]:
+        """What goes into a cache key: everything that the weights and the curves depend on."""
         return self.model_dump(
             exclude={"checkpoint_every"} | ({"evaluate_every"} if not self.evaluate_every else set())
         )
 
 
 class MemberEntry(Section):
-    """One entry of the ensemble: `copies` nets that differ in their seed alone."""
+    """One entry of the ensemble: `copies` nets that differ only in their seed."""
 
     teacher: ComponentSpec
     copies: Positive = 1
     weight: Rate = 1.0
-    training: Training | None = None
+    training: TrainingSection | None = None
     dataset: ComponentSpec | None = None
 
 
-class Select(Section):
-    """Greedy forward selection on validation (Caruana et al. 2004): so many of the members are the teacher."""
+class SelectionSection(Section):
+    """Greedy forward selection of `members` nets on validation (Caruana et al. 2004)."""
 
     members: Positive
     replacement: bool = False
@@ -120,8 +126,8 @@ class Select(Section):
 
 class TeacherSection(Section):
     members: Annotated[list[MemberEntry], Field(min_length=1)]
-    training: Training | None = None
-    select: Select | None = None
+    training: TrainingSection | None = None
+    select: SelectionSection | None = None
     seed: Seed
 
 
@@ -130,15 +136,15 @@ class StudentSection(Section):
     loss: ComponentSpec | None = None
     standardize_logits: bool = False
     hard_label_weight: Fraction = 0.0
-    training: Training
+    training: TrainingSection
     seed: Seed
 
 
 class BaselineSection(Section):
-    """The student's architecture and training with the changes of the file already applied."""
+    """The student's architecture and training, with the file's changes already applied."""
 
     architecture: ComponentSpec
-    training: Training
+    training: TrainingSection
 
 
 class DistributionSection(Section):
@@ -147,15 +153,15 @@ class DistributionSection(Section):
 
 
 class ExportSection(Section):
-    """`absorb_bottleneck`: a linear layer into the one behind it; auto: where that takes no more multiply-adds."""
+    """`absorb_bottleneck`: merge a linear layer into the next one; auto: where that adds no multiply-adds."""
 
     absorb_bottleneck: Literal["auto", "always", "never"] = "auto"
 
 
 class SearchSection(Section):
-    """How `mimic-keras tune` searches: the first `random_trials` are drawn, the others suggested by a Gaussian process.
+    """How `mimic-keras tune` searches: `random_trials` random points, then points suggested by a Gaussian process.
 
-    `metric`: of the student on validation, to be made small. `best`: so many of the best count in a sweep.
+    `metric`: the student's metric on validation that is minimised. `best`: how many of the best trials a sweep reports.
     """
 
     trials: Positive
@@ -166,7 +172,7 @@ class SearchSection(Section):
 
 
 class Experiment(Section):
-    name: Annotated[str, pydantic.AfterValidator(folder_name)]
+    name: Annotated[str, pydantic.AfterValidator(check_folder_name)]
     seed: Seed = 0
     deterministic: bool = True
     dataset: ComponentSpec
@@ -178,33 +184,48 @@ class Experiment(Section):
     search: SearchSection | None = None
 
 
-def parse(source: Source) -> Experiment | None:
-    """The typed experiment; None, with the problems added, if values do not fit or make no sense together."""
-    experiment = typed(Experiment, source.complete, "", source.problems)
+def parse_experiment(source: Source) -> Experiment | None:
+    """The typed experiment; None, with the problems added, if values do not fit their types."""
+    experiment = parse_section(Experiment, source.complete, Place(), source.problems)
     if experiment:
-        _check_sense(experiment, source.problems)
+        _check_combinations(experiment, source.problems)
     return experiment
 
 
-def _check_sense(experiment: Experiment, problems: Problems) -> None:
-    """What types can not say."""
+def parse_distribution(source: Source) -> DistributionSection | None:
+    """The `distribution` section alone; None if it is invalid, which `parse_experiment` reports."""
+    section = source.complete.get("distribution", {})
+    scratch = Problems(source.problems.file)
+    return parse_section(DistributionSection, section, Place("distribution"), scratch)
+
+
+def _check_combinations(experiment: Experiment, problems: Problems) -> None:
+    """Check what types cannot express: values that do not go together."""
     teacher, student = experiment.teacher, experiment.student
     if experiment.distribution.strategy == "multi_worker":
-        problems.add("distribution.strategy", "multi_worker is not built yet; accepted: auto, one_device, mirrored")
+        problems.add(
+            Place("distribution", "strategy"), "multi_worker is not supported yet; accepted: auto, one_device, mirrored"
+        )
     if experiment.distribution.virtual_devices and experiment.distribution.strategy != "mirrored":
-        problems.add("distribution.virtual_devices", "only strategy: mirrored splits the processor into devices")
+        problems.add(
+            Place("distribution", "virtual_devices"),
+            "only strategy: mirrored splits the processor into virtual devices",
+        )
     if teacher and teacher.select and not teacher.select.replacement:
         nets = sum(entry.copies for entry in teacher.members)
         if teacher.select.members > nets:
-            problems.add("teacher.select.members", f"{teacher.select.members} of {nets} nets, each at most once")
+            problems.add(
+                Place("teacher", "select", "members"),
+                f"cannot choose {teacher.select.members} of {nets} nets without replacement",
+            )
     if teacher and not student.loss:
-        problems.add("student.loss", "required with a teacher: {name: logit_l2}, for one")
+        problems.add(Place("student", "loss"), "required with a teacher, as in {name: logit_l2}")
     if not teacher:
-        for key, given in (
-            ("student.loss", student.loss),
-            ("student.standardize_logits", student.standardize_logits),
-            ("student.hard_label_weight", student.hard_label_weight),
-            ("baseline", experiment.baseline),
+        for place, given in (
+            (Place("student", "loss"), student.loss),
+            (Place("student", "standardize_logits"), student.standardize_logits),
+            (Place("student", "hard_label_weight"), student.hard_label_weight),
+            (Place("baseline"), experiment.baseline),
         ):
             if given:
-                problems.add(key, "needs a teacher; without one the student is trained on the labels")
+                problems.add(place, "needs a teacher: without one, the student is trained on the labels")

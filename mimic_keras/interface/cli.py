@@ -1,4 +1,4 @@
-"""The `mimic-keras` command: run, validate, tune, sweep, export, verify, plugins, new, cache.
+"""The `mimic-keras` command: every command with its arguments, and how errors become messages and exit codes.
 
 Exit codes: 0 done, 2 the input is wrong, 130 and 143 interrupted, 1 anything else.
 """
@@ -12,65 +12,140 @@ import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from absl import app
 from absl.flags import argparse_flags
 
 from mimic_keras import __version__
-from mimic_keras.contracts import InputError
+from mimic_keras.contracts import InputError, RunError
 from mimic_keras.interface import commands
 
 
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a command, as `add_argument` of argparse takes it."""
+
+    names: tuple[str, ...]
+    options: dict[str, Any]
+
+
+def argument(*names: str, **options: Any) -> Argument:
+    return Argument(names, options)
+
+
+def parse_age(text: str) -> float:
+    """'30d' or '12h' in seconds."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?[dh]", text):
+        raise argparse.ArgumentTypeError(f"expected a number of days or hours, as 30d or 12h; got {text!r}")
+    return float(text[:-1]) * {"d": 86_400, "h": 3600}[text[-1]]
+
+
+EXPERIMENT = argument("experiment", type=Path, help="the experiment, a YAML file")
+SETTINGS = argument(
+    "--set",
+    dest="settings",
+    action="append",
+    default=[],
+    metavar="KEY=VALUE",
+    help="set one value of the file, as in --set student.training.epochs=5; may be repeated",
+)
+HOME = argument(
+    "--home",
+    type=Path,
+    default=os.environ.get("MIMIC_KERAS_HOME") or "~/.cache/mimic_keras",
+    help="folder of the artefacts that experiments share ($MIMIC_KERAS_HOME)",
+)
+RUNS_DIR = argument("--runs_dir", type=Path, default=Path("runs"), help="folder with one folder per run")
+SAVED_MODELS_DIR = argument("--saved_models_dir", type=Path, default=Path("saved_models"), help="folder of the exports")
+
+# A command is a function of `commands`, which takes its arguments by name; its summary is the help text.
+COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
+    (
+        commands.run,
+        "run an experiment; what is finished already is reused",
+        (EXPERIMENT, SETTINGS, HOME, RUNS_DIR, SAVED_MODELS_DIR),
+    ),
+    (
+        commands.validate,
+        "check an experiment or sweep and print its plan; reads no data",
+        (argument("experiment", type=Path, help="the experiment or sweep, a YAML file"), SETTINGS),
+    ),
+    (
+        commands.sweep,
+        "run every experiment of a table or figure; what is finished already is reused",
+        (argument("experiment", type=Path, help="the sweep, a YAML file"), SETTINGS, HOME, RUNS_DIR),
+    ),
+    (
+        commands.tune,
+        "search the ranges of an experiment; several processes may share the work",
+        (EXPERIMENT, SETTINGS, HOME, RUNS_DIR),
+    ),
+    (
+        commands.export,
+        "publish the student of a finished run again, with other options",
+        (
+            argument("run", type=Path, help="the folder of the run, as runs/quickstart"),
+            SETTINGS,
+            HOME,
+            SAVED_MODELS_DIR,
+        ),
+    ),
+    (
+        commands.verify,
+        "check that an export answers as its student does, and survives bad requests",
+        (argument("version", type=Path, help="the folder of the version, as saved_models/quickstart/1"),),
+    ),
+    (
+        commands.new,
+        "write a plugin package to start from, with tests that pass",
+        (
+            argument("kind", choices=("loss", "architecture", "teacher", "dataset")),
+            argument("name", help="of the package and of the component, as my-loss"),
+            argument("--into", type=Path, default=Path(), help="where the package's folder is created"),
+        ),
+    ),
+    (
+        commands.plugins,
+        "list the installed components (imports none), show one, or check all",
+        (
+            argument("action", nargs="?", choices=("list", "show"), default="list"),
+            argument("component", nargs="?", metavar="KIND/NAME", help="what to show, as loss/temperature"),
+            argument("--check", action="store_true", help="import each component in a process of its own"),
+        ),
+    ),
+    (
+        commands.cache,
+        "list and check the artefacts that experiments share, or remove old ones",
+        (
+            argument("action", nargs="?", choices=("list", "prune"), default="list"),
+            argument(
+                "--older-than", type=parse_age, metavar="AGE", help="prune what was not used for so long: 30d, 12h"
+            ),
+            HOME,
+        ),
+    ),
+)
+OF_THE_PARSER = ("command", "function", "debug")  # what a command is not given
+
+
 def parse(argv: list[str]) -> argparse.Namespace:
+    """The command to call, as `function`, and its arguments."""
     parser = argparse_flags.ArgumentParser(
         prog="mimic-keras", description="Train small student nets to mimic deep teacher nets, and export them."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = parsers.add_parser("run", help="run an experiment; what is finished already is reused")
-    validate = parsers.add_parser("validate", help="check an experiment and print its plan; reads no data")
-    export = parsers.add_parser("export", help="publish the student of a finished run again, with other options")
-    verify = parsers.add_parser(
-        "verify", help="whether an export answers as its student does, and survives bad requests"
-    )
-    plugins = parsers.add_parser("plugins", help="list the installed components (imports none), show one, check all")
-    tune = parsers.add_parser("tune", help="search the ranges of an experiment; several processes may share the work")
-    sweep = parsers.add_parser("sweep", help="run every experiment of a table or figure; what is finished is reused")
-    for command in (run, validate, tune, sweep):
-        what = "the sweep" if command is sweep else "the experiment" + " or sweep" * (command is validate)
-        command.add_argument("experiment", type=Path, help=f"{what}, a YAML file")
-    export.add_argument("run", type=Path, help="the folder of the run, as runs/quickstart")
-    verify.add_argument("version", type=Path, help="the folder of the version, as saved_models/quickstart/1")
-    for command in (run, validate, tune, sweep, export):
-        command.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help="set one value of the file, as in --set student.training.epochs=5; may be repeated",
-        )
-    plugins.add_argument("action", nargs="?", choices=("list", "show"), default="list")
-    plugins.add_argument("component", nargs="?", metavar="KIND/NAME", help="what to show, as loss/temperature")
-    plugins.add_argument("--check", action="store_true", help="import each in a process of its own; say what is broken")
-    home = os.environ.get("MIMIC_KERAS_HOME") or "~/.cache/mimic_keras"
-    for command in (run, tune, sweep):
-        command.add_argument("--runs_dir", type=Path, default=Path("runs"), help="one folder a run goes here")
-    for command in (run, export):
-        command.add_argument("--saved_models_dir", type=Path, default=Path("saved_models"), help="exports go here")
-    new = parsers.add_parser("new", help="write a plugin of your own to start from, with tests that pass")
-    new.add_argument("kind", choices=("loss", "architecture", "teacher", "dataset"))
-    new.add_argument("name", help="of the package and of the component, as my-loss")
-    new.add_argument("--into", type=Path, default=Path(), help="where its folder is made")
-    cache = parsers.add_parser("cache", help="what experiments share: list and verify it, or remove what is old")
-    cache.add_argument("action", nargs="?", choices=("list", "prune"), default="list")
-    cache.add_argument("--older-than", type=_days, metavar="AGE", help="prune what was not used for so long: 30d, 12h")
-    for command in (run, tune, sweep, export, cache):
-        command.add_argument("--home", type=Path, default=Path(home), help="what experiments share ($MIMIC_KERAS_HOME)")
-    for name, command in parsers.choices.items():
+    for function, summary, arguments in COMMANDS:
+        command = parsers.add_parser(function.__name__, help=summary)
+        for each in arguments:
+            command.add_argument(*each.names, **each.options)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        command.set_defaults(function=getattr(commands, name))
+        command.set_defaults(function=function)
     return parser.parse_args(argv[1:])
 
 
@@ -79,29 +154,30 @@ def main(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     again = shlex.join(["mimic-keras", *sys.argv[1:]])
     try:
-        arguments.function(arguments)
+        arguments.function(**{name: value for name, value in vars(arguments).items() if name not in OF_THE_PARSER})
         return 0
     except InputError as error:
         return _fail(arguments, str(error), 2)
     except KeyboardInterrupt:
-        return _fail(arguments, f"interrupted; what was finished is kept. To continue: {again}", 130)
+        return _fail(arguments, f"interrupted; what was finished is kept. To resume: {again}", 130)
     except _Terminated:
-        return _fail(arguments, f"terminated; what was finished is kept. To continue: {again}", 143)
-    except BrokenPipeError:  # the reader of our output, as head, has enough; Python would complain at the end
+        return _fail(arguments, f"terminated; what was finished is kept. To resume: {again}", 143)
+    except BrokenPipeError:  # the reader of our output, such as head, has enough; Python would complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         # A failed write does not know its file.
         folders = [str(getattr(arguments, name, "")) for name in ("home", "runs_dir", "saved_models_dir")]
-        place = f"{error.filename or ' or '.join(filter(None, folders))}: "
-        reason = f"{place}{error.strerror or error}"
-        return _fail(arguments, f"{reason}; what was finished is kept. To continue, when that is mended: {again}", 1)
-    except Exception as error:  # the last resort: anything else is one line, and a traceback on demand
-        ours = type(error).__module__.startswith("mimic_keras.")
-        return _fail(arguments, str(error) if ours else f"{type(error).__name__}: {error}", 1)
+        reason = f"{error.filename or ' or '.join(filter(None, folders))}: {error.strerror or error}"
+        return _fail(arguments, f"{reason}; what was finished is kept. To resume once that is fixed: {again}", 1)
+    except RunError as error:
+        return _fail(arguments, str(error), 1)
+    except Exception as error:  # a bug: one line, and the traceback on demand
+        return _fail(arguments, f"{type(error).__name__}: {error}", 1)
 
 
 def entry() -> None:
+    """The console script."""
     app.run(main, flags_parser=parse)
 
 
@@ -113,15 +189,8 @@ def _fail(arguments: argparse.Namespace, message: str, code: int) -> int:
 
 
 class _Terminated(BaseException):
-    """SIGTERM came; like KeyboardInterrupt, nothing on the way may take it for an error."""
+    """SIGTERM; a BaseException like KeyboardInterrupt, so that no handler of errors catches it."""
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
-
-
-def _days(text: str) -> float:
-    """'30d' or '12h' in seconds."""
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?[dh]", text):
-        raise argparse.ArgumentTypeError(f"expected a number of days or hours, as 30d or 12h; got {text!r}")
-    return float(text[:-1]) * {"d": 86_400, "h": 3600}[text[-1]]

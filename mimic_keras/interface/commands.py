@@ -1,195 +1,261 @@
-"""What each command of `mimic-keras` does, given its arguments.
+"""What each command of `mimic-keras` does, given its arguments by name.
 
-TensorFlow and the plugins are imported inside the commands that need them: --help and plugins answer at once.
+TensorFlow and plugins are imported inside the commands that need them: --help and plugins answer at once.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import dataclasses
-import functools
 import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mimic_keras.contracts import InputError, RunError
 
+if TYPE_CHECKING:
+    from mimic_keras.experiment.file import Document, Source
+    from mimic_keras.planning.plan import Plan
+    from mimic_keras.storage.prune import Entry
+    from mimic_keras.sweeping.cells import Sweep
+    from mimic_keras.sweeping.running import Outcome, PlannedCell
 
-def run(arguments: argparse.Namespace) -> None:
-    plan = _planned(arguments.experiment, arguments.set)
+
+def run(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path, saved_models_dir: Path) -> None:
+    plan = _make_plan(_read(experiment, settings).source())
     from mimic_keras import runner
     from mimic_keras.reporting import console
-    from mimic_keras.stages.evaluation import table
+    from mimic_keras.stages.evaluation import tabulate
+    from mimic_keras.stages.workspace import Workspace
 
-    folders = runner.Folders(arguments.home.expanduser(), arguments.runs_dir, arguments.saved_models_dir)
-    metrics = runner.run(plan, folders)
-    console.show_table(plan.experiment.name, *table(metrics["models"]))
+    workspace = Workspace(home)
+    metrics = runner.run(plan, workspace, runs_dir, saved_models_dir)
+    console.show_table(plan.experiment.name, *tabulate(metrics["models"]))
     made, reused = (sum(stage[key] for stage in metrics["stages"].values()) for key in ("made", "reused"))
-    folder = arguments.runs_dir / plan.experiment.name
-    print(f"Artefacts: {made} made, {reused} reused, in {folders.home}")
+    folder = runs_dir / plan.experiment.name
+    print(f"Artefacts: {made} made, {reused} reused, in {workspace.home}")
     print(f"Report:    {folder / 'report.html'}  (numbers: {folder / 'metrics.json'})")
     print(f"Export:    {metrics['export']['path']}")
 
 
-def tune(arguments: argparse.Namespace) -> None:
-    source = _source(arguments.experiment, arguments.set)
+def validate(experiment: Path, settings: Sequence[str]) -> None:
+    document = _read(experiment, settings)
     from mimic_keras.reporting import console
-    from mimic_keras.searching import page, trials
-    from mimic_keras.stages import data
-    from mimic_keras.storage import locks
 
-    search = trials.of(source, arguments.runs_dir)
-    folder = arguments.runs_dir / search.example().experiment.name
-    search = dataclasses.replace(search, folder=folder)
-    home = arguments.home.expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    with locks.in_use(home), console.brief(folder / "log.jsonl"):
-        search.work(home, data.prepared_once())
-    page.write(search)
-    columns, rows = page.table(search)
-    best = {trial.number: place for place, trial in enumerate(search.best())}
-    shown = sorted(rows, key=lambda row: best.get(row["trial"], len(rows)))
-    console.show_table(f"{source.given['name']}, the best first", columns[:-1], shown)
-    print(f"Page:      {folder / 'search.html'}  (numbers: {folder / 'trials.csv'})")
-    if not best:
-        raise RunError("no trial has a score; the page says why of each")
-    print(f"Best:      {folder / 'best.yaml'}")
+    if document.kind == "sweep":
+        sweep, cells = _plan_sweep(document, Path())
+        from mimic_keras.sweeping import forecast
+
+        print("\n".join(forecast.describe_sweep(sweep, cells)))
+        console.show_table("", *forecast.tabulate_cells(sweep, cells))
+        return
+    source = document.source()
+    if document.kind == "search":
+        _import_tensorflow()
+        from mimic_keras.searching import trials
+
+        search = trials.open_search(source, Path())
+        plan = search.plan_example()
+        print(f"search      {search.section.trials} trials over {len(search.space)} ranges; below: the middle of each")
+    else:
+        plan = _make_plan(source)
+    from mimic_keras.interface import plan_table
+
+    print("\n".join(plan_table.describe_stages(plan)))
+    console.show_table("", *plan_table.estimate_resources(plan))
 
 
-def sweep(arguments: argparse.Namespace) -> None:
-    sweep, cells, folder = _planned_sweep(arguments, arguments.runs_dir)
+def sweep(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path) -> None:
+    document = _read(experiment, settings)
+    if document.kind != "sweep":
+        raise InputError(f"{experiment} is not a sweep: it has no axes; mimic-keras run runs an experiment")
+    sweep, cells = _plan_sweep(document, runs_dir)
     from mimic_keras import runner
     from mimic_keras.reporting import console
+    from mimic_keras.stages.workspace import Workspace
     from mimic_keras.sweeping import page, results, running
 
-    write = functools.partial(page.write_tables, sweep, folder=folder)
-    outcomes = running.run(sweep, cells, folder, arguments.home.expanduser(), write)
+    folder = runs_dir / sweep.name
+    outcomes: Sequence[Outcome] = ()
+    for outcomes in running.run_cells(sweep, cells, folder, Workspace(home)):
+        page.write_tables(sweep, outcomes, folder)
     environment = runner.describe_environment(cells[0].plan.experiment.distribution)
-    settings = "".join(f"# --set {setting}\n" for setting in arguments.set)
-    page.write(sweep, outcomes, folder, settings + arguments.experiment.read_text(encoding="utf-8"), environment)
-    console.show_table(sweep.name, *results.columns_and_rows(sweep, outcomes))
+    applied = "".join(f"# --set {setting}\n" for setting in settings)
+    page.write_page(sweep, outcomes, folder, applied + experiment.read_text(encoding="utf-8"), environment)
+    console.show_table(sweep.name, *results.tabulate_groups(sweep, outcomes))
     print(f"Page:      {folder / 'report.html'}  (tables: {folder / 'table.md'}, {folder / 'results.csv'})")
     if failed := [each for each in outcomes if each.state == running.FAILED]:
         notes = "".join(f"\n  {each.cell}: {each.note}" for each in failed)
-        raise RunError(f"{len(failed)} of {len(outcomes)} cells failed; run it again to try them once more{notes}")
+        raise RunError(f"{len(failed)} of {len(outcomes)} cells failed; the same command tries them again{notes}")
 
 
-def _planned_sweep(arguments: argparse.Namespace, runs: Path) -> tuple[Any, list[Any], Path]:
-    """The sweep of a file, its `running.Planned` cells, and its folder."""
-    from mimic_keras.sweeping import cells
-
-    sweep, found = cells.read(arguments.experiment, arguments.set)
+def tune(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path) -> None:
+    source = _read(experiment, settings).source()
     _import_tensorflow()
-    from mimic_keras.sweeping import running
-
-    folder = runs / sweep.name
-    planned = functools.partial(running.planned, folder=folder, built={})
-    return sweep, cells.with_problems_together(str(arguments.experiment), found, planned), folder
-
-
-def validate(arguments: argparse.Namespace) -> None:
-    from mimic_keras.experiment import file as experiment_file
-    from mimic_keras.experiment.ranges import find
+    from mimic_keras import runner
     from mimic_keras.reporting import console
-    from mimic_keras.sweeping.cells import is_sweep
+    from mimic_keras.searching import page, trials
+    from mimic_keras.stages.workspace import Workspace
 
-    if is_sweep(experiment_file.read_yaml(arguments.experiment)):
-        sweep, cells, _ = _planned_sweep(arguments, Path())
-        from mimic_keras.sweeping import planning
-
-        print("\n".join(planning.describe(sweep, cells)))
-        console.show_table("", *planning.rows(sweep, cells))
-        return
-    source = _source(arguments.experiment, arguments.set)
-    from mimic_keras.planning import plan
-
-    searched = "search" in source.given or any(True for _ in find(source.given, "tune"))
-    if searched:
-        from mimic_keras.searching import trials
-
-        search = trials.of(source, Path())
-        planned = search.example()
-        print(f"search      {search.section.trials} trials over {len(search.space)} ranges; below: the middle of each")
-    else:
-        planned = plan.make(source)
-    print("\n".join(plan.describe(planned)))
-    console.show_table("", *plan.estimates(planned))
+    runner.configure_devices(source)
+    search = trials.open_search(source, runs_dir)
+    search = search.with_folder(runs_dir / search.plan_example().experiment.name)
+    workspace = Workspace(home)
+    search.folder.mkdir(parents=True, exist_ok=True)
+    with workspace.in_use(), console.brief(search.folder / "log.jsonl"):
+        search.work(workspace)
+    page.write_page(search)
+    columns, rows = page.tabulate_trials(search)
+    ranks = {trial.number: rank for rank, trial in enumerate(search.rank_trials())}
+    rows = sorted(rows, key=lambda row: ranks.get(row["trial"], len(rows)))
+    console.show_table(f"{source.given['name']}, the best first", columns[:-1], rows)
+    print(f"Page:      {search.folder / 'search.html'}  (numbers: {search.folder / 'trials.csv'})")
+    if not ranks:
+        raise RunError("no trial has a score; the page shows the reason for each")
+    print(f"Best:      {search.folder / 'best.yaml'}")
 
 
-def export(arguments: argparse.Namespace) -> None:
-    for setting in arguments.set:
+def export(run: Path, settings: Sequence[str], home: Path, saved_models_dir: Path) -> None:
+    for setting in settings:
         if not setting.startswith(("export.", "name=")):
             raise InputError(f"--set {setting}: the student is trained already; accepted: export.KEY=VALUE, name=NAME")
-    plan = _planned(arguments.run / "experiment.yaml", arguments.set)
+    plan = _make_plan(_read(run / "experiment.yaml", settings).source())
     from mimic_keras import runner
+    from mimic_keras.stages.workspace import Workspace
 
-    folders = runner.Folders(arguments.home.expanduser(), arguments.run, arguments.saved_models_dir)
-    published = runner.republish(plan, arguments.run, folders)
+    published = runner.republish(plan, run, Workspace(home), saved_models_dir)
     print(f"Export:    {published.path}")
 
 
-def verify(arguments: argparse.Namespace) -> None:
+def verify(version: Path) -> None:
     from mimic_keras.reporting import console
-    from mimic_keras.storage import store
+    from mimic_keras.storage.store import damaged_files
 
-    damaged = store.damaged_files(arguments.version, "export.json")
-    if not (arguments.version / "export.json").exists():
-        raise InputError(f"{arguments.version} is no export: it has no export.json")
+    damaged = damaged_files(version, "export.json")
+    if not (version / "export.json").exists():
+        raise InputError(f"{version} is not an export: it has no export.json")
     if damaged:
-        raise InputError(f"{arguments.version} is damaged: {', '.join(damaged)}")
+        raise InputError(f"{version} is damaged: {', '.join(damaged)}")
     with _quiet_native_libraries():
         from mimic_keras.serving import verification
-    result = verification.verify(arguments.version)
+    result = verification.verify(version)
     rows = [
         {
             "signature": name,
-            "examples": found["examples"],
-            "largest difference": found["largest_difference"],
-            "bad requests refused": found["refused"],
-            "bad requests answered": found["answered"],
+            "examples": checked["examples"],
+            "largest difference": checked["largest_difference"],
+            "bad requests refused": checked["refused"],
+            "bad requests answered": checked["answered"],
         }
-        for name, found in result["signatures"].items()
+        for name, checked in result["signatures"].items()
     ]
-    console.show_table(str(arguments.version), list(rows[0]), rows)
+    console.show_table(str(version), list(rows[0]), rows)
     print(f"{result['warmup_requests']} warm-up requests replayed")
 
 
-def new(arguments: argparse.Namespace) -> None:
+def new(kind: str, name: str, into: Path) -> None:
     from mimic_keras.interface import scaffold
 
-    folder = scaffold.create(arguments.kind, arguments.name, arguments.into)
+    folder = scaffold.create_package(kind, name, into)
     print(f"Written: {folder}. Next:")
     print(f"    cd {shlex.quote(str(folder))}")
     print("    python -m pip install -e '.[dev]'")
     print("    python -m pytest")
 
 
-def _planned(file: Path, overrides: list[str]) -> Any:
-    """The experiment's `plan.Plan`. What is no experiment at all is refused before TensorFlow is imported."""
-    source = _source(file, overrides)
-    from mimic_keras.planning import plan
+def plugins(action: str, component: str | None, check: bool) -> None:
+    from mimic_keras.interface import catalogue
 
-    return plan.make(source)
+    if action == "show":
+        if component is None:
+            raise InputError("plugins show needs a component, as in plugins show loss/temperature")
+        with _quiet_native_libraries():
+            lines = list(catalogue.describe_component(component))
+        print("\n".join(lines))
+    elif check:
+        broken = catalogue.find_broken()
+        everything = catalogue.list_plugins()
+        for name, plugin in everything:
+            label = f"{plugin.kind}/{name}"
+            print(f"{label}: {broken.get(label, 'ok')}")
+        if broken:
+            raise RunError(f"{len(broken)} of {len(everything)} components cannot be imported")
+    else:
+        print("\n".join(catalogue.format_plugins()))
 
 
-def _source(file: Path, overrides: list[str]) -> Any:
-    """The experiment's `experiment_file.Source`, with TensorFlow imported."""
-    from mimic_keras.experiment import file as experiment_file
-    from mimic_keras.sweeping.cells import is_sweep
+def cache(action: str, older_than: float | None, home: Path) -> None:
+    from mimic_keras.reporting import console
+    from mimic_keras.reporting.tables import format_bytes
+    from mimic_keras.storage import prune
 
-    if is_sweep(experiment_file.read_yaml(file)):
-        raise InputError(f"{file} is a sweep, and no experiment; mimic-keras sweep runs it")
-    source = experiment_file.read(file, overrides)
+    home = home.expanduser()
+    if action == "list":
+        if older_than is not None:
+            raise InputError("cache list takes no --older-than; cache prune does")
+        console.show_table(str(home), *_tabulate_entries(prune.list_entries(home)))
+        return
+    if older_than is None:
+        raise InputError("cache prune needs --older-than, as in --older-than 30d")
+    removed, kept = prune.remove_unused(home, older_than)
+    for entry in removed:
+        print(f"removed {entry.kind}/{entry.key}: {entry.label}")
+    size = format_bytes(sum(entry.size for entry in removed))
+    print(f"{len(removed)} removed, {size}; {kept} in use and kept")
+
+
+def _tabulate_entries(entries: Sequence[Entry]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of a table."""
+    from mimic_keras.reporting.tables import format_bytes
+
+    now = time.time()
+    rows = [
+        {
+            "artefact": f"{entry.kind}/{entry.key}",
+            "made for": entry.label,
+            "size": format_bytes(entry.size),
+            "days since use": round((now - entry.used) / 86_400, 1),
+            "state": entry.state,
+        }
+        for entry in entries
+    ]
+    return ["artefact", "made for", "size", "days since use", "state"], rows
+
+
+def _read(file: Path, settings: Sequence[str]) -> Document:
+    from mimic_keras.experiment.file import read
+
+    return read(file, settings)
+
+
+def _make_plan(source: Source) -> Plan:
     _import_tensorflow()
-    return source
+    from mimic_keras import runner
+    from mimic_keras.planning.plan import make_plan
+
+    runner.configure_devices(source)
+    return make_plan(source)
+
+
+def _plan_sweep(document: Document, runs_dir: Path) -> tuple[Sweep, list[PlannedCell]]:
+    from mimic_keras.sweeping import cells
+
+    sweep, made = cells.make_cells(document)
+    _import_tensorflow()
+    from mimic_keras import runner
+    from mimic_keras.sweeping import running
+
+    for cell in made:
+        runner.configure_devices(cell.source)
+    return sweep, running.plan_cells(document.name, made, runs_dir / sweep.name)
 
 
 def _import_tensorflow() -> None:
+    """Import TensorFlow without its notices, and show messages on the console from here on."""
     from mimic_keras.reporting import console
 
     console.show_messages()
@@ -199,7 +265,7 @@ def _import_tensorflow() -> None:
 
 @contextlib.contextmanager
 def _quiet_native_libraries() -> Iterator[None]:
-    """Hold back what TensorFlow's libraries write while they load, which no setting silences; shown if they fail."""
+    """Hold back what TensorFlow's libraries print while they load, which no setting silences; shown if they fail."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Keras would write a keras.json into the user's home, and read one, which can change what nets compute.
     os.environ.setdefault("KERAS_HOME", os.devnull)
@@ -216,41 +282,3 @@ def _quiet_native_libraries() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def cache(arguments: argparse.Namespace) -> None:
-    from mimic_keras.reporting import console
-    from mimic_keras.storage import prune
-
-    home = arguments.home.expanduser()
-    if arguments.action == "list":
-        if arguments.older_than is not None:
-            raise InputError("cache list takes no --older-than; cache prune does")
-        console.show_table(str(home), *prune.table(prune.entries(home)))
-        return
-    if arguments.older_than is None:
-        raise InputError("cache prune needs --older-than, as in --older-than 30d")
-    removed, kept = prune.prune(home, arguments.older_than)
-    for entry in removed:
-        print(f"removed {entry.kind}/{entry.key}: {entry.label}")
-    print(f"{len(removed)} removed, {sum(entry.size for entry in removed) / 1e6:,.1f} MB; {kept} in use and kept")
-
-
-def plugins(arguments: argparse.Namespace) -> None:
-    from mimic_keras.interface import catalogue
-
-    if arguments.action == "show":
-        if arguments.component is None:
-            raise InputError("plugins show needs a component, as in plugins show loss/temperature")
-        with _quiet_native_libraries():
-            lines = list(catalogue.shown(arguments.component))
-        print("\n".join(lines))
-    elif arguments.check:
-        broken = catalogue.broken()
-        for name, plugin in catalogue.everything():
-            label = f"{plugin.kind}/{name}"
-            print(f"{label}: {broken.get(label, 'ok')}")
-        if broken:
-            raise RunError(f"{len(broken)} of {len(catalogue.everything())} components can not be imported")
-    else:
-        print("\n".join(catalogue.listed()))

@@ -1,4 +1,4 @@
-"""`mimic-keras new`: a plugin of one's own to start from, with everything that it needs, and tests that pass."""
+"""`mimic-keras new`: a complete plugin package to start from, with tests that pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mimic_keras import __version__
 from mimic_keras.contracts import InputError
 from mimic_keras.planning.components import GROUPS
 
-# What an experiment may write.
+# How an experiment uses the component.
 USAGE = {
     "loss": "loss: {{name: {name}}}",
     "architecture": "architecture: {{name: {name}}}",
@@ -21,15 +21,15 @@ USAGE = {
 }
 
 
-def create(kind: str, name: str, into: Path) -> Path:
-    """Write a distribution `name` into a new folder of `into`; returns the folder.
+def create_package(kind: str, name: str, into: Path) -> Path:
+    """Write a distribution called `name` into a new folder below `into`; returns the folder.
 
     Raises:
-        InputError: the name is no name for a Python package, or the folder exists.
+        InputError: the name cannot name a Python package, or the folder exists.
     """
     module = name.replace("-", "_").lower()
     if not re.fullmatch(r"[a-z][a-z0-9_]*", module) or keyword.iskeyword(module):
-        raise InputError(f"{name!r} can not name a package: expected letters, digits, '-' and '_', a letter first")
+        raise InputError(f"{name!r} cannot name a package: expected letters, digits, '-' and '_', a letter first")
     folder = into / module.replace("_", "-")
     if folder.exists():
         raise InputError(f"{folder} exists already")

@@ -1,7 +1,7 @@
 """`{fit_parameters: N}` in place of a width: the width with which the net has about N parameters.
 
-In place of a list of widths, `{fit_parameters: N, ratios: [2, 1]}` scales them together. A width is found by building
-nets without giving them values, which takes milliseconds at any size.
+In place of a list of widths, `{fit_parameters: N, ratios: [2, 1]}` scales them together. Widths are found by building
+nets without values, which takes milliseconds at any size.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from pydantic import Field
 
 from mimic_keras.contracts import DatasetInfo, InputError, RunError
 from mimic_keras.experiment.file import Source
-from mimic_keras.experiment.problems import Problems, join, show, typed
-from mimic_keras.experiment.ranges import Place, replaced
+from mimic_keras.experiment.places import Place, substitute, walk
+from mimic_keras.experiment.problems import Problems, parse_section, quote
 from mimic_keras.experiment.schema import Positive, Rate, Section
 from mimic_keras.planning import components, preflight
 from mimic_keras.planning.components import Component
 from mimic_keras.training import models
 
-WORD = "fit_parameters"
+KEYWORD = "fit_parameters"
 LARGEST_WIDTH = 2**31
 
 
 class Budget(Section):
-    """`ratios` stand where a list of widths is wanted: the widest takes every whole number, the others follow."""
+    """`ratios` replace a list of widths: the widest takes every whole number, the others follow."""
 
     fit_parameters: Positive
     ratios: Annotated[list[Rate], Field(min_length=1)] | None = None
 
     def widths(self, width: int) -> int | list[int]:
-        """What takes the budget's place when the (widest) layer has `width` units.
+        """What replaces the budget when the (widest) layer has `width` units.
 
         Example:
             >>> Budget(fit_parameters=1000, ratios=[2.0, 1.0]).widths(7)
@@ -45,44 +45,48 @@ class Budget(Section):
         return [max(1, math.floor(ratio / widest * width + 0.5)) for ratio in self.ratios]
 
 
-def solved(source: Source) -> Source:
-    """The experiment with widths in place of budgets. What can not be solved for another problem's sake is 1."""
-    complete, infos = source.complete, {}
-    for spec, path, dataset in list(_architectures(source)):
-        found = list(_find(spec))
-        for place, content in found:
-            where, rest = join(path, *place), dict.fromkeys((other for other, _ in found if other != place), 1)
-            budget = typed(Budget, content, where, source.problems)
+def solve_budgets(source: Source) -> Source:
+    """The experiment with widths in place of budgets; a budget that another problem makes unsolvable becomes 1."""
+    complete = source.complete
+    infos: dict[str, DatasetInfo | None] = {}
+    for spec, base, dataset in list(_architectures(source)):
+        budgets = {
+            place: content for place, content in walk(spec) if isinstance(content, Mapping) and KEYWORD in content
+        }
+        for place, content in budgets.items():
+            others = dict.fromkeys((other for other in budgets if other != place), 1)
             width: int | list[int] = [1] if "ratios" in content else 1
-            if len(found) > 1:
-                source.problems.add(where, f"{WORD} stands {len(found)} times in one net; one of its widths can fit")
+            budget = parse_section(Budget, content, base + place, source.problems) if not others else None
+            if others:
+                message = f"{KEYWORD} stands {len(budgets)} times in one net, but it can fit only one width"
+                source.problems.add(base + place, message)
             elif budget:
-                key = show(dataset)
+                key = quote(dataset)
                 if key not in infos:
-                    infos[key] = _info(dataset)
+                    infos[key] = _read_info(dataset)
                 width = budget.widths(1)
                 if info := infos[key]:
-                    given = replaced(spec, {**rest, place: width})
-                    width = _solved(given, place, budget, info, where, path, source.problems)
-            complete = replaced(complete, {(*_place(path), *place): width})
+                    given = substitute(spec, {place: width})
+                    width = _solve(given, place, budget, info, base, source.problems)
+            complete = substitute(complete, {base + place: width})
     return replace(source, complete=complete)
 
 
-def fitted(count: Callable[[int], int], budget: int) -> int:
-    """The width of at least 1 whose `count`, which must not fall, is nearest to `budget`; of two the smaller.
+def fit_width(count: Callable[[int], int], budget: int) -> int:
+    """The width of at least 1 whose `count` is nearest to `budget`; of two equally near, the smaller.
 
-    A net's parameters are quadratic in a width, so that three small ones usually tell it.
+    `count` must not decrease. A net's parameters are quadratic in a width, so that three small widths usually tell it.
 
     Raises:
-        InputError: even the narrowest net has more, or no width comes near; says what is nearest.
+        InputError: even the narrowest net has more parameters, or no width comes near.
 
     Example:
-        >>> fitted(lambda width: width * (width + 1), 100)
+        >>> fit_width(lambda width: width * (width + 1), 100)
         9
     """
     narrowest = count(1)
     if narrowest > budget:
-        raise InputError(f"{budget:,} parameters are too few: a width of 1 makes {narrowest:,}, the nearest possible")
+        raise InputError(f"{budget:,} parameters are too few: the narrowest net, of width 1, has {narrowest:,}")
     low, step = _root(narrowest, count(2), count(3), budget), 1
     if count(low) > budget:
         while low > 1 and count(low) > budget:
@@ -92,7 +96,7 @@ def fitted(count: Callable[[int], int], budget: int) -> int:
         while count(low + step) <= budget:
             low, step = low + step, 2 * step
             if low > LARGEST_WIDTH:
-                raise InputError(f"no width makes {budget:,} parameters: {low:,} makes {count(low):,}")
+                raise InputError(f"no width gives {budget:,} parameters: {low:,} gives {count(low):,}")
     high = low + step
     while high - low > 1:
         middle = (low + high) // 2
@@ -112,67 +116,53 @@ def _root(first: int, second: int, third: int, budget: int) -> int:
     return int(min(max(root, 1), LARGEST_WIDTH))
 
 
-def _solved(
-    spec: Mapping[str, Any], place: Place, budget: Budget, info: DatasetInfo, where: str, path: str, problems: Problems
+def _solve(
+    spec: Mapping[str, Any], place: Place, budget: Budget, info: DatasetInfo, base: Place, problems: Problems
 ) -> int | list[int]:
-    scratch = Problems(problems.source)  # the same are found again, and reported, when the experiment is bound
-    component = components.bind("architecture", spec, path, scratch)
+    scratch = Problems(problems.file)  # binding the experiment finds and reports the same problems again
+    component = components.bind("architecture", spec, base, scratch)
     if component is None:
-        if where in scratch.found:
-            problems.add(
-                where, f"{scratch.found[where]}; {WORD} takes the place of a width; of a list: with ratios: [1, 1]"
-            )
+        if message := scratch.found.get(base + place):
+            hint = f"{KEYWORD} replaces a width, or with ratios: [1, 1] a list of widths"
+            problems.add(base + place, f"{message}; {hint}")
         return budget.widths(1)
     counts: dict[int, int] = {}
 
     def count(width: int) -> int:
         if width not in counts:
-            arguments = replaced(component.arguments, {place: budget.widths(width)})
-            counts[width] = parameters(replace(component, arguments=arguments), info)
+            arguments = substitute(component.arguments, {place: budget.widths(width)})
+            counts[width] = count_parameters(replace(component, arguments=arguments), info)
         return counts[width]
 
     try:
-        return budget.widths(fitted(count, budget.fit_parameters))
+        return budget.widths(fit_width(count, budget.fit_parameters))
     except (InputError, RunError) as error:
-        problems.add(where, str(error))
+        problems.add(base + place, str(error))
         return budget.widths(1)
 
 
-def parameters(component: Component, info: DatasetInfo) -> int:
-    """Trainable weights of a net that is built without giving them values."""
+def count_parameters(component: Component, info: DatasetInfo) -> int:
+    """Trainable weights of a net, which is built without values."""
     return models.sketched(
         lambda: models.parameters(component(info.input_shape, info.num_classes)), lambda build: build()
     )
 
 
-def _find(value: Any, place: Place = ()) -> Iterator[tuple[Place, Mapping[str, Any]]]:
-    if isinstance(value, Mapping) and WORD in value:
-        yield place, value
-    elif isinstance(value, Mapping | list):
-        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _find(item, (*place, key))
-
-
-def _architectures(source: Source) -> Iterator[tuple[dict[str, Any], str, Any]]:
-    """(mapping, path, its data set's mapping) of every architecture, those inside of teachers included."""
-    entries = {path.rpartition(".")[0]: spec for kind, spec, path in source.components() if kind == "dataset"}
-    for kind, spec, path in source.components():
-        dataset = entries.get(path.rpartition(".")[0], source.complete.get("dataset"))
+def _architectures(source: Source) -> Iterator[tuple[dict[str, Any], Place, Any]]:
+    """(mapping, place, mapping of its data set) of every architecture, including those inside teachers."""
+    datasets = {place.parent: spec for kind, spec, place in source.components() if kind == "dataset"}
+    for kind, spec, place in source.components():
+        dataset = datasets.get(place.parent, source.complete.get("dataset"))
         if kind == "architecture":
-            yield spec, path, dataset
+            yield spec, place, dataset
         elif kind == "teacher":
             for key, item in spec.items():
                 if isinstance(item, dict) and "name" in item:
-                    yield item, join(path, key), dataset
+                    yield item, place / key, dataset
 
 
-def _info(dataset: Any) -> DatasetInfo | None:
+def _read_info(dataset: Any) -> DatasetInfo | None:
     scratch = Problems("")
-    component = components.bind("dataset", dataset, "dataset", scratch) if isinstance(dataset, dict) else None
-    return preflight.dataset_info(component, "dataset", scratch) if component else None
-
-
-def _place(path: str) -> Place:
-    """'teacher.members[0].teacher' to ('teacher', 'members', 0, 'teacher')."""
-    parts = path.replace("[", ".").replace("]", "").split(".")
-    return tuple(int(part) if part.isdecimal() else part for part in parts)
+    place = Place("dataset")
+    component = components.bind("dataset", dataset, place, scratch) if isinstance(dataset, dict) else None
+    return preflight.read_dataset_info(component, place, scratch) if component else None

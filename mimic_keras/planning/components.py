@@ -1,4 +1,4 @@
-"""Entry points to plugin objects, imported only when needed, and the components that experiments make of them."""
+"""Plugins, found by their entry points and imported only when needed, and the components that experiments configure."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ import typing_extensions
 
 from mimic_keras import __version__
 from mimic_keras.contracts import Architecture, InputError, RunError
-
-if typing.TYPE_CHECKING:
-    from mimic_keras.experiment.problems import Problems
+from mimic_keras.experiment.places import Place
+from mimic_keras.experiment.problems import Problems, did_you_mean, parse_section
 
 GROUPS = {
     "dataset": "mimic_keras.datasets",
@@ -31,19 +30,19 @@ GROUPS = {
     "teacher": "mimic_keras.teachers",
     "loss": "mimic_keras.losses",
 }
-# Keras' own constructor arguments of every loss: the trainer decides them, so an experiment can not.
-LOSS_INTERNALS = ("name", "dtype", "reduction")
-# What a disk answers that is full, broken or can not be written: no fault of the plugin that asked.
+# Constructor arguments that every Keras loss has: the trainer decides them, not the experiment.
+KERAS_LOSS_ARGUMENTS = ("name", "dtype", "reduction")
+# A full, broken or read-only disk is not the plugin's fault.
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class PluginError(RunError):
-    """A plugin raised something that is not about the user's input: the message names its distribution."""
+    """A plugin failed, through no fault of the user's input; the message names its distribution."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """One component that a distribution makes known; `load` imports it."""
+    """A component that a distribution provides through an entry point; `target` imports it."""
 
     kind: str
     name: str
@@ -58,26 +57,24 @@ class Plugin:
     @functools.cached_property
     def target(self) -> Callable[..., Any]:
         """The class or function itself."""
-        self._check_version()
+        self._check_requirement()
         try:
             return self.entry_point.load()
         except Exception as error:
-            raise PluginError(f"{self} can not be imported: {type(error).__name__}: {error}") from error
+            raise PluginError(f"{self} cannot be imported: {type(error).__name__}: {error}") from error
 
-    def _check_version(self) -> None:
-        """The contracts are those of the mimic-keras that the distribution requires; without a requirement, of this."""
-        found = self.entry_point.dist
-        for line in (found.requires if found else None) or []:
+    def _check_requirement(self) -> None:
+        """Refuse a plugin whose distribution requires another version of mimic-keras."""
+        distribution = self.entry_point.dist
+        for line in (distribution.requires if distribution else None) or []:
             requirement = packaging.requirements.Requirement(line)
             wanted = requirement.name.lower().replace("_", "-") == "mimic-keras" and requirement.marker is None
             if wanted and not requirement.specifier.contains(__version__, prereleases=True):
-                raise PluginError(
-                    f"{self} is written for mimic-keras {requirement.specifier}, and this is {__version__}"
-                )
+                raise PluginError(f"{self} requires mimic-keras {requirement.specifier}, but this is {__version__}")
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over the sources of the top-level package that holds the component."""
+        """SHA-256 of the sources of the top-level package that holds the component."""
         spec = importlib.util.find_spec(self.entry_point.module.partition(".")[0])
         places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
         files = {file.relative_to(place).as_posix(): file for place in places for file in place.rglob("*.py")}
@@ -93,7 +90,7 @@ class Plugin:
         target = self.target
         if inspect.isclass(target) == (self.kind == "architecture"):
             expected = "function" if self.kind == "architecture" else "class"
-            raise PluginError(f"the entry point of {self} has to name a {expected}, not {target!r}")
+            raise PluginError(f"the entry point of {self} must name a {expected}, not {target!r}")
         function = target.__init__ if inspect.isclass(target) else target
         kinds: set[Any] = {inspect.Parameter.KEYWORD_ONLY}
         if self.kind != "architecture":
@@ -101,8 +98,8 @@ class Plugin:
         try:
             hints = typing.get_type_hints(function, include_extras=True)
         except Exception as error:
-            raise PluginError(f"the type hints of {self} can not be read: {error}") from error
-        skipped = ("self", *(LOSS_INTERNALS if self.kind == "loss" else ()))
+            raise PluginError(f"the type hints of {self} cannot be read: {error}") from error
+        skipped = ("self", *(KERAS_LOSS_ARGUMENTS if self.kind == "loss" else ()))
         return {
             name: (hints.get(name, Any), parameter.default)
             for name, parameter in inspect.signature(function).parameters.items()
@@ -112,17 +109,17 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Component:
-    """A plugin with its checked arguments, defaults included; an argument may be a component itself."""
+    """A plugin with its checked arguments, defaults included. An argument may itself be a component."""
 
     plugin: Plugin
     arguments: Mapping[str, Any]
 
     def __call__(self, *positional: Any) -> Any:
-        """Call the plugin; a nested component is handed over as a function of its own positional parameters."""
+        """Call the plugin with its arguments; a nested component is passed as a function."""
         return self.guard(self.plugin.target, *positional, **self.arguments)
 
     def guard(self, function: Callable[..., Any], *positional: Any, **named: Any) -> Any:
-        """Call something of the plugin's; what it raises is raised with its name and distribution."""
+        """Call a function of the plugin; errors are raised again with the plugin's name and distribution."""
         try:
             return function(*positional, **named)
         except (InputError, RunError):
@@ -138,41 +135,42 @@ class Component:
     def nested(self) -> dict[str, Component]:
         return {name: value for name, value in self.arguments.items() if isinstance(value, Component)}
 
-    def identity(self) -> dict[str, Any]:
-        """What a cache key has to know of the component: what was asked for, and the code that will do it."""
-        return {**self.request(), "code": self.code()}
+    def key_inputs(self) -> dict[str, Any]:
+        """What goes into a cache key: the configuration, and the code that carries it out."""
+        return {**self.configuration(), "code": self.code_versions()}
 
-    def code(self) -> list[str]:
-        """Distribution, version and digest of every part."""
+    def code_versions(self) -> list[str]:
+        """Distribution, version and digest of this component and of every nested one."""
         return [f"{part.plugin.distribution} {part.plugin.version} {part.plugin.digest}" for part in self.parts()]
 
-    def request(self) -> dict[str, Any]:
-        """Name and arguments, without the places of files: the digests of what lies there stand for them."""
+    def configuration(self) -> dict[str, Any]:
+        """Name and arguments without file locations, for which the digests of the files' contents stand."""
         hints = {name: hint for name, (hint, _) in self.plugin.parameters().items()}
         arguments = {
-            name: value.request() if isinstance(value, Component) else value
+            name: value.configuration() if isinstance(value, Component) else value
             for name, value in self.arguments.items()
             if not _mentions(Path, hints[name])
         }
         return {"name": self.plugin.name, "arguments": arguments}
 
-    def written(self) -> dict[str, Any]:
-        """Name and arguments as the experiment has them, defaults and places included."""
+    def specification(self) -> dict[str, Any]:
+        """Name and all arguments, defaults and file locations included."""
         values = {
-            key: value.written() if isinstance(value, Component) else value for key, value in self.arguments.items()
+            key: value.specification() if isinstance(value, Component) else value
+            for key, value in self.arguments.items()
         }
         return {"name": self.plugin.name, "arguments": values}
 
     def parts(self) -> list[Component]:
-        """The component and those nested in it."""
+        """This component and those nested in it."""
         return [self, *(part for nested in self.nested.values() for part in nested.parts())]
 
 
 @functools.cache
 def installed(kind: str) -> dict[str, Plugin]:
-    """{name: plugin} of one kind, sorted by name, without importing any.
+    """{name: plugin} of one kind, sorted by name; imports none.
 
-    A name that several distributions claim is no key; "distribution:name" is, for each of them.
+    A name that several distributions claim is replaced by "distribution:name" for each of them.
     """
     claims: dict[str, dict[str, Plugin]] = {}
     for entry_point in importlib.metadata.entry_points(group=GROUPS[kind]):
@@ -187,14 +185,12 @@ def installed(kind: str) -> dict[str, Plugin]:
     return dict(sorted(found.items()))
 
 
-def find(kind: str, name: str) -> Plugin:
-    """The plugin of a name, or of "distribution:name".
+def find_plugin(kind: str, name: str) -> Plugin:
+    """The plugin called `name`, or "distribution:name".
 
     Raises:
-        InputError: none has it, or several have.
+        InputError: no plugin has the name, or several have it.
     """
-    from mimic_keras.experiment.problems import suggest
-
     options = installed(kind)
     if name in options:
         return options[name]
@@ -204,36 +200,33 @@ def find(kind: str, name: str) -> Plugin:
     claimed = [key for key in options if key.endswith(f":{name}")]
     if claimed:
         raise InputError(f"{kind} '{name}' is claimed by several distributions; accepted: {', '.join(claimed)}")
-    hint = suggest(name, dict.fromkeys(options, "")).partition("Accepted:")[0]
-    raise InputError(f"no {kind} {name!r}. {hint}Installed: {', '.join(options) or 'none'}")
+    raise InputError(f"no {kind} {name!r}. {did_you_mean(name, options)}Installed: {', '.join(options) or 'none'}")
 
 
-def code_of(name: str) -> list[str]:
-    """Distribution, version and digest of whatever has this name."""
-    found = [installed(kind)[name] for kind in GROUPS if name in installed(kind)]
-    return [f"{plugin.distribution} {plugin.version} {plugin.digest}" for plugin in found]
+def code_versions_of(name: str) -> list[str]:
+    """Distribution, version and digest of every plugin with this name, whatever its kind."""
+    plugins = [installed(kind)[name] for kind in GROUPS if name in installed(kind)]
+    return [f"{plugin.distribution} {plugin.version} {plugin.digest}" for plugin in plugins]
 
 
-def bind(kind: str, spec: Mapping[str, Any], path: str, problems: Problems) -> Component | None:
+def bind(kind: str, spec: Mapping[str, Any], place: Place, problems: Problems) -> Component | None:
     """The component that `spec`, {name: ..., argument: ...}, describes; None, with the problems added, if none."""
-    from mimic_keras.experiment.problems import join, typed
-
     name = str(spec.get("name"))
     try:
-        plugin = find(kind, name)
+        plugin = find_plugin(kind, name)
     except InputError as error:
-        problems.add(join(path, "name"), str(error))
+        problems.add(place / "name", str(error))
         return None
     model, nested = _arguments(plugin)
     unknown = f"unknown argument of '{name}' ({plugin.distribution} {plugin.version})"
     given = {key: value for key, value in spec.items() if key != "name"}
-    checked = typed(model, given, path, problems, unknown)
+    checked = parse_section(model, given, place, problems, unknown)
     if checked is None:
         return None
-    values = {field.alias: getattr(checked, place) for place, field in model.model_fields.items()}
+    values = {field.alias: getattr(checked, field_name) for field_name, field in model.model_fields.items()}
     for key in nested:
         if values[key] is not None:
-            values[key] = bind("architecture", values[key], join(path, key), problems)
+            values[key] = bind("architecture", values[key], place / key, problems)
             if values[key] is None:
                 return None
     return Component(plugin, values)
@@ -241,7 +234,7 @@ def bind(kind: str, spec: Mapping[str, Any], path: str, problems: Problems) -> C
 
 @functools.cache
 def _arguments(plugin: Plugin) -> tuple[Any, list[str]]:
-    """The arguments of a plugin as a pydantic model, and which of them are components."""
+    """The arguments of a plugin as a pydantic model, and the names of those that are components."""
     import pydantic
 
     parameters = plugin.parameters()
@@ -249,7 +242,7 @@ def _arguments(plugin: Plugin) -> tuple[Any, list[str]]:
     fields: dict[str, Any] = {}
     for number, (key, (hint, default)) in enumerate(parameters.items()):
         default = ... if default is inspect.Parameter.empty else default
-        # The alias is the argument's name: as a field's own name, "copy" or "json" would hide a method of pydantic's.
+        # The argument's name is an alias: a field called "copy" or "json" would hide a method of pydantic.
         field = pydantic.Field(default, alias=key)
         fields[f"argument_{number}"] = (dict[str, Any] | None if key in nested else hint, field)
     config = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""Every component tried once, without data, before anything is trained: what can not work is a problem of the file."""
+"""Every component tried once, without data, before anything is trained: what cannot work is a problem of the file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from mimic_keras.contracts import DatasetInfo, InputError, RunError
+from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.planning.components import Component
 from mimic_keras.training import models
@@ -16,49 +17,54 @@ from mimic_keras.training.objective import Objective
 
 
 @contextlib.contextmanager
-def reported(path: str, problems: Problems) -> Iterator[None]:
-    """What is raised inside becomes a problem of `path`."""
+def errors_as_problems(place: Place, problems: Problems) -> Iterator[None]:
+    """Turn an InputError or RunError raised inside the block into a problem of `place`."""
     try:
         yield
     except (InputError, RunError) as error:
-        problems.add(path, str(error))
+        problems.add(place, str(error))
 
 
-def dataset_info(component: Component, path: str, problems: Problems) -> DatasetInfo | None:
-    with reported(path, problems):
+def read_dataset_info(component: Component, place: Place, problems: Problems) -> DatasetInfo | None:
+    """The data set's `info`; None, with the problem added, if it cannot be had."""
+    with errors_as_problems(place, problems):
         return component.guard(lambda: component().info)
     return None
 
 
-def check_teacher(component: Component, info: DatasetInfo, path: str, problems: Problems) -> None:
-    with reported(path, problems):
+def check_teacher(component: Component, info: DatasetInfo, place: Place, problems: Problems) -> None:
+    """Have the teacher check that it fits the data set."""
+    with errors_as_problems(place, problems):
         component.guard(component().check, info)
 
 
-def net_cost(component: Component, info: DatasetInfo, path: str, problems: Problems) -> models.Cost | None:
-    """Build a net; it has to give logits [batch, num_classes] and to come back from its own configuration."""
+def measure_net(component: Component, info: DatasetInfo, place: Place, problems: Problems) -> models.Cost | None:
+    """Build a net, check its contract, and return its cost; None, with the problem added, if it breaks the contract.
+
+    The net must give logits [batch, num_classes] and be restorable from its own configuration.
+    """
 
     def build() -> models.Cost:
         model = component(info.input_shape, info.num_classes)
         shape = models.logits_shape(model, info.input_shape)
         if shape != (1, info.num_classes):
             raise ValueError(f"logits of shape {shape} for one example, expected [batch, {info.num_classes}]")
-        # A net that its file could not give back would be lost after hours of training.
+        # A net that cannot be restored from its file would be lost after hours of training.
         keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model), safe_mode=True)
         return models.cost(model)
 
-    with reported(path, problems):
+    with errors_as_problems(place, problems):
         return models.sketched(build, component.guard)
     return None
 
 
-def check_loss(component: Component, num_classes: int, path: str, problems: Problems) -> None:
-    """Call a loss on two examples; it has to give one value for each."""
+def check_loss(component: Component, num_classes: int, place: Place, problems: Problems) -> None:
+    """Call a loss on two examples; it must give one value for each."""
     logits = np.linspace(-1, 1, 2 * num_classes, dtype=np.float32).reshape(2, num_classes)
     batch = {"teacher_logits": keras.ops.convert_to_tensor(logits), "labels": np.zeros(2, np.int32)}
 
     def call() -> None:
         Objective(component())(keras.ops.convert_to_tensor(logits[::-1].copy()), batch)
 
-    with reported(path, problems):
+    with errors_as_problems(place, problems):
         component.guard(call)

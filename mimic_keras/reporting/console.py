@@ -18,14 +18,16 @@ import rich.progress
 import rich.table
 from absl import logging
 
+from mimic_keras.reporting.tables import format_value
+
 console = rich.console.Console(stderr=True, width=None if sys.stderr.isatty() else 140, highlight=False)
 
-SECONDS_BETWEEN_LINES = 30  # of progress, where there is no terminal
+SECONDS_BETWEEN_LINES = 30  # of progress, if there is no terminal
 
 
 @contextlib.contextmanager
 def progress(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
-    """A bar of `total` units; yields `advance(count, note="")`. Without a terminal, a line now and then."""
+    """A progress bar of `total` units; yields `advance(count, note="")`. Without a terminal, a line now and then."""
     columns = (
         rich.progress.TextColumn("{task.description:<12}"),
         rich.progress.BarColumn(),
@@ -57,13 +59,13 @@ def progress(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]
 
 
 class _ConsoleHandler(standard_logging.Handler):
-    """Our messages, plugins', and Keras' and TensorFlow's errors, so that they do not tear a progress bar."""
+    """Shows our messages, those of plugins, and errors of Keras and TensorFlow without tearing a progress bar."""
 
     brief = False
 
     def filter(self, record: standard_logging.LogRecord) -> bool:
         is_foreign = {"keras", "tensorflow"} & set(Path(record.pathname).parts)
-        is_hidden = self.brief and ": reused (" in record.getMessage()
+        is_hidden = self.brief and getattr(record, "is_reuse", False)
         return not is_hidden and (not is_foreign or record.levelno >= standard_logging.ERROR)
 
     def emit(self, record: standard_logging.LogRecord) -> None:
@@ -72,7 +74,7 @@ class _ConsoleHandler(standard_logging.Handler):
 
 
 class _JournalHandler(standard_logging.Handler):
-    """Messages as lines of JSON in the run's folder."""
+    """Writes messages as lines of JSON."""
 
     def __init__(self, file: Path):
         super().__init__()
@@ -89,7 +91,7 @@ class _JournalHandler(standard_logging.Handler):
 
 
 def show_messages() -> None:
-    """Send absl's messages, information included, through the console."""
+    """Show absl's messages on the console, from INFO on."""
     logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
     logger = logging.get_absl_logger()
     logger.propagate = False
@@ -99,7 +101,7 @@ def show_messages() -> None:
 
 @contextlib.contextmanager
 def journal(file: Path) -> Iterator[None]:
-    """Write every message to `file` too."""
+    """Write every message inside the block to `file` too."""
     handler, logger = _JournalHandler(file), logging.get_absl_logger()
     logger.addHandler(handler)
     try:
@@ -111,7 +113,7 @@ def journal(file: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def brief(file: Path) -> Iterator[None]:
-    """For many experiments that share nearly all: what is reused is said in the journal `file` alone."""
+    """For many experiments that share most artefacts: messages about reuse go only to the journal `file`."""
     handlers = [each for each in logging.get_absl_logger().handlers if isinstance(each, _ConsoleHandler)]
     with journal(file):
         for handler in handlers:
@@ -124,7 +126,7 @@ def brief(file: Path) -> Iterator[None]:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print `rows` to standard output, whole even where the terminal is narrower; a missing value is left empty."""
+    """Print `rows` to standard output, never cut to the terminal's width; missing values are left empty."""
     table = rich.table.Table(
         title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
     )
@@ -140,28 +142,21 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, A
 
 @contextlib.contextmanager
 def live_table(content: Callable[[], tuple[Sequence[str], Sequence[Mapping[str, Any]], int]]) -> Iterator[None]:
-    """On a terminal, a table that follows `content()`: columns, rows, and the row to keep in sight."""
+    """On a terminal, show a table that follows `content()`: columns, rows, and the index of the row to keep visible."""
     if not console.is_terminal:
         yield
         return
 
-    def drawn() -> rich.table.Table:
-        columns, rows, at = content()
+    def draw() -> rich.table.Table:
+        columns, rows, current = content()
         height = max(5, console.height - 12)
-        first = max(0, min(at - height // 2, len(rows) - height))
+        first = max(0, min(current - height // 2, len(rows) - height))
         table = rich.table.Table(*columns, box=rich.box.SIMPLE_HEAD)
         for place, row in enumerate(rows[first : first + height], first):
-            table.add_row(*(format_value(row.get(column)) for column in columns), style="bold" if place == at else None)
+            table.add_row(
+                *(format_value(row.get(column)) for column in columns), style="bold" if place == current else None
+            )
         return table
 
-    with rich.live.Live(get_renderable=drawn, console=console, refresh_per_second=2, transient=True):
+    with rich.live.Live(get_renderable=draw, console=console, refresh_per_second=2, transient=True):
         yield
-
-
-def format_value(value: Any) -> str:
-    """12345 to '12,345', 0.012345 to '0.0123', None to ''."""
-    if value is None:
-        return ""
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

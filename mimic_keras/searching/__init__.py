@@ -1,1 +1,1 @@
-"""`mimic-keras tune`: Bayesian optimisation of the ranges in an experiment, on validation alone."""
+"""From one experiment with ranges to the best one, by Bayesian optimisation on validation alone."""

@@ -1,50 +1,42 @@
-"""What a search leaves: search.html, trials.csv, and best.yaml, the experiment at the best point."""
+"""The results of a search: search.html, trials.csv, and best.yaml, the experiment at the best point."""
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from mimic_keras.experiment import file as experiment_file
-from mimic_keras.experiment.problems import join
+from mimic_keras.experiment.file import to_yaml
 from mimic_keras.experiment.ranges import Range
 from mimic_keras.reporting import pages
-from mimic_keras.reporting.console import format_value
+from mimic_keras.reporting.tables import format_value, to_csv
 from mimic_keras.searching.trials import Search, Trial
 from mimic_keras.storage.files import write_bytes
 
-COLOUR, FAINT = "#2f7d4f", "#9aa5ad"
 
-
-def write(search: Search) -> None:
+def write_page(search: Search) -> None:
     """Write the three files into the search's folder."""
-    columns, rows = table(search)
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(search.folder / "trials.csv", stream.getvalue().encode())
-    best = search.best()
+    columns, rows = tabulate_trials(search)
+    write_bytes(search.folder / "trials.csv", to_csv(columns, rows))
+    best = search.rank_trials()
     text = ""
     if best:
-        given = search.experiment(best[0].values).given
+        given = search.source_at(best[0].values).given
         named = {**given, "name": f"{str(given['name'])[:90]}_best"}
-        shown = f"# The best of {len(search.trials())} trials: {search.section.metric} {best[0].score} on validation.\n"
-        text = shown + experiment_file.written(named)
+        count, metric = len(search.list_trials()), search.section.metric
+        header = f"# The best of {count} trials: {metric} {best[0].score} on validation.\n"
+        text = header + to_yaml(named)
         write_bytes(search.folder / "best.yaml", text.encode())
-    pictures = [("History", pages.picture(_history(search)))]
+    pictures = [("History", pages.to_svg(_draw_history(search)))]
     for place, item in search.space.items():
-        pictures.append((join("", *place), pages.picture(_response(search, join("", *place), item))))
-    pages.write(
+        pictures.append((str(place), pages.to_svg(_draw_response(search, str(place), item))))
+    pages.write_page(
         search.folder / "search.html",
         Path(__file__).with_name("search.html.jinja"),
         title=search.source.given["name"],
-        summary=_summary(search, best),
+        summary=_summarise(search, best),
         columns=columns,
         rows=[[format_value(row.get(column)) for column in columns] for row in rows],
         best=best[0].number if best else None,
@@ -53,60 +45,61 @@ def write(search: Search) -> None:
     )
 
 
-def table(search: Search) -> tuple[list[str], list[dict[str, Any]]]:
+def tabulate_trials(search: Search) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of every trial, in order."""
     rows = [
         {"trial": trial.number, "state": trial.state, search.section.metric: trial.score}
-        | trial.named()
+        | trial.named_values()
         | {"seconds": trial.seconds, "note": trial.note}
-        for trial in search.trials()
+        for trial in search.list_trials()
     ]
-    names = [join("", *place) for place in search.space]
+    names = [str(place) for place in search.space]
     return ["trial", "state", search.section.metric, *names, "seconds", "note"], rows
 
 
-def _summary(search: Search, best: list[Trial]) -> str:
+def _summarise(search: Search, best: list[Trial]) -> str:
     if not best:
         return "No trial has a score."
     middle = float(np.median([trial.score for trial in best]))
-    return (
-        f"{len(search.trials())} trials, judged on validation alone. Best {search.section.metric.replace('_', ' ')}: "
-        f"{best[0].score:.4g}; median: {middle:.4g}."
-    )
+    metric = search.section.metric.replace("_", " ")
+    count = len(search.list_trials())
+    return f"{count} trials, evaluated on validation only. Best {metric}: {best[0].score:.4g}; median: {middle:.4g}."
 
 
-def _history(search: Search) -> Figure:
+def _draw_history(search: Search) -> Figure:
     figure = Figure((8, 3.6))
     axes = figure.subplots()
-    scored = [(trial.number + 1, trial.score) for trial in search.trials() if trial.score is not None]
-    failed = [trial.number + 1 for trial in search.trials() if trial.score is None]
+    scored = [(trial.number + 1, trial.score) for trial in search.list_trials() if trial.score is not None]
+    failed = [trial.number + 1 for trial in search.list_trials() if trial.score is None]
     if scored:
         numbers, scores = np.array(scored).T
-        axes.scatter(numbers, scores, s=18, color=FAINT, label="trial")
-        axes.step(numbers, np.minimum.accumulate(scores), where="post", color=COLOUR, linewidth=2, label="best so far")
+        axes.scatter(numbers, scores, s=18, color=pages.GREY, label="trial")
+        axes.step(
+            numbers, np.minimum.accumulate(scores), where="post", color=pages.GREEN, linewidth=2, label="best so far"
+        )
     for number in failed:
-        axes.axvline(number, color="#b0682f", linewidth=1, linestyle=":")
+        axes.axvline(number, color=pages.ORANGE, linewidth=1, linestyle=":")
     axes.axvline(search.section.random_trials + 0.5, color="#cccccc", linewidth=1)
     note = "grey line: end of the random trials" + ("; dotted: a trial without a score" if failed else "")
     axes.set_title(note, fontsize=9, loc="left")
     axes.set(xlabel="trial", ylabel=f"{search.section.metric.replace('_', ' ')} on validation")
     if scored:
         axes.legend(fontsize=8)
-    return pages.tidy(figure)
+    return pages.hide_frame(figure)
 
 
-def _response(search: Search, name: str, item: Range) -> Figure:
+def _draw_response(search: Search, name: str, item: Range) -> Figure:
     figure = Figure((4, 3.2))
     axes = figure.subplots()
-    found = [(trial.named()[name], trial.score or 0.0, trial.number) for trial in search.best()[::-1]]
-    values = [item.choices.index(value) if item.choices else value for value, _, _ in found]
-    drawn = axes.scatter(values, [score for _, score, _ in found], c=[n for *_, n in found], cmap="viridis", s=18)
-    if found:
-        axes.scatter(values[-1:], [found[-1][1]], s=70, facecolors="none", edgecolors=COLOUR, linewidths=2)
+    points = [(trial.named_values()[name], trial.score or 0.0, trial.number) for trial in search.rank_trials()[::-1]]
+    values = [item.choices.index(value) if item.choices else value for value, _, _ in points]
+    drawn = axes.scatter(values, [score for _, score, _ in points], c=[n for *_, n in points], cmap="viridis", s=18)
+    if points:
+        axes.scatter(values[-1:], [points[-1][1]], s=70, facecolors="none", edgecolors=pages.GREEN, linewidths=2)
         figure.colorbar(drawn, label="trial", ax=axes)
     if item.choices:
         axes.set_xticks(range(len(item.choices)), [str(choice) for choice in item.choices])
     if item.sampling == "log":
         axes.set_xscale("log")
     axes.set(xlabel=name.rpartition("architecture.")[2], ylabel="on validation")
-    return pages.tidy(figure)
+    return pages.hide_frame(figure)

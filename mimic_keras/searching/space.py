@@ -1,12 +1,11 @@
-"""The ranges of a search, and the next point to try: keras-tuner's Gaussian process, asked without memory of its own.
+"""The ranges of a search, and the next point to try, from keras-tuner's Gaussian process without its own memory.
 
-A suggestion is a function of (seed, number of the trial, trials so far), so that a search that was killed goes on with
-the same one. Snoek, Larochelle & Adams 2012 is what Urban et al. 2017, section 2.4, used for the same.
+A suggestion is a function of (seed, number of the trial, trials so far), so that a killed search resumes with the same
+suggestion. Urban et al. 2017, section 2.4, used Snoek, Larochelle & Adams 2012 for the same purpose.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import warnings
@@ -15,62 +14,65 @@ from typing import Any
 
 from mimic_keras.experiment import ranges
 from mimic_keras.experiment.file import Source
-from mimic_keras.experiment.problems import Problems, join
-from mimic_keras.experiment.ranges import Place, Range
+from mimic_keras.experiment.places import Place
+from mimic_keras.experiment.problems import Problems
+from mimic_keras.experiment.ranges import Range
+from mimic_keras.storage.files import derive_seed
 
 ATTEMPTS = 10
 MOST_POINTS = 10_000
 
 
-def of(source: Source) -> tuple[dict[Place, Range], dict[Place, Place]]:
-    """{place: range} of every `{tune: ...}` of an experiment, and {place: the one whose value it has}.
+def read_space(source: Source) -> tuple[dict[Place, Range], dict[Place, Place]]:
+    """({place: range}, {place: leader}) of every `{tune: ...}` in an experiment.
+
+    Ranges of one name have one leader, whose value they all take; the first mapping holds leaders only.
 
     Raises:
-        InputError: a range is wrong, there is none, or one is where a search can not judge it.
+        InputError: a range is invalid, there is none, or one stands where a search cannot judge it.
     """
-    problems = Problems(source.problems.source)
-    found = {
-        place: ranges.read(content, join("", *place, "tune"), problems)
-        for place, content in ranges.find(source.given, "tune")
+    problems = Problems(source.problems.file)
+    parsed = {
+        place: ranges.parse_range(content, place / "tune", problems)
+        for place, content in ranges.find_ranges(source.given, "tune")
     }
-    for place in found:
+    for place in parsed:
         if place[0] not in ("dataset", "teacher", "student"):
-            problems.add(
-                join("", *place), "only what the student depends on can be searched: dataset, teacher, student"
-            )
-    if not found:
-        problems.add("search", "nothing to search: {tune: {min: ..., max: ..., sampling: log}} in place of a value")
+            problems.add(place, "cannot be searched: the student depends only on dataset, teacher and student")
+    search = Place("search")
+    if not parsed:
+        problems.add(search, "nothing to search: {tune: {min: ..., max: ..., sampling: log}} in place of a value")
     if "search" not in source.given:
-        problems.add("search", "required for a search, as search: {trials: 20}")
+        problems.add(search, "required for a search, as in search: {trials: 20}")
     problems.check()
-    ranged = {place: item for place, item in found.items() if item}
-    led = ranges.leaders(ranged, "", "tune", problems)
+    space = {place: item for place, item in parsed.items() if item}
+    leaders = ranges.find_leaders(space, Place(), "tune", problems)
     problems.check()
-    return {place: item for place, item in ranged.items() if led[place] == place}, led
+    return {place: item for place, item in space.items() if leaders[place] == place}, leaders
 
 
 def suggest(
     space: Mapping[Place, Range], tried: Sequence[tuple[Mapping[Place, Any], float]], seed: int, random_trials: int
 ) -> dict[Place, Any] | None:
-    """The values of trial number `len(tried)`; None if nothing is left to try.
+    """The values of trial number `len(tried)`; None if no point is left to try.
 
-    The first `random_trials` are drawn; then the minimum of the lower confidence bound of a Gaussian process (Matérn
-    5/2) through the scores of `tried` is taken. A trial that still runs is given there with a score that is as bad as
-    any (the "constant liar" of Ginsbourger, Le Riche & Carraro 2010).
+    The first `random_trials` points are random; the others minimise the lower confidence bound of a Gaussian process
+    (Matérn 5/2) through the scores of `tried`. A trial that is still running counts there with the worst score so far
+    (the "constant liar" of Ginsbourger, Le Riche & Carraro 2010).
     """
     known = [dict(values) for values, _ in tried]
     for attempt in range(ATTEMPTS):
-        # What the process suggests twice would be suggested for ever: a random point then.
+        # A point that the process suggests twice would be suggested for ever: take a random one instead.
         initial = random_trials if attempt == 0 else len(tried) + 1
-        values = _suggested(space, tried, _seed(seed, len(tried), attempt), initial)
+        values = _ask_process(space, tried, _point_seed(seed, len(tried), attempt), initial)
         if values not in known:
             return values
-    left = [values for values in _all(space) if values not in known]
-    return left[_seed(seed, len(tried)) % len(left)] if left else None
+    left = [values for values in _list_points(space) if values not in known]
+    return left[_point_seed(seed, len(tried)) % len(left)] if left else None
 
 
-def _all(space: Mapping[Place, Range]) -> Iterator[dict[Place, Any]]:
-    """Every point, if there are few enough to have been tried again and again."""
+def _list_points(space: Mapping[Place, Range]) -> Iterator[dict[Place, Any]]:
+    """Every point of a discrete space, if there are at most MOST_POINTS."""
     values: list[list[Any]] = []
     for item in space.values():
         if item.choices is None and not item.is_integer:
@@ -80,13 +82,13 @@ def _all(space: Mapping[Place, Range]) -> Iterator[dict[Place, Any]]:
         yield from (dict(zip(space, point, strict=True)) for point in itertools.product(*values))
 
 
-def _suggested(
+def _ask_process(
     space: Mapping[Place, Range], tried: Sequence[tuple[Mapping[Place, Any], float]], seed: int, initial: int
 ) -> dict[Place, Any]:
     import keras_tuner
     from keras_tuner.engine.trial import Trial, TrialStatus
 
-    names = {place: join("", *place) for place in space}
+    names = {place: str(place) for place in space}
     declared = keras_tuner.HyperParameters()
     for place, item in space.items():
         if item.choices is not None:
@@ -111,7 +113,7 @@ def _suggested(
         trial = Trial(point, f"{number:04d}", TrialStatus.COMPLETED)
         trial.score = score
         oracle.trials[trial.trial_id] = trial
-    with warnings.catch_warnings():  # of a kernel's length that reaches its bound, as where a parameter does nothing
+    with warnings.catch_warnings():  # a kernel length at its bound, as for a parameter without effect
         warnings.simplefilter("ignore")
         found = oracle.populate_space(f"{len(tried):04d}")["values"]
     return {
@@ -120,5 +122,5 @@ def _suggested(
     }
 
 
-def _seed(*parts: int) -> int:
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4]) % 2**31
+def _point_seed(*parts: int) -> int:
+    return derive_seed(repr(parts))

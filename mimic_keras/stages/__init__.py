@@ -1,1 +1,1 @@
-"""The seven stages of a run, one file each; every one takes what those before it returned."""
+"""The seven stages of a run, one file each, and the workspace they share; each takes what the stages before it made."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,17 @@ import numpy as np
 
 from mimic_keras.contracts import Confusion, Dataset, InputError, RawSignature, Split
 from mimic_keras.planning.components import Component, PluginError
-from mimic_keras.storage.files import file_names, hash_json
+from mimic_keras.storage.files import file_names
 from mimic_keras.storage.locks import locked
-from mimic_keras.storage.store import RECORD, set_damage_aside, write_record
+from mimic_keras.storage.store import RECORD, move_damage_aside, write_record
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A prepared data set. `identity` is what cache keys know of it; `seed` drives the augmentation of its splits;
-    `folder` is the one it prepares its data in."""
+    """A prepared data set.
+
+    `identity` goes into cache keys; `seed` drives the augmentation of the splits; `folder` holds the prepared files.
+    """
 
     component: Component
     dataset: Dataset
@@ -30,9 +32,9 @@ class Data:
     seed: int
     folder: Path
 
-    @functools.cache  # noqa: B019 - one object a run, and a split holds its arrays once
+    @functools.cache  # noqa: B019 - one object a process, so that a split holds its arrays once
     def split(self, name: str) -> Split:
-        """A split whose labels are known to be labels."""
+        """A split, after checking its labels."""
         split = self.component.guard(self.dataset.split, name, self.seed)
         classes = self.dataset.info.num_classes
         if len(split.labels) != split.num_examples or not np.all((split.labels >= -1) & (split.labels < classes)):
@@ -46,9 +48,9 @@ class Data:
         return self.component.guard(self.dataset.raw_signatures)
 
     def validation_metrics(self, logits: np.ndarray) -> dict[str, float]:
-        """The data set's numbers of a model's logits on validation, float32 [examples, num_classes]."""
-        found = self.evaluate({"validation": logits})["validation"]
-        numbers = {name: float(value) for name, value in found.items() if not isinstance(value, Confusion)}
+        """The data set's finite metrics of a model's logits on validation, float32 [examples, num_classes]."""
+        metrics = self.evaluate({"validation": logits})["validation"]
+        numbers = {name: float(value) for name, value in metrics.items() if not isinstance(value, Confusion)}
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
     def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
@@ -65,27 +67,15 @@ def prepare(component: Component, home: Path, seed: int) -> Data:
         for unfinished in folder.glob(f".{RECORD}.*.tmp"):
             unfinished.unlink()
         if (folder / RECORD).exists():
-            set_damage_aside(folder, home, label)
+            move_damage_aside(folder, home, label)
         fingerprint = component.guard(dataset.prepare, folder)
-        _record(folder, label)
-    identity = {"dataset": component.identity(), "fingerprint": fingerprint, "augmentation": seed}
+        _write_record(folder, label)
+    identity = {"dataset": component.key_inputs(), "fingerprint": fingerprint, "augmentation": seed}
     return Data(component, dataset, identity, seed, folder)
 
 
-def prepared_once() -> Callable[[Component, Path, int], Data]:
-    """`prepare` for a process that does many experiments: the same data is prepared and held once."""
-    known: dict[str, Data] = {}
-
-    def prepared(component: Component, home: Path, seed: int) -> Data:
-        key = hash_json([component.written(), str(home), seed])
-        if key not in known:
-            known[key] = prepare(component, home, seed)
-        return known[key]
-
-    return prepared
-
-
-def _record(folder: Path, label: str) -> None:
+def _write_record(folder: Path, label: str) -> None:
+    """Record the prepared files with their digests, or note their use if they are the recorded ones."""
     record = folder / RECORD
     if record.exists() and json.loads(record.read_bytes())["files"].keys() == file_names(folder):
         record.touch()
@@ -94,7 +84,7 @@ def _record(folder: Path, label: str) -> None:
 
 
 def check_same_examples(data: Data, other: Data, where: str) -> None:
-    """A member may prepare the examples differently; ids are the join, so they have to be the same examples.
+    """A member may prepare the examples differently, but ids must mean the same examples in both data sets.
 
     Raises:
         InputError: the number of examples, their virtual copies or their labels differ.

@@ -1,4 +1,4 @@
-"""Stage 5: every model on validation and test: the data set's metrics, and fidelity to the teacher."""
+"""Stage 5: every model evaluated on validation and test: the data set's metrics, and fidelity to the teacher."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SPLITS: tuple[str, ...] = ("validation", "test")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`models` is that of metrics.json; `logits` {model: {split: float32 [examples, num_classes]}} and `confusions`
-    {model: {split: {name: Confusion}}} serve the report."""
+    """`models` as in metrics.json. For the report, `logits` {model: {split: float32 [examples, num_classes]}} and
+    `confusions` {model: {split: {name: Confusion}}}."""
 
     models: dict[str, dict[str, Any]]
     logits: dict[str, dict[str, np.ndarray]]
@@ -36,7 +36,7 @@ def evaluate(
     nets: Sequence[Net],
     splits: Sequence[str] = SPLITS,
 ) -> Evaluation:
-    """Judge the teacher, its members, and the nets; a search, which must not see the test set, on validation alone."""
+    """Evaluate the teacher, its members and the nets on `splits`; a search must not see the test set."""
     costs: dict[str, Cost] = {}
     logits: dict[str, dict[str, np.ndarray]] = {}
     if teacher:
@@ -52,24 +52,24 @@ def evaluate(
         logits[net.name] = {
             split: predict(data.split(split), np.arange(data.split(split).num_examples)) for split in splits
         }
-    judged: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     confusions: dict[str, dict[str, dict[str, Confusion]]] = {}
     for name, of_split in logits.items():
-        judged[name] = asdict(costs[name]) | ({"members": len(members)} if name == "teacher" else {})
+        results[name] = asdict(costs[name]) | ({"members": len(members)} if name == "teacher" else {})
         for split, metrics in data.evaluate(of_split).items():
             tables = {key: value for key, value in metrics.items() if isinstance(value, Confusion)}
             confusions.setdefault(name, {})[split] = tables
             numbers = {key: float(value) for key, value in metrics.items() if not isinstance(value, Confusion)}
             if name != "teacher" and teacher:
-                numbers |= fidelity(logits["teacher"][split], of_split[split])
-            judged[name][split] = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
-    return Evaluation(judged, logits, confusions)
+                numbers |= measure_fidelity(logits["teacher"][split], of_split[split])
+            results[name][split] = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+    return Evaluation(results, logits, confusions)
 
 
-def fidelity(teacher: np.ndarray, student: np.ndarray) -> dict[str, float]:
-    """How closely logits [N, num_classes] follow the teacher's.
+def measure_fidelity(teacher: np.ndarray, student: np.ndarray) -> dict[str, float]:
+    """How closely a model's logits [N, num_classes] follow the teacher's.
 
-    `agreement`: share of examples with the teacher's class. `kl`: mean KL(teacher || student), in nats.
+    `agreement`: share of examples that get the teacher's class. `kl`: mean KL(teacher || student), in nats.
     `logit_mse`: mean squared difference per logit.
     """
     z, s = teacher.astype(np.float64), student.astype(np.float64)
@@ -86,15 +86,15 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def table(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows of the table that ends a run."""
+def tabulate(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of the table at the end of a run."""
     rows = []
     for name, values in models.items():
         row = {"model": name, "parameters": values["parameters"], "multiply-adds": values["multiply_adds"]}
         for split in SPLITS:
             row |= {f"{split} {key.replace('_', ' ')}": value for key, value in values[split].items()}
-        rows.append({key: value for key, value in row.items() if key not in HIDDEN})
+        rows.append({key: value for key, value in row.items() if key not in HIDDEN_COLUMNS})
     return list(dict.fromkeys(key for row in rows for key in row)), rows
 
 
-HIDDEN = ("validation agreement", "validation kl", "validation logit mse")  # metrics.json has them
+HIDDEN_COLUMNS = ("validation agreement", "validation kl", "validation logit mse")  # only in metrics.json

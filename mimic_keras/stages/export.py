@@ -1,4 +1,4 @@
-"""Stage 6: the student as a SavedModel version that TF Serving reads, verified, then published whole."""
+"""Stage 6: the student as a SavedModel version for TF Serving, verified and then published whole."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from mimic_keras.stages.data import Data
 from mimic_keras.stages.student import Net
 from mimic_keras.storage.files import file_digests, hash_json, write_json
 from mimic_keras.storage.locks import locked
-from mimic_keras.storage.store import damaged_files
+from mimic_keras.storage.store import REUSED, damaged_files
 from mimic_keras.training import models
 
 EXPORT_VERSION = 2  # part of the export's key: raise it when the same student would be exported differently
-EXAMPLES = 64  # that an export is verified with and carries
+EXAMPLES = 64  # stored with an export, to verify it
 RECORD = "export.json"
 
 Examples = dict[str, tuple[dict[str, np.ndarray], np.ndarray]]  # {signature: ({input: array}, the student's logits)}
@@ -34,14 +34,14 @@ Examples = dict[str, tuple[dict[str, np.ndarray], np.ndarray]]  # {signature: ({
 
 @dataclass(frozen=True)
 class Published:
-    """`signatures` as in export.json; `made` is False if it was there."""
+    """A version of an export. `signatures` as in export.json; `made` is False if the version was there already."""
 
     path: Path
     version: int
     signatures: dict[str, Any]
     made: bool
 
-    def summary(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As in metrics.json."""
         return {"path": str(self.path), "version": self.version, "signatures": self.signatures}
 
@@ -49,13 +49,13 @@ class Published:
 def publish(
     student: Net, data: Data, experiment: str, metrics: dict[str, Any], base: Path, options: ExportSection
 ) -> Published:
-    """Write the next version below `base / experiment`, unless the newest version there is this very student.
+    """Write the next version below `base / experiment`, unless the newest version there is this student already.
 
     Raises:
-        RunError: the exported graph does not compute what the student computes, or does not survive bad requests.
+        RunError: the exported graph computes something else than the student, or bad requests crash it.
     """
     info = data.dataset.info
-    # A student that was made again can have other weights under the same key: another machine, another TensorFlow.
+    # A student that was rebuilt by another machine or TensorFlow can have other weights under the same key.
     weights = hashlib.sha256(b"".join(weight.tobytes() for weight in student.model.get_weights())).hexdigest()
     made_from = {"student": student.key, "weights": weights, "data": data.identity, "classes": list(info.class_names)}
     key = hash_json({**made_from, **options.model_dump(), "export": EXPORT_VERSION})
@@ -63,10 +63,10 @@ def publish(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".publishing.lock", "export"):
         newest = folder / str(max(publishing.versions(folder), default=0))
-        found = _whole_record(newest)
-        if found and found["key"] == key:
-            logging.info("export: reused (%s)", newest)
-            return Published(newest, int(newest.name), found["signatures"], made=False)
+        intact = _read_record(newest)
+        if intact and intact["key"] == key:
+            logging.info("export: reused (%s)", newest, extra=REUSED)
+            return Published(newest, int(newest.name), intact["signatures"], made=False)
         raw = data.raw_signatures()
         pads = any(None in tuple(each.shape)[1:] for signature in raw.values() for each in signature.inputs.values())
         publishing.write_server_files(folder, pads)
@@ -86,11 +86,11 @@ def _fill(
     options: ExportSection,
     record: dict[str, Any],
 ) -> None:
-    """Write and verify everything of a version, and complete its `record`."""
+    """Write and verify all files of a version, and complete its `record`."""
     info = data.dataset.info
     net, notes = folding.fold(models.load(student.folder), options.absorb_bottleneck)
     signatures = saved_model.write(folder, net, info, raw)
-    examples = _examples(student.model, data, raw)
+    examples = _make_examples(student.model, data, raw)
     verification.write_examples(folder, examples)
     warmup.write(folder, record["experiment"], _warmup_requests(examples))
     record |= {
@@ -101,17 +101,17 @@ def _fill(
         "class_names": list(info.class_names),
         "signatures": signatures,
     }
-    write_json(folder / RECORD, record)  # which the verification reads
+    write_json(folder / RECORD, record)  # the verification reads it
     record["verified"] = verification.verify(folder)
     record["files"] = file_digests(folder, RECORD)
     write_json(folder / RECORD, record)
 
 
-def _examples(student: keras.Model, data: Data, raw: Mapping[str, RawSignature]) -> Examples:
-    """Inputs for every signature, and what the student itself, before any folding, makes of them.
+def _make_examples(student: keras.Model, data: Data, raw: Mapping[str, RawSignature]) -> Examples:
+    """Inputs for every signature, and the logits of the student itself, before any folding.
 
     Raises:
-        RunError: a signature does not prepare its examples as the data set does.
+        RunError: a signature prepares its examples differently from the data set.
     """
     split = data.split("validation")
 
@@ -127,14 +127,14 @@ def _examples(student: keras.Model, data: Data, raw: Mapping[str, RawSignature])
         rows = signature.prepare(**{key: tf.constant(value) for key, value in signature.examples.items()})
         rows, splits = rows if isinstance(rows, tuple) else (rows, None)
         if not np.array_equal(rows.numpy(), batch(signature.ids).numpy()):
-            raise RunError(f"{data.component.plugin}: {name} does not prepare its examples as the data set does")
+            raise RunError(f"{data.component.plugin}: {name} prepares its examples differently from the data set")
         answers = saved_model.answers(tf.constant(logits(rows)), data.dataset.info.class_names, splits)
         examples[name] = dict(signature.examples), answers["logits"].numpy()
     return examples
 
 
 def _warmup_requests(examples: Examples) -> list[warmup.Request]:
-    """Every signature, with one example and with all."""
+    """For every signature, one request with one example and one with all."""
     return [
         warmup.Request(signature, {name: value[:count] for name, value in inputs.items()})
         for signature, (inputs, _) in examples.items()
@@ -142,12 +142,12 @@ def _warmup_requests(examples: Examples) -> list[warmup.Request]:
     ]
 
 
-def _whole_record(version: Path) -> dict[str, Any] | None:
-    """The version's export.json, if every file it lists is there with its digest."""
+def _read_record(version: Path) -> dict[str, Any] | None:
+    """The version's export.json; None unless every file it lists is there with its digest."""
     if not version.is_dir():
         return None
     damaged = damaged_files(version, RECORD)
     if damaged:
-        logging.warning("export: %s is damaged (%s); the next version is published", version, ", ".join(damaged))
+        logging.warning("export: %s is damaged (%s); publishing the next version", version, ", ".join(damaged))
         return None
     return json.loads((version / RECORD).read_text(encoding="utf-8"))

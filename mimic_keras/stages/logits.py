@@ -1,4 +1,4 @@
-"""Stage 3: the teacher's logits, computed once per member and kept in checksummed shards; their mean is the teacher."""
+"""Stage 3: the logits of every member, computed once and kept in checksummed shards; their mean is the teacher."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from mimic_keras.contracts import InputError, RunError, Split, filled_variable
-from mimic_keras.experiment.schema import Select
+from mimic_keras.experiment.schema import SelectionSection
 from mimic_keras.reporting.console import progress
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.teachers import TeacherMember
@@ -27,9 +27,12 @@ SHARD_EXAMPLES = 1 << 16
 
 @dataclass(frozen=True)
 class TeacherLogits:
-    """The weighted mean over members: `transfer` float32 [virtual examples, num_classes], held once, in host memory,
-    since it may be large; `mean` {"validation" and "test": float32 [examples, num_classes]}. `members` as `mean`, of
-    each member; `weights` theirs, which sum to 1; `key` what the mean was made from."""
+    """The weighted mean of the members' logits.
+
+    `transfer`: float32 [virtual examples, num_classes], in host memory, and only once since it may be large.
+    `mean`: {"validation" and "test": float32 [examples, num_classes]}; `members` has the same for each member.
+    `weights`: of the members, summing to 1. `folders`: {member: {split: artefact}}. `key`: what the mean was made from.
+    """
 
     transfer: tf.Variable
     mean: dict[str, np.ndarray]
@@ -39,12 +42,12 @@ class TeacherLogits:
     key: list[list]
 
 
-def selected(
-    members: Sequence[TeacherMember], select: Select | None, data: Data, store: Store
+def select_members(
+    members: Sequence[TeacherMember], select: SelectionSection | None, data: Data, store: Store
 ) -> Sequence[TeacherMember]:
-    """The members that `select` chooses on validation, which alone the others label; all without it.
+    """The members that `select` chooses on validation; all of them without it.
 
-    One that is chosen several times weighs as much more.
+    Members that are not chosen label nothing but validation. A member chosen k times gets k times its weight.
 
     Raises:
         InputError: the validation examples have no labels.
@@ -53,21 +56,25 @@ def selected(
         return members
     labels = data.split("validation").labels
     if not (labels >= 0).any():
-        raise InputError("teacher.select: members are chosen on the validation examples, which have no labels")
+        raise InputError("teacher.select: members are chosen on validation, which has no labels")
     order = sorted(members, key=lambda member: (member.seed, member.key))
-    stack = np.stack([_joined(_member_logits(member, store, ("validation",))["validation"]) for member in order])
+    stack = np.stack([_load_all(_label(member, store, ("validation",))["validation"]) for member in order])
     weights = np.array([member.weight for member in order])
-    times = np.bincount(greedy(stack, labels, weights, select.members, select.replacement), minlength=len(order))
+    times = np.bincount(
+        select_greedily(stack, labels, weights, select.members, select.replacement), minlength=len(order)
+    )
     weight = {member.name: member.weight * count for member, count in zip(order, times, strict=True)}
     chosen = [replace(member, weight=weight[member.name]) for member in members if weight[member.name]]
     logging.info("teacher: chose %s of %d members", ", ".join(member.name for member in chosen), len(members))
     return chosen
 
 
-def greedy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, count: int, replacement: bool) -> list[int]:
+def select_greedily(
+    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, count: int, replacement: bool
+) -> list[int]:
     """Caruana et al. 2004, "Ensemble selection from libraries of models", section 2: `count` times, add the member
-    with which the (weighted) mean of the logits makes the fewest errors; of equals the one with the smaller
-    cross-entropy, then the first.
+    that gives the (weighted) mean of the logits the fewest errors; ties go to the smaller cross-entropy, then to the
+    first member.
 
     Args:
         logits: float [members, examples, classes].
@@ -77,7 +84,7 @@ def greedy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, count: i
         replacement: whether one may be chosen again.
 
     Example:
-        >>> greedy(np.array([[[0.0, 1.0]], [[2.0, 0.0]]]), np.array([0]), np.ones(2), 1, False)
+        >>> select_greedily(np.array([[[0.0, 1.0]], [[2.0, 0.0]]]), np.array([0]), np.ones(2), 1, False)
         [1]
     """
     known = labels >= 0
@@ -97,20 +104,20 @@ def greedy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, count: i
     return chosen
 
 
-def label(members: Sequence[TeacherMember], data: Data, store: Store) -> TeacherLogits | None:
-    """None where there is no teacher."""
+def compute_teacher_logits(members: Sequence[TeacherMember], data: Data, store: Store) -> TeacherLogits | None:
+    """Label all splits with every member, and average; None if there is no teacher."""
     if not members:
         return None
-    artifacts = {member.name: _member_logits(member, store) for member in members}
-    # The mean's last bits must not depend on the order of the list; a member's seed follows from what it is.
+    artifacts = {member.name: _label(member, store) for member in members}
+    # Sorted, so that the last bits of the mean do not depend on the order of the list.
     order = sorted(members, key=lambda member: (member.seed, member.key))
     total = sum(member.weight for member in order)
     weights = {member.name: member.weight / total for member in order}
     means = {split: _mean([(artifacts[name][split], weight) for name, weight in weights.items()]) for split in SPLITS}
     transfer = data.split("transfer")
-    examples = filled_variable(_examples(transfer, "transfer"), _judged(means["transfer"], transfer))
+    examples = filled_variable(_count_examples(transfer, "transfer"), _log_error_rate(means["transfer"], transfer))
     mean = {split: np.concatenate(list(means[split])) for split in SPLITS[1:]}
-    singles = {name: {split: _joined(found[split]) for split in SPLITS[1:]} for name, found in artifacts.items()}
+    singles = {name: {split: _load_all(found[split]) for split in SPLITS[1:]} for name, found in artifacts.items()}
     folders = {name: {split: item.folder for split, item in found.items()} for name, found in artifacts.items()}
     return TeacherLogits(
         examples, mean, singles, weights, folders, [[member.key, weights[member.name]] for member in order]
@@ -120,12 +127,12 @@ def label(members: Sequence[TeacherMember], data: Data, store: Store) -> Teacher
 def _mean(members: Sequence[tuple[Artifact, float]]) -> Iterator[np.ndarray]:
     """The weighted mean of the members' logits, shard by shard; one member's shard is in memory at a time."""
     weights = [np.float32(weight) for _, weight in members]
-    for files in zip(*(_files(artifact) for artifact, _ in members), strict=True):
+    for files in zip(*(_shards(artifact) for artifact, _ in members), strict=True):
         yield sum(np.load(file) * weight for file, weight in zip(files, weights, strict=True))
 
 
-def _judged(means: Iterable[np.ndarray], split: Split) -> Iterator[np.ndarray]:
-    """The shards as they are; behind the last, the error rate of all is said, if there are labels."""
+def _log_error_rate(means: Iterable[np.ndarray], split: Split) -> Iterator[np.ndarray]:
+    """Pass the shards on; after the last one, log the error rate over all of them, if there are labels."""
     errors = known = start = 0
     for shard in means:
         labels = split.labels[np.arange(start, start + len(shard)) % split.num_examples]
@@ -137,35 +144,36 @@ def _judged(means: Iterable[np.ndarray], split: Split) -> Iterator[np.ndarray]:
         logging.info("teacher: error rate %.4f on the transfer set, virtual copies included", errors / known)
 
 
-def _examples(split: Split, name: str) -> int:
-    """Every virtual copy of the transfer set is labelled; models are judged on originals."""
+def _count_examples(split: Split, name: str) -> int:
+    """Every virtual copy of the transfer set is labelled; models are evaluated on originals only."""
     return split.num_examples * (split.repeats if name == "transfer" else 1)
 
 
-def _member_logits(member: TeacherMember, store: Store, splits: Sequence[str] = SPLITS) -> dict[str, Artifact]:
+def _label(member: TeacherMember, store: Store, splits: Sequence[str] = SPLITS) -> dict[str, Artifact]:
+    """{split: the member's logits}, computed where they are missing."""
     predict = None
-    found = {}
+    artifacts = {}
     for name in splits:
 
         def fill(folder: Path, name: str = name) -> None:
             nonlocal predict
             predict = predict or predictor(member.load())
             split = member.data.split(name)
-            examples = _examples(split, name)
+            examples = _count_examples(split, name)
             with progress(f"{member.name} on {name}", examples, "examples") as advance:
                 for start in range(0, examples, SHARD_EXAMPLES):
                     ids = np.arange(start, min(start + SHARD_EXAMPLES, examples), dtype=np.int64)
                     if not _have_shard(folder, start // SHARD_EXAMPLES, len(ids)):
-                        _write_shard(folder, start // SHARD_EXAMPLES, _finite(predict(split, ids), member.name))
+                        _write_shard(folder, start // SHARD_EXAMPLES, _check_finite(predict(split, ids), member.name))
                     advance(len(ids))
 
         inputs = {"member": member.key, "data": member.data.identity, "split": name}
-        found[name] = store.get_or_make("logits", inputs, f"{member.name} logits on {name}", fill)
-    return found
+        artifacts[name] = store.get_or_make("logits", inputs, f"{member.name} logits on {name}", fill)
+    return artifacts
 
 
 def _write_shard(folder: Path, index: int, values: np.ndarray) -> None:
-    """The name carries the digest, so that a shard proves itself before the folder has a record."""
+    """The name carries the digest, so that a shard can be checked before the folder has a record."""
     stream = io.BytesIO()
     np.save(stream, values)
     data = stream.getvalue()
@@ -173,7 +181,7 @@ def _write_shard(folder: Path, index: int, values: np.ndarray) -> None:
 
 
 def _have_shard(folder: Path, index: int, rows: int) -> bool:
-    """Whether an interrupted run left this shard whole; anything else that it left in its place is removed."""
+    """Whether an interrupted run left this shard whole; damaged or surplus files of the shard are removed."""
     whole = False
     for file in folder.glob(f"{index:05d}.*.npy"):
         intact = hashlib.sha256(file.read_bytes()).hexdigest()[:16] == file.name.split(".")[1]
@@ -184,16 +192,16 @@ def _have_shard(folder: Path, index: int, rows: int) -> bool:
     return whole
 
 
-def _finite(logits: np.ndarray, member: str) -> np.ndarray:
+def _check_finite(logits: np.ndarray, member: str) -> np.ndarray:
     if not np.isfinite(logits).all():
-        raise RunError(f"{member} gives infinite or NaN logits; a student can not mimic them")
+        raise RunError(f"{member} gives infinite or NaN logits; a student cannot mimic them")
     return logits
 
 
-def _joined(artifact: Artifact) -> np.ndarray:
-    return np.concatenate([np.load(file) for file in _files(artifact)])
+def _load_all(artifact: Artifact) -> np.ndarray:
+    return np.concatenate([np.load(file) for file in _shards(artifact)])
 
 
-def _files(artifact: Artifact) -> list[Path]:
-    """Its shards, in order."""
+def _shards(artifact: Artifact) -> list[Path]:
+    """The files of the logits, in order."""
     return sorted(artifact.folder.glob("*.npy"))

@@ -1,4 +1,4 @@
-"""Stage 7: report.html, one self-contained page that says what was run and what came out, with pictures."""
+"""Stage 7: report.html, one self-contained page with what was run, the results, and figures."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mimic_keras.reporting import pages
-from mimic_keras.reporting.console import format_value
-from mimic_keras.stages.evaluation import Evaluation, table
+from mimic_keras.reporting.tables import format_value
+from mimic_keras.stages.evaluation import Evaluation, tabulate
 
-COLOURS = {"teacher": "#3b5b92", "baseline": "#b0682f", "student": "#2f7d4f"}
 SCATTER_POINTS = 4000
 
 
-def write(
+def write_report(
     file: Path,
     source: str,
     metrics: Mapping[str, Any],
@@ -32,26 +31,28 @@ def write(
         file: where.
         source: the resolved experiment, as YAML.
         metrics: the content of metrics.json.
-        evaluation: for the logits and confusions behind the numbers.
-        histories: {model: {metric: value per epoch}} of what was trained.
+        evaluation: the logits and confusions behind the numbers.
+        histories: {model: {metric: value per epoch}} of the trained models.
         class_names: in the order of the logits.
         environment: the content of environment.json.
     """
-    columns, rows = table(evaluation.models)
-    pictures: list[tuple[str, Callable[..., Figure], tuple]] = [("Cost", _cost, (evaluation.models,))]
+    columns, rows = tabulate(evaluation.models)
+    pictures: list[tuple[str, Callable[..., Figure], tuple]] = [("Cost", _draw_cost, (evaluation.models,))]
     if histories:
-        pictures.insert(0, ("Error while training", _curves, (histories,)))
+        pictures.insert(0, ("Error while training", _draw_curves, (histories,)))
     test = {name: values["test"] for name, values in evaluation.logits.items()}
     if "teacher" in test:
         pair = (test["teacher"], test["student"])
-        pictures += [("Student against teacher, logits on test", _scatter, pair)]
+        pictures += [("Student against teacher, logits on test", _draw_scatter, pair)]
         names = ("teacher's class", "student's class")
-        pictures += [("Where student and teacher agree, on test", _matrix, (_agreement(*pair), class_names, *names))]
+        pictures += [
+            ("Where student and teacher agree, on test", _draw_matrix, (_count_agreement(*pair), class_names, *names))
+        ]
     for name, of_split in evaluation.confusions.items():
         for key, confusion in of_split.get("test", {}).items():
             title = f"{name}: {key.replace('_', ' ')} on test"
-            pictures.append((title, _matrix, (confusion.counts, confusion.names, "class", "taken for")))
-    pages.write(
+            pictures.append((title, _draw_matrix, (confusion.counts, confusion.names, "class", "taken for")))
+    pages.write_page(
         file,
         Path(__file__).with_name("report.html.jinja"),
         title=metrics["experiment"],
@@ -60,14 +61,14 @@ def write(
         columns=columns,
         rows=[[format_value(row.get(column)) for column in columns] for row in rows],
         names=[row["model"] for row in rows],
-        summary=_summary(evaluation.models),
-        pictures=[(title, pages.picture(draw(*arguments))) for title, draw, arguments in pictures],
+        summary=_summarise(evaluation.models),
+        pictures=[(title, pages.to_svg(draw(*arguments))) for title, draw, arguments in pictures],
         environment=environment,
     )
 
 
-def _summary(models: Mapping[str, Any]) -> str:
-    """The finding, in a sentence or two; of several error rates, the last is what the data set is about."""
+def _summarise(models: Mapping[str, Any]) -> str:
+    """The finding in a sentence or two; of several error rates, the last is the data set's main one."""
     student = models["student"]
     error = [key for key in ("error_rate", *student["test"]) if key.endswith("error_rate")][-1]
     called = error.removesuffix("_rate").replace("_", " ")
@@ -87,18 +88,18 @@ def _summary(models: Mapping[str, Any]) -> str:
     return "".join(words) + "."
 
 
-def _colour(name: str) -> str:
-    return COLOURS[name.partition("/")[0]]
+def _colour_of(name: str) -> str:
+    return pages.MODEL_COLOURS[name.partition("/")[0]]
 
 
-def _curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+def _draw_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     figure = Figure((8, 4.2))
     axes = figure.subplots()
     for name, history in histories.items():
         epochs = np.arange(1, len(history["loss"]) + 1)
         member = name.startswith("teacher/")
         style: dict[str, Any] = {
-            "color": _colour(name),
+            "color": _colour_of(name),
             "alpha": 0.45 if member else 1.0,
             "linewidth": 1.2 if member else 2,
         }
@@ -107,40 +108,40 @@ def _curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     axes.set(xlabel="epoch", ylabel="error rate", ylim=(0, None))
     axes.set_title("solid: validation; dotted: training examples", fontsize=9, loc="left")
     axes.legend(fontsize=8)
-    return pages.tidy(figure)
+    return pages.hide_frame(figure)
 
 
-def _cost(models: Mapping[str, Any]) -> Figure:
+def _draw_cost(models: Mapping[str, Any]) -> Figure:
     figure = Figure((8, 3.4))
     names = [name for name in models if "/" not in name]
     for axes, key in zip(figure.subplots(1, 2), ("parameters", "multiply_adds"), strict=True):
         values = [models[name][key] for name in names]
-        bars = axes.barh(names[::-1], values[::-1], color=[_colour(name) for name in names[::-1]])
+        bars = axes.barh(names[::-1], values[::-1], color=[_colour_of(name) for name in names[::-1]])
         axes.bar_label(bars, labels=[f"{value:,}" for value in values[::-1]], padding=3, fontsize=8)
         axes.set(xlabel=key.replace("_", "-"), xlim=(0, 1.35 * max(values)), xticks=[])
     figure.subplots_adjust(wspace=0.35)
-    return pages.tidy(figure)
+    return pages.hide_frame(figure)
 
 
-def _scatter(teacher: np.ndarray, student: np.ndarray) -> Figure:
+def _draw_scatter(teacher: np.ndarray, student: np.ndarray) -> Figure:
     figure = Figure((4.6, 4.6))
     axes = figure.subplots()
     pairs = np.stack([teacher.ravel(), student.ravel()], 1)
     pairs = pairs[:: max(1, len(pairs) // SCATTER_POINTS)]
     low, high = float(pairs.min()), float(pairs.max())
     axes.plot([low, high], [low, high], color="#999999", linewidth=1)
-    axes.scatter(pairs[:, 0], pairs[:, 1], s=3, color=COLOURS["student"], alpha=0.35, rasterized=True)
+    axes.scatter(pairs[:, 0], pairs[:, 1], s=3, color=pages.MODEL_COLOURS["student"], alpha=0.35, rasterized=True)
     axes.set(xlabel="teacher's logit", ylabel="student's logit", aspect="equal")
-    return pages.tidy(figure)
+    return pages.hide_frame(figure)
 
 
-def _agreement(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
+def _count_agreement(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
     counts = np.zeros((teacher.shape[-1],) * 2, np.int64)
     np.add.at(counts, (teacher.argmax(-1), student.argmax(-1)), 1)
     return counts
 
 
-def _matrix(counts: np.ndarray, names: Sequence[str], rows: str, columns: str) -> Figure:
+def _draw_matrix(counts: np.ndarray, names: Sequence[str], rows: str, columns: str) -> Figure:
     size = 4.6 if len(names) <= 20 else 8
     figure = Figure((size, size))
     axes = figure.subplots()

@@ -27,17 +27,19 @@ STATE = "training_state.npz"
 
 @dataclass(frozen=True)
 class Net(Finished):
-    """A finished student or baseline, which emits real logits."""
+    """A finished student or baseline; the model gives real logits."""
 
     folder: Path
     model: keras.Model
 
 
-def make(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callable[..., Trained], store: Store) -> Net:
-    """Train one net, or find it. With a loss it mimics the teacher on "transfer", else it learns "train"'s labels."""
+def make_net(
+    plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callable[..., Trained], store: Store
+) -> Net:
+    """Train one net, or find it: with a loss it mimics the teacher on "transfer", else it learns labels on "train"."""
     inputs = {
-        "architecture": plan.architecture.identity(),
-        "training": plan.training.identity(),
+        "architecture": plan.architecture.key_inputs(),
+        "training": plan.training.key_inputs(),
         "seed": plan.seed,
         "data": data.identity,
     }
@@ -45,33 +47,38 @@ def make(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callab
         assert teacher
         inputs |= {
             "teacher": teacher.key,
-            "loss": plan.loss.identity(),
+            "loss": plan.loss.key_inputs(),
             "standardize_logits": plan.standardize_logits,
             "hard_label_weight": plan.hard_label_weight,
         }
-
-    def fill(folder: Path) -> None:
-        info = data.dataset.info
-        trained = train(
-            lambda: plan.architecture(info.input_shape, info.num_classes),
-            _examples(plan, data, teacher, "transfer" if plan.loss else "train"),
-            _examples(plan, data, teacher, "validation"),
-            objective := _objective(plan, teacher),
-            plan.training,
-            plan.seed,
-            plan.name,
-            judge=data.validation_metrics,
-            state=(state := folder / STATE),
-        )
-        model = trained.model
-        if objective.scale is not None and objective.offset is not None:
-            model = models.with_affine_head(model, objective.scale, objective.offset)
-        models.save(folder, model, trained.history)
-        models.load(folder)  # a file that can not be read back is no artefact
-        state.unlink(missing_ok=True)
-
-    artifact = store.get_or_make("students", inputs, plan.name, fill)
+    artifact = store.get_or_make(
+        "students", inputs, plan.name, lambda folder: _train_net(plan, data, teacher, train, folder)
+    )
     return load(artifact.folder, plan.name)
+
+
+def _train_net(
+    plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callable[..., Trained], folder: Path
+) -> None:
+    """Train a net and save it into `folder`, with an affine head if its outputs are standardised."""
+    info, objective, state = data.dataset.info, _make_objective(plan, teacher), folder / STATE
+    trained = train(
+        lambda: plan.architecture(info.input_shape, info.num_classes),
+        _select_examples(plan, data, teacher, "transfer" if plan.loss else "train"),
+        _select_examples(plan, data, teacher, "validation"),
+        objective,
+        plan.training,
+        plan.seed,
+        plan.name,
+        judge=data.validation_metrics,
+        state=state,
+    )
+    model = trained.model
+    if objective.scale is not None and objective.offset is not None:
+        model = models.with_affine_head(model, objective.scale, objective.offset)
+    models.save(folder, model, trained.history)
+    models.load(folder)  # a file that cannot be read back is no artefact
+    state.unlink(missing_ok=True)
 
 
 def load(folder: Path, name: str = "student") -> Net:
@@ -80,29 +87,29 @@ def load(folder: Path, name: str = "student") -> Net:
     return Net(name, folder.name, Cost(**cost), folder, history, models.load(folder))
 
 
-def _examples(plan: NetPlan, data: Data, teacher: TeacherLogits | None, split: str) -> Examples:
+def _select_examples(plan: NetPlan, data: Data, teacher: TeacherLogits | None, split: str) -> Examples:
     logits = {**teacher.mean, "transfer": teacher.transfer}[split] if plan.loss and teacher else None
     return Examples(data.split(split), logits)
 
 
-def _objective(plan: NetPlan, teacher: TeacherLogits | None) -> Objective:
+def _make_objective(plan: NetPlan, teacher: TeacherLogits | None) -> Objective:
     if not plan.loss or not teacher:
         return Objective()
     scale = offset = None
     if plan.standardize_logits:
-        scale, offset = standardisation(teacher.transfer)
+        scale, offset = compute_standardisation(teacher.transfer)
     return Objective(plan.loss(), plan.hard_label_weight, scale, offset)
 
 
-def standardisation(logits: tf.Variable) -> tuple[np.ndarray, np.ndarray]:
+def compute_standardisation(logits: tf.Variable) -> tuple[np.ndarray, np.ndarray]:
     """Standard deviation and mean per class over the transfer set, float64; a constant class gets deviation 1.
 
-    Ba & Caruana 2014, section 2.1: subtract the mean of each target and divide by its standard deviation.
+    Ba & Caruana 2014, section 2.2: subtract the mean of each target and divide by its standard deviation.
     """
 
-    def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        places = (tf.range(start, min(start + ROWS_AT_ONCE, rows)) for start in range(0, rows, ROWS_AT_ONCE))
-        return sum(of(tf.gather(logits, some).numpy().astype(np.float64)).sum(0) for some in places)
+    def total(transform: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        blocks = (tf.range(start, min(start + ROWS_AT_ONCE, rows)) for start in range(0, rows, ROWS_AT_ONCE))
+        return sum(transform(tf.gather(logits, block).numpy().astype(np.float64)).sum(0) for block in blocks)
 
     rows = logits.shape[0]
     mean = total(lambda part: part) / rows

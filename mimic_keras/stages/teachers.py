@@ -1,4 +1,4 @@
-"""Stage 2: the members of the teacher, each trained and stored, or loaded, on its own."""
+"""Stage 2: the members of the teacher, each trained and stored, or loaded, independently of the others."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from mimic_keras.contracts import InputError, Member, RunError, TeacherContext
+from mimic_keras.contracts import InputError, Member, RunError, Teacher, TeacherContext
 from mimic_keras.planning.components import PluginError
 from mimic_keras.planning.plan import MemberPlan
-from mimic_keras.stages.data import Data, check_same_examples, prepare
+from mimic_keras.stages.data import Data, check_same_examples
+from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.store import Store
 from mimic_keras.training import models
 from mimic_keras.training.batches import Examples
@@ -25,7 +26,7 @@ from mimic_keras.training.trainer import Trained
 
 @dataclass(frozen=True)
 class TeacherMember(Finished):
-    """A finished member. `load` gives its call, and is not needed where its logits are cached."""
+    """A finished member. `load` returns its call; it is not needed where the logits are cached."""
 
     seed: int
     weight: float
@@ -33,56 +34,33 @@ class TeacherMember(Finished):
     load: Callable[[], Callable[[Any], Any]]
 
 
-def make(
-    members: Sequence[MemberPlan],
-    data: Data,
-    train: Callable[..., Trained],
-    store: Store,
-    prepare: Callable[..., Data] = prepare,
+def make_members(
+    members: Sequence[MemberPlan], data: Data, train: Callable[..., Trained], store: Store, workspace: Workspace
 ) -> list[TeacherMember]:
-    """Train or load every member; `train` is `training.train` with the devices filled in."""
-    own: dict[int, Data] = {}  # by the identity of the component, which the copies of an entry share
-    for plan in members:
-        if plan.dataset and id(plan.dataset) not in own:
-            own[id(plan.dataset)] = prepare(plan.dataset, store.home, data.seed)
-            check_same_examples(data, own[id(plan.dataset)], f"the dataset of {plan.name}")
-    return [_member(plan, own.get(id(plan.dataset), data), train, store) for plan in members]
+    """Train or load every member."""
+    return [_make_member(plan, _own_data(plan, data, workspace), train, store) for plan in members]
 
 
-def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: Store) -> TeacherMember:
+def _own_data(plan: MemberPlan, data: Data, workspace: Workspace) -> Data:
+    """The member's own preparation of the examples, or the student's if it has none."""
+    if plan.dataset is None:
+        return data
+    own = workspace.prepare(plan.dataset, data.seed)
+    check_same_examples(data, own, f"the dataset of {plan.name}")
+    return own
+
+
+def _make_member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: Store) -> TeacherMember:
     teacher = plan.teacher()
-    inputs: dict[str, Any] = {"teacher": plan.teacher.identity(), "data": data.identity}
+    inputs: dict[str, Any] = {"teacher": plan.teacher.key_inputs(), "data": data.identity}
     if not plan.is_trained:
         source = plan.teacher.guard(teacher.source_digest)
-        return _loaded(plan, data, teacher, store, {**inputs, "source": source})
+        return _load_member(plan, data, teacher, store, {**inputs, "source": source})
     assert plan.training
-    inputs |= {"training": plan.training.identity(), "seed": plan.seed}
-
-    def fill(folder: Path) -> None:
-        trained: list[Trained] = []
-
-        def fit(build: Callable[[], keras.Model], ids: np.ndarray | None = None) -> keras.Model:
-            examples, validation = Examples(data.split("train"), ids=ids), Examples(data.split("validation"))
-            try:
-                state = folder / f"training_state_{len(trained)}.npz"
-                settings = (Objective(), plan.training, plan.seed, plan.name)
-                judge = data.validation_metrics
-                trained.append(train(build, examples, validation, *settings, judge=judge, state=state))
-            except (InputError, RunError, OSError):
-                raise
-            except Exception as error:  # not the teacher's fault, though it called us
-                raise RunError(f"training {plan.name}: {type(error).__name__}: {error}") from error
-            return trained[-1].model
-
-        member: Member = plan.teacher.guard(teacher.member, TeacherContext(data.dataset, plan.seed, folder, fit))
-        if member.model is None or not trained:
-            raise PluginError(f"{plan.teacher.plugin} trained no model and has no source_digest")
-        models.save(folder, member.model, trained[-1].history)
-        models.load(folder)  # a file that can not be read back is no artefact
-        for state in folder.glob("training_state_*.npz"):
-            state.unlink()
-
-    artifact = store.get_or_make("teachers", inputs, plan.name, fill)
+    inputs |= {"training": plan.training.key_inputs(), "seed": plan.seed}
+    artifact = store.get_or_make(
+        "teachers", inputs, plan.name, lambda folder: _train_member(plan, data, teacher, train, folder)
+    )
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
 
     def load() -> Callable[[Any], Any]:
@@ -91,9 +69,34 @@ def _member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: 
     return TeacherMember(plan.name, artifact.key, cost, artifact.folder, history, plan.seed, plan.weight, data, load)
 
 
-def _loaded(plan: MemberPlan, data: Data, teacher: Any, store: Store, inputs: dict[str, Any]) -> TeacherMember:
+def _train_member(plan: MemberPlan, data: Data, teacher: Teacher, train: Callable[..., Trained], folder: Path) -> None:
+    """Train a member and save it into `folder`."""
+    trained: list[Trained] = []
+
+    def fit(build: Callable[[], keras.Model], ids: np.ndarray | None = None) -> keras.Model:
+        examples, validation = Examples(data.split("train"), ids=ids), Examples(data.split("validation"))
+        state = folder / f"training_state_{len(trained)}.npz"
+        settings = (Objective(), plan.training, plan.seed, plan.name)
+        try:
+            trained.append(train(build, examples, validation, *settings, judge=data.validation_metrics, state=state))
+        except (InputError, RunError, OSError):
+            raise
+        except Exception as error:  # not the plugin's fault, although it called us
+            raise RunError(f"training {plan.name}: {type(error).__name__}: {error}") from error
+        return trained[-1].model
+
+    member: Member = plan.teacher.guard(teacher.member, TeacherContext(data.dataset, plan.seed, folder, fit))
+    if member.model is None or not trained:
+        raise PluginError(f"{plan.teacher.plugin} trained no model and has no source_digest")
+    models.save(folder, member.model, trained[-1].history)
+    models.load(folder)  # a file that cannot be read back is no artefact
+    for state in folder.glob("training_state_*.npz"):
+        state.unlink()
+
+
+def _load_member(plan: MemberPlan, data: Data, teacher: Teacher, store: Store, inputs: dict[str, Any]) -> TeacherMember:
     with tempfile.TemporaryDirectory() as folder:
-        context = TeacherContext(data.dataset, plan.seed, Path(folder), _no_training)
+        context = TeacherContext(data.dataset, plan.seed, Path(folder), _refuse_training)
         member: Member = plan.teacher.guard(teacher.member, context)
     cost = Cost(member.parameters, models.multiply_adds(member.call, data.dataset.info.input_shape))
     return TeacherMember(
@@ -101,5 +104,5 @@ def _loaded(plan: MemberPlan, data: Data, teacher: Any, store: Store, inputs: di
     )
 
 
-def _no_training(*_: Any, **__: Any) -> keras.Model:
-    raise PluginError("a teacher with a source_digest loads its model; it can not train one")
+def _refuse_training(*_: Any, **__: Any) -> keras.Model:
+    raise PluginError("a teacher with a source_digest loads its model; it cannot train one")

@@ -14,18 +14,28 @@ RECORD = "artifact.json"
 
 
 def hash_json(value: Any) -> str:
-    """16 hexadecimal digits of the SHA-256 of a JSON value; the order of keys does not matter."""
+    """The first 16 hexadecimal digits of the SHA-256 of a JSON value; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def derive_seed(text: str) -> int:
+    """A seed from 0 to 2**31 - 1 that follows from `text`."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) % 2**31
+
+
+def derive_fraction(text: str) -> float:
+    """A number in [0, 1) that follows from `text`."""
+    return (int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 11) / 2**53
+
+
 def file_digests(folder: Path, record: str = RECORD) -> dict[str, str]:
-    """{path below the folder: SHA-256} of every file but the record."""
+    """{path relative to the folder: SHA-256} of every file except the record."""
     return {name: file_digest(folder / name) for name in sorted(file_names(folder, record))}
 
 
 def file_names(folder: Path, record: str = RECORD) -> set[str]:
-    """Paths below the folder of every file but the record."""
+    """Relative paths of every file in the folder except the record."""
     return {name for name in _files(folder) if name != record}
 
 
@@ -35,14 +45,14 @@ def file_digest(file: Path) -> str:
 
 
 def write_bytes(file: Path, data: bytes) -> None:
-    """Write a file whole or not at all: a sibling, synced, renamed."""
-    with replaced(file) as stream:
+    """Write a file whole or not at all: to a sibling, which is synced and renamed."""
+    with atomic_writer(file) as stream:
         stream.write(data)
 
 
 @contextlib.contextmanager
-def replaced(file: Path) -> Iterator[BinaryIO]:
-    """A stream whose content takes the place of `file` at the end of the block, if nothing was raised in it."""
+def atomic_writer(file: Path) -> Iterator[BinaryIO]:
+    """A stream whose content replaces `file` at the end of the block, unless the block raises."""
     sibling = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with sibling.open("wb") as stream:
@@ -59,7 +69,7 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Have every file and folder below `folder` on the disk before it is renamed."""
+    """Flush every file and folder below `folder` to the disk."""
     for name in _files(folder):
         with (folder / name).open("rb") as stream:
             os.fsync(stream.fileno())

@@ -1,4 +1,4 @@
-"""Who uses a folder: locks that end with their process."""
+"""Locks on folders; the system releases those of a dead process."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from absl import logging
 from mimic_keras.contracts import InputError
 from mimic_keras.storage.files import write_json
 
-USERS = ".users"  # a locked file, named by when it began, for every process that uses the home folder
+USERS = ".users"  # holds a locked file for every process that uses the home folder, named by its start
 
 
 @contextlib.contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone.
+    """Hold `folder` for this process only.
 
     Raises:
-        InputError: another process holds it; says which, since when, and what can be done. One that died does not.
+        InputError: another live process holds it; names the process, its start, and the ways out.
     """
     lock, owner = filelock.FileLock(folder / ".lock"), folder / ".owner.json"
     try:
@@ -33,8 +33,8 @@ def owned(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError, ValueError):
             found = json.loads(owner.read_text())
         raise InputError(
-            f"{folder}: process {found['process']} runs this experiment since {found['started']}; wait for it to end, "
-            "or give this run another name: --set name=NAME"
+            f"{folder}: process {found['process']} has been running this experiment since {found['started']}; "
+            "wait for it, or give this run another name: --set name=NAME"
         ) from None
     try:
         write_json(owner, {"process": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S")})
@@ -46,7 +46,7 @@ def owned(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_use(home: Path) -> Iterator[None]:
-    """Within the block, what was used since its beginning is kept by `cache.prune` of any process."""
+    """Within the block, no process prunes what was used since the block began."""
     folder = home / USERS
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{int(time.time())}-{os.getpid()}.lock"
@@ -57,12 +57,12 @@ def in_use(home: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(file: Path, label: str) -> Iterator[None]:
-    """Hold the lock `file`; if another process holds it, say so and wait."""
+    """Hold the lock `file`; if another process holds it, log that and wait."""
     lock = filelock.FileLock(file)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        logging.info("%s: waiting for another process that makes it", label)
+        logging.info("%s: waiting for the process that is making it", label)
         lock.acquire()
     try:
         yield

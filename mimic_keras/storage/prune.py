@@ -1,14 +1,12 @@
-"""What lies in a home folder: listing and verifying artefacts, and removing those that nothing has used for long."""
+"""The artefacts of a home folder: list and check them, and remove those that were not used for long."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import filelock
 
@@ -17,12 +15,12 @@ from mimic_keras.storage.store import DAMAGED, RECORD, damaged_files
 
 KINDS = ("datasets", "teachers", "logits", "students", DAMAGED)
 PARTIAL = ".partial"
-STALE = 3600  # seconds
+STALE = 3600  # seconds; a younger lock file may be about to be locked
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One artefact, or what an interrupted run left of it. `size` in bytes, `used` in seconds since 1970."""
+    """One artefact, or what an interrupted run left of it. `size` is in bytes, `used` (last) in seconds since 1970."""
 
     kind: str
     key: str
@@ -33,17 +31,17 @@ class Entry:
     state: str
 
 
-def entries(home: Path, verify: bool = True) -> list[Entry]:
-    """Every artefact below `home`, the least recently used first; `verify` compares all digests."""
-    found = []
+def list_entries(home: Path, check: bool = True) -> list[Entry]:
+    """Every artefact below `home`, the least recently used first; `check` compares all digests."""
+    entries = []
     for kind in KINDS:
         for folder in (home / kind).glob("*"):
             if folder.is_dir():
-                found.append(_entry(kind, folder, verify))
-    return sorted(found, key=lambda entry: entry.used)
+                entries.append(_read_entry(kind, folder, check))
+    return sorted(entries, key=lambda entry: entry.used)
 
 
-def _entry(kind: str, folder: Path, verify: bool) -> Entry:
+def _read_entry(kind: str, folder: Path, check: bool) -> Entry:
     files = [file.stat() for file in folder.rglob("*") if file.is_file()]
     size, used = sum(file.st_size for file in files), max((file.st_mtime for file in files), default=0.0)
     if folder.name.endswith(PARTIAL):
@@ -52,7 +50,7 @@ def _entry(kind: str, folder: Path, verify: bool) -> Entry:
         return Entry(kind, folder.name, folder, "", size, used, "moved aside")
     if kind == "datasets" and not (folder / RECORD).exists():
         return Entry(kind, folder.name, folder, f"data set {folder.name}", size, used, "unfinished")
-    damage = damaged_files(folder) if verify else []
+    damage = damaged_files(folder) if check else []
     try:
         label = json.loads((folder / RECORD).read_text(encoding="utf-8"))["label"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -61,15 +59,15 @@ def _entry(kind: str, folder: Path, verify: bool) -> Entry:
     return Entry(kind, folder.name, folder, label, size, used, state)
 
 
-def prune(home: Path, seconds: float) -> tuple[list[Entry], int]:
-    """Remove what was not used for so many seconds; what a running experiment may use is kept.
+def remove_unused(home: Path, seconds: float) -> tuple[list[Entry], int]:
+    """Remove what was not used for so many seconds, except what a running experiment may use.
 
     Returns:
-        What was removed, and how many more were old enough but in use.
+        The removed entries, and how many more were old enough but in use.
     """
     oldest_run = _oldest_run(home)
     removed, kept = [], 0
-    for entry in entries(home, verify=False):
+    for entry in list_entries(home, check=False):
         if time.time() - entry.used < seconds:
             continue
         lock = filelock.FileLock(home / entry.kind / f".{entry.key}.lock")
@@ -79,8 +77,8 @@ def prune(home: Path, seconds: float) -> tuple[list[Entry], int]:
             kept += 1
             continue
         try:
-            # Looked at again, now that nobody can begin to use it.
-            if entry.folder.is_dir() and _entry(entry.kind, entry.folder, False).used >= oldest_run:
+            # Read again, now that no process can begin to use it.
+            if entry.folder.is_dir() and _read_entry(entry.kind, entry.folder, False).used >= oldest_run:
                 kept += 1
             elif entry.folder.is_dir():
                 shutil.rmtree(entry.folder)
@@ -91,7 +89,7 @@ def prune(home: Path, seconds: float) -> tuple[list[Entry], int]:
 
 
 def _oldest_run(home: Path) -> float:
-    """When the first of the running experiments began; infinity if none runs."""
+    """When the oldest running experiment began; infinity if none runs."""
     started = float("inf")
     for file in (home / USERS).glob("*.lock"):
         began, lock = float(file.name.partition("-")[0]), filelock.FileLock(file)
@@ -101,22 +99,6 @@ def _oldest_run(home: Path) -> float:
             started = min(started, began)
         else:
             lock.release()
-            if time.time() - began > STALE:  # of a process that was killed; a younger file may be about to be locked
+            if time.time() - began > STALE:  # left by a killed process
                 file.unlink(missing_ok=True)
     return started
-
-
-def table(found: Sequence[Entry]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows for the console."""
-    now = time.time()
-    rows = [
-        {
-            "artefact": f"{entry.kind}/{entry.key}",
-            "made for": entry.label,
-            "MB": round(entry.size / 1e6, 1),
-            "days since use": round((now - entry.used) / 86_400, 1),
-            "state": entry.state,
-        }
-        for entry in found
-    ]
-    return ["artefact", "made for", "MB", "days since use", "state"], rows

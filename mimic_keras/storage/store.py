@@ -1,4 +1,4 @@
-"""What stages leave on disk: folders addressed by the hash of what they were made from, written whole or not at all."""
+"""Artefacts: folders addressed by the hash of what they were made from, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from mimic_keras.storage.files import RECORD, file_digest, file_digests, hash_js
 from mimic_keras.storage.locks import locked
 
 DAMAGED = "damaged"
+REUSED = {"is_reuse": True}  # marks a log record, which `console.brief` leaves out
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished folder; `made` says whether this run made it or found it."""
+    """A finished folder. `made` is True if this run made it, False if it was there."""
 
     folder: Path
     key: str
@@ -31,7 +32,7 @@ class Artifact:
 
 
 class Store:
-    """The artefacts of a home folder. `common` is part of every key (the trainer's version, determinism).
+    """The artefacts of a home folder. `common` goes into every key, such as the trainer's version.
 
     Example:
         >>> store = Store(Path("home"), {"trainer": 1})
@@ -47,20 +48,21 @@ class Store:
         return hash_json({**self.common, **inputs})
 
     def get_or_make(self, kind: str, inputs: Mapping[str, Any], label: str, make: Callable[[Path], None]) -> Artifact:
-        """The artefact of these inputs. `make(folder)` fills a folder, in which an interrupted run may have left files.
+        """The artefact of these inputs, made by `make(folder)` if it is missing.
 
-        A folder is used only if every file of its record is there with its digest; otherwise what is damaged is
-        moved aside, said, and made again. Another process that makes the same artefact is waited for.
+        An artefact is reused only if every file in its record is there with its digest; damaged files are moved aside,
+        logged and rebuilt. The folder may hold files of an interrupted run, which `make` may continue from. Waits
+        while another process makes the same artefact.
         """
         key = self.key(inputs)
         final, partial = self.home / kind / key, self.home / kind / f".{key}.partial"
         final.parent.mkdir(parents=True, exist_ok=True)
         with locked(final.parent / f".{key}.lock", label):
             if final.exists():
-                if not set_damage_aside(final, self.home, label):
-                    (final / RECORD).touch()  # its age is that of its last use
+                if not move_damage_aside(final, self.home, label):
+                    (final / RECORD).touch()  # the time of its last use
                     self.counts["reused"] += 1
-                    logging.info("%s: reused (%s/%s)", label, kind, key)
+                    logging.info("%s: reused (%s/%s)", label, kind, key, extra=REUSED)
                     return Artifact(final, key, made=False)
                 shutil.rmtree(partial, ignore_errors=True)
                 final.rename(partial)
@@ -77,16 +79,16 @@ class Store:
 
 
 def write_record(folder: Path, kind: str, key: str, label: str, made_from: Mapping[str, Any]) -> None:
-    """Note every file of `folder` with its digest, and what the folder was made from."""
+    """Record every file of `folder` with its digest, and what the folder was made from."""
     record = {"kind": kind, "label": label, "key": key, "made_from": made_from}
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     write_json(folder / RECORD, {**record, "created": created, "files": file_digests(folder)})
 
 
-def set_damage_aside(folder: Path, home: Path, label: str) -> list[str]:
-    """Compare `folder` with its record; the names of what is damaged, which is then in `home`/damaged, and said.
+def move_damage_aside(folder: Path, home: Path, label: str) -> list[str]:
+    """Compare `folder` with its record, and move what is damaged into `home`/damaged; returns the damaged names.
 
-    A folder in it goes as a whole, everything goes if the record can not be read, and the record in any case.
+    A damaged file takes the top-level folder that it is in along; an unreadable record takes everything along.
     """
     damage = damaged_files(folder)
     if damage:
@@ -96,12 +98,12 @@ def set_damage_aside(folder: Path, home: Path, label: str) -> list[str]:
         entries = everything if RECORD in damage else everything & {RECORD, *(Path(name).parts[0] for name in damage)}
         for name in entries:
             (folder / name).rename(aside / name)
-        logging.warning("%s: %s is damaged (%s), moved to %s; made again", label, folder, ", ".join(damage), aside)
+        logging.warning("%s: %s is damaged (%s); moved to %s and rebuilt", label, folder, ", ".join(damage), aside)
     return damage
 
 
 def damaged_files(folder: Path, record: str = RECORD) -> list[str]:
-    """Names that the folder's record lists and that are missing or changed; the record itself if it can not be read."""
+    """Names in the folder's record that are missing or changed; the record itself if it cannot be read."""
     try:
         content = json.loads((folder / record).read_text(encoding="utf-8"))
         return [record] * ("key" not in content) + [

@@ -1,1 +1,1 @@
-"""`mimic-keras sweep`: a table or figure of experiments that share teachers and logits, from one file."""
+"""From one file to many experiments that share teachers and logits, and to their tables and figures."""

@@ -1,4 +1,4 @@
-"""A sweep's page: the tables and figures of the paper, with ours beside."""
+"""A sweep's page: its tables and figures, with the paper's numbers beside ours."""
 
 from __future__ import annotations
 
@@ -8,35 +8,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure as Drawing
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mimic_keras.reporting import pages
 from mimic_keras.storage.files import write_bytes
 from mimic_keras.sweeping import results
-from mimic_keras.sweeping.cells import Figure, Sweep
+from mimic_keras.sweeping.cells import Figure as FigureSection
+from mimic_keras.sweeping.cells import Sweep
 from mimic_keras.sweeping.results import Group
-from mimic_keras.sweeping.running import FAILED, Outcome, scores, shown_as
+from mimic_keras.sweeping.running import FAILED, Outcome, list_scores, to_shown
 
-COLOURS = ("#2f7d4f", "#3b5b92", "#b0682f", "#8a4f9e", "#b03a48", "#4a8f99", "#7a7a2e", "#555555", "#c08a00", "#1d2733")
 MARKERS = "osD^vP*X<>"
 QUANTITIES = {"parameters": "parameters", "multiply_adds": "multiply-adds", "epoch": "epoch"}
 
 
-def write(sweep: Sweep, outcomes: Sequence[Outcome], folder: Path, source: str, environment: dict[str, Any]) -> None:
+def write_page(
+    sweep: Sweep, outcomes: Sequence[Outcome], folder: Path, source: str, environment: dict[str, Any]
+) -> None:
     """Write table.md, results.csv, figure_1.svg and so on, and report.html into the sweep's folder."""
     write_tables(sweep, outcomes, folder)
-    tables = [results.across(sweep, outcomes)] if sweep.columns else []
-    tables.append(results.columns_and_rows(sweep, outcomes))
-    drawn = [(figure.title or _title(sweep, figure), _draw(sweep, figure, outcomes)) for figure in sweep.figures]
-    pictures = [(title, pages.picture(drawing)) for title, drawing in drawn if drawing]
+    tables = [results.tabulate_across(sweep, outcomes)] if sweep.columns else []
+    tables.append(results.tabulate_groups(sweep, outcomes))
+    drawn = [
+        (figure.title or _make_title(sweep, figure), _draw_figure(sweep, figure, outcomes)) for figure in sweep.figures
+    ]
+    pictures = [(title, pages.to_svg(drawing)) for title, drawing in drawn if drawing]
     for number, (_, picture) in enumerate(pictures, 1):
         write_bytes(folder / f"figure_{number}.svg", picture.encode())
-    pages.write(
+    pages.write_page(
         folder / "report.html",
         Path(__file__).with_name("sweep.html.jinja"),
         title=sweep.name,
-        summary=results.sentence(sweep, outcomes),
+        summary=results.summarise(sweep, outcomes),
         tables=[(columns, [[row.get(column, "") for column in columns] for row in rows]) for columns, rows in tables],
         pictures=pictures,
         failures=[(str(each.cell), each.note) for each in outcomes if each.state == FAILED],
@@ -47,62 +51,62 @@ def write(sweep: Sweep, outcomes: Sequence[Outcome], folder: Path, source: str, 
 
 
 def write_tables(sweep: Sweep, outcomes: Sequence[Outcome], folder: Path) -> None:
-    write_bytes(folder / "results.csv", results.comma_separated(sweep, outcomes).encode())
-    write_bytes(folder / "table.md", results.markdown(sweep, outcomes).encode())
+    write_bytes(folder / "results.csv", results.format_csv(sweep, outcomes))
+    write_bytes(folder / "table.md", results.format_markdown(sweep, outcomes).encode())
 
 
-def _title(sweep: Sweep, figure: Figure) -> str:
-    what = f"Test {sweep.show} against {_label(sweep, figure.x)}"
+def _make_title(sweep: Sweep, figure: FigureSection) -> str:
+    what = f"Test {sweep.show} against {_make_label(sweep, figure.x)}"
     return what if figure.x != "epoch" else f"Validation {sweep.show} while training"
 
 
-def _label(sweep: Sweep, x: str) -> str:
+def _make_label(sweep: Sweep, x: str) -> str:
     return f"teacher's test {sweep.show}" if x == "teacher" else QUANTITIES.get(x, x)
 
 
-def _draw(sweep: Sweep, figure: Figure, outcomes: Sequence[Outcome]) -> Drawing | None:
+def _draw_figure(sweep: Sweep, figure: FigureSection, outcomes: Sequence[Outcome]) -> Figure | None:
     done = [outcome for outcome in outcomes if outcome.results]
     if not done:
         return None
-    drawing = Drawing((7.2, 4.4))
+    drawing = Figure((7.2, 4.4))
     axes = drawing.subplots()
     split = "validation" if figure.x == "epoch" else "test"
-    axes.set(xlabel=_label(sweep, figure.x), ylabel=f"{split} {sweep.show}, %")
+    axes.set(xlabel=_make_label(sweep, figure.x), ylabel=f"{split} {sweep.show}, %")
     if figure.x == "epoch":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _curves(sweep, figure, done, axes)
+        _draw_curves(sweep, figure, done, axes)
     else:
-        _points(sweep, figure, done, axes)
+        _draw_points(sweep, figure, done, axes)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
     axes.grid(color="#eeeeee")
     axes.set_axisbelow(True)
-    return pages.tidy(drawing)
+    return pages.hide_frame(drawing)
 
 
-def _series(figure: Figure, groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
+def _group_series(figure: FigureSection, groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
     found: dict[str, list[Group]] = {}
     for group in groups:
         found.setdefault(str(group.values[figure.series]) if figure.series else "", []).append(group)
     return list(found.items())
 
 
-def _points(sweep: Sweep, figure: Figure, done: Sequence[Outcome], axes: Any) -> None:
-    styles = itertools.cycle(zip(COLOURS, MARKERS, strict=True))
-    places = [_x(sweep, figure, group) for group in results.groups(sweep, done)]
+def _draw_points(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], axes: Any) -> None:
+    styles = itertools.cycle(zip(pages.PALETTE, MARKERS, strict=True))
+    places = [_x_of(sweep, figure, group) for group in results.group_cells(sweep, done)]
     names = list(dict.fromkeys(map(str, places))) if any(isinstance(place, str) for place in places) else []
     if names:
         axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
     for model in figure.models:
-        for name, groups in _series(figure, results.groups(sweep, done, model)):
-            points = [(_x(sweep, figure, group), group) for group in groups if group.scores]
+        for name, groups in _group_series(figure, results.group_cells(sweep, done, model)):
+            points = [(_x_of(sweep, figure, group), group) for group in groups if group.scores]
             points = [(names.index(str(place)) if names else place, group) for place, group in points]
             label = ", ".join(filter(None, [name, model if len(figure.models) > 1 or not name else ""]))
             if points:
                 style = "none" if names else "-"
-                _line(sweep, axes, sorted(points, key=lambda point: point[0]), label, *next(styles), style, model)
+                _draw_line(sweep, axes, sorted(points, key=lambda point: point[0]), label, *next(styles), style, model)
     if figure.lines:
-        _levels(sweep, done, axes)
+        _draw_levels(sweep, done, axes)
     if figure.x == "teacher":
         low, high = axes.get_xlim()
         axes.axline((low, low), (high, high), color="#999999", linewidth=1, linestyle=":", label="as the teacher")
@@ -114,7 +118,7 @@ def _points(sweep: Sweep, figure: Figure, done: Sequence[Outcome], axes: Any) ->
         axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _line(
+def _draw_line(
     sweep: Sweep,
     axes: Any,
     points: Sequence[tuple[float, Group]],
@@ -127,26 +131,26 @@ def _line(
     """The mean of every group with its spread; hollow, the paper's of the student."""
     places, groups = zip(*points, strict=True)
     style = {"color": colour, "marker": marker, "markersize": 5, "capsize": 3, "linestyle": linestyle}
-    spreads = np.transpose([_spread(group) for group in groups])
+    spreads = np.transpose([_spread_of(group) for group in groups])
     axes.errorbar(places, [group.mean for group in groups], yerr=spreads, label=label, **style)
-    papers = [(place, results.paper_score(sweep, group.paper)) for place, group in points]
+    papers = [(place, results.convert_paper_score(sweep, group.paper)) for place, group in points]
     known = [(place, score) for place, score in papers if score is not None and model == "student"]
     if known:
         hollow = {"facecolors": "none", "edgecolors": colour, "marker": marker, "s": 40}
         axes.scatter(*zip(*known, strict=True), **hollow, label=f"{label}, paper")
 
 
-def _x(sweep: Sweep, figure: Figure, group: Group) -> Any:
+def _x_of(sweep: Sweep, figure: FigureSection, group: Group) -> Any:
     if figure.x in ("parameters", "multiply_adds"):
         return getattr(group, figure.x)
     if figure.x == "teacher":
-        known = [score for outcome in group.outcomes for score in scores(sweep, outcome, "teacher")]
+        known = [score for outcome in group.outcomes for score in list_scores(sweep, outcome, "teacher")]
         return float(np.mean(known)) if known else float("nan")
     value = group.values.get(figure.x)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def _spread(group: Group) -> tuple[float, float]:
+def _spread_of(group: Group) -> tuple[float, float]:
     """How far the bar goes down and up from the mean: the standard deviation, or to the ends of a search's best."""
     assert group.mean is not None
     if len(group.outcomes) == 1 and len(group.scores) > 1:
@@ -154,7 +158,7 @@ def _spread(group: Group) -> tuple[float, float]:
     return (group.deviation or 0.0,) * 2
 
 
-def _levels(sweep: Sweep, done: Sequence[Outcome], axes: Any) -> None:
+def _draw_levels(sweep: Sweep, done: Sequence[Outcome], axes: Any) -> None:
     """The teachers, once each."""
     found = {}
     for outcome in done:
@@ -164,13 +168,13 @@ def _levels(sweep: Sweep, done: Sequence[Outcome], axes: Any) -> None:
                 found[teacher["test"][sweep.metric], teacher["members"]] = teacher
     for (error, members), style in zip(sorted(found), itertools.cycle(["--", "-.", ":"])):
         nets = f"{members} nets" if members > 1 else "1 net"
-        axes.axhline(shown_as(sweep, error), color="#333333", linewidth=1, linestyle=style, label=f"teacher ({nets})")
+        axes.axhline(to_shown(sweep, error), color="#333333", linewidth=1, linestyle=style, label=f"teacher ({nets})")
 
 
-def _curves(sweep: Sweep, figure: Figure, done: Sequence[Outcome], axes: Any) -> None:
+def _draw_curves(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], axes: Any) -> None:
     """The metric on validation by epoch: the data set's own where `evaluate_every` has it, else the error rate."""
-    colours = itertools.cycle(COLOURS)
-    for name, groups in _series(figure, results.groups(sweep, done)):
+    colours = itertools.cycle(pages.PALETTE)
+    for name, groups in _group_series(figure, results.group_cells(sweep, done)):
         colour = next(colours)
         for place, outcome in enumerate(outcome for group in groups for outcome in group.outcomes):
             for result in outcome.results:
@@ -180,5 +184,5 @@ def _curves(sweep: Sweep, figure: Figure, done: Sequence[Outcome], axes: Any) ->
                 epochs = history[f"judged_{sweep.metric}_epoch"] if judged else range(1, len(values) + 1)
                 label = name if place == 0 else None
                 axes.plot(
-                    epochs, [shown_as(sweep, value) for value in values], color=colour, linewidth=1.2, label=label
+                    epochs, [to_shown(sweep, value) for value in values], color=colour, linewidth=1.2, label=label
                 )

@@ -1,24 +1,25 @@
-"""A sweep's numbers as tables: one row a cell in results.csv, means over seeds in table.md."""
+"""A sweep's numbers as tables: one row per net in results.csv, means over seeds in table.md."""
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mimic_keras.reporting.tables import to_csv, to_markdown
 from mimic_keras.storage.files import hash_json
 from mimic_keras.sweeping.axes import Value
-from mimic_keras.sweeping.cells import Sweep, kept, row_of
-from mimic_keras.sweeping.running import Outcome, scores, shown_as
+from mimic_keras.sweeping.cells import Sweep, drop_averaged, make_row
+from mimic_keras.sweeping.running import Outcome, list_scores, to_shown
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that differ in `mean_over` alone. `values` {axis: value} of the others; `scores` in per cent, of every cell
-    (of a single one: of every net of it that counts); `parameters` and `multiply_adds` of one (of a search: its best).
+    """Cells that differ only in `mean_over`.
+
+    `values`: {axis: value} on the other axes. `scores`: in per cent, one per cell, or of a single cell one per net that
+    counts. `parameters` and `multiply_adds`: of one net (of a search, the best).
     """
 
     values: dict[str, Value]
@@ -34,7 +35,7 @@ class Group:
 
     @property
     def deviation(self) -> float | None:
-        """Of the sample."""
+        """Standard deviation of the sample."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
     def __str__(self) -> str:
@@ -44,46 +45,53 @@ class Group:
         return f"{self.mean:.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
 
 
-def groups(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student") -> list[Group]:
-    """In the order of the cells."""
-    found: dict[str, list[Outcome]] = {}
+def group_cells(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student") -> list[Group]:
+    """The groups, in the order of their first cells, with the scores of `model`."""
+    members: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        found.setdefault(hash_json(kept(sweep, outcome.cell)), []).append(outcome)
-    made = []
-    for those in found.values():
+        members.setdefault(hash_json(drop_averaged(sweep, outcome.cell)), []).append(outcome)
+    groups = []
+    for those in members.values():
         first = those[0]
         known = [result["models"]["student"] for outcome in those for result in outcome.results]
         planned = first.planned.plan.costs["student"]
         cost = known[0] if known else {"parameters": planned.parameters, "multiply_adds": planned.multiply_adds}
-        of_cells = [of_cell for outcome in those if (of_cell := scores(sweep, outcome, model))]
-        # Of several searches, what varies with the seed is the mean of each one's best.
-        values = of_cells[0] if len(those) == 1 and of_cells else [statistics.fmean(of_cell) for of_cell in of_cells]
-        made.append(
-            Group(kept(sweep, first.cell), those, values, cost["parameters"], cost["multiply_adds"], first.cell.paper)
+        per_cell = [scores for outcome in those if (scores := list_scores(sweep, outcome, model))]
+        # Of several searches, the mean of each one's best nets varies with the seed.
+        scores = per_cell[0] if len(those) == 1 and per_cell else [statistics.fmean(each) for each in per_cell]
+        groups.append(
+            Group(
+                drop_averaged(sweep, first.cell),
+                those,
+                scores,
+                cost["parameters"],
+                cost["multiply_adds"],
+                first.cell.paper,
+            )
         )
-    return made
+    return groups
 
 
-def paper_score(sweep: Sweep, paper: Mapping[str, float | None]) -> float | None:
-    """The paper's number the way the sweep shows its own, in per cent."""
+def convert_paper_score(sweep: Sweep, paper: Mapping[str, float | None]) -> float | None:
+    """The paper's number in per cent, as error or accuracy like the sweep's own."""
     error, accuracy = paper.get("error"), paper.get("accuracy")
     if error is None and accuracy is not None:
         error = 100 - accuracy
-    return None if error is None else round(shown_as(sweep, error / 100), 4)
+    return None if error is None else round(to_shown(sweep, error / 100), 4)
 
 
-def _teacher(sweep: Sweep, group: Group, paper: Mapping[str, float | None]) -> str:
-    """The teacher's score, or the first and last of several's, and the paper's in brackets."""
+def _format_teacher(sweep: Sweep, group: Group, paper: Mapping[str, float | None]) -> str:
+    """The teacher's score, or the lowest and highest of several teachers, and the paper's in brackets."""
     kind = "accuracy" if sweep.paper and sweep.paper.accuracy is not None else "error"
-    published = paper_score(sweep, {kind: paper.get("teacher")})
+    published = convert_paper_score(sweep, {kind: paper.get("teacher")})
     ours = (
         " to ".join(f"{score:.2f}" for score in sorted({min(group.scores), max(group.scores)})) if group.scores else ""
     )
     return " ".join(filter(None, [ours, "" if published is None else f"({published:g})"]))
 
 
-def comma_separated(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
-    """One row for every net that counts, and for every cell without one; error rates from 0 to 1."""
+def format_csv(sweep: Sweep, outcomes: Sequence[Outcome]) -> bytes:
+    """One row for every net that counts and for every cell without one; error rates are from 0 to 1."""
     rows = []
     for outcome in outcomes:
         for place, result in enumerate(outcome.results or [{"models": {}}]):
@@ -98,25 +106,21 @@ def comma_separated(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
                         row |= {f"{name} {split} {key}": value for key, value in values[split].items()}
             row |= {f"paper {key}": value for key, value in outcome.cell.paper.items() if value is not None}
             row |= {"seconds": outcome.seconds, "note": " ".join(outcome.note.split())}
-            rows.append(row_of(outcome.cell.values, row))
+            rows.append(make_row(outcome.cell.values, row))
     columns = list(dict.fromkeys(key for row in sorted(rows, key=len, reverse=True) for key in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    return to_csv(columns, rows)
 
 
-def columns_and_rows(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str], list[dict[str, str]]]:
-    """A row for every group, everything as text; columns that would be empty are left out."""
+def tabulate_groups(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of text, one row per group; empty columns are left out."""
     rows = []
-    baselines = groups(sweep, outcomes, "baseline")
-    teachers = groups(sweep, outcomes, "teacher")
-    for group, baseline, teacher in zip(groups(sweep, outcomes), baselines, teachers, strict=True):
-        paper = paper_score(sweep, group.paper)
+    baselines = group_cells(sweep, outcomes, "baseline")
+    teachers = group_cells(sweep, outcomes, "teacher")
+    for group, baseline, teacher in zip(group_cells(sweep, outcomes), baselines, teachers, strict=True):
+        paper = convert_paper_score(sweep, group.paper)
         published = group.paper.get("parameters")
         rows.append(
-            row_of(
+            make_row(
                 group.values,
                 {
                     "parameters": f"{group.parameters:,}",
@@ -125,52 +129,46 @@ def columns_and_rows(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[st
                     f"test {sweep.show}, %": str(group),
                     "paper": "" if paper is None else f"{paper:g}",
                     "baseline": str(baseline) if baseline.scores else "",
-                    "teacher": _teacher(sweep, teacher, group.paper),
+                    "teacher": _format_teacher(sweep, teacher, group.paper),
                     "nets": str(sum(len(outcome.results) for outcome in group.outcomes)),
                 },
             )
         )
-    found = dict.fromkeys(key for row in rows for key in row)
-    return [key for key in found if any(row.get(key) for row in rows)], rows
+    columns = dict.fromkeys(key for row in rows for key in row)
+    return [key for key in columns if any(row.get(key) for row in rows)], rows
 
 
-def across(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str], list[dict[str, str]]]:
-    """The table with `columns` going across: the metric, and the paper's in brackets."""
+def tabulate_across(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of the table with `columns` going across: the metric, and the paper's in brackets."""
     down = [axis for axis in sweep.axes if axis not in sweep.columns and axis != sweep.mean_over]
     rows: dict[str, dict[str, str]] = {}
     columns = dict.fromkeys(down)
-    for group in groups(sweep, outcomes):
+    for group in group_cells(sweep, outcomes):
         row = rows.setdefault(
             hash_json([group.values[axis] for axis in down]), {axis: str(group.values[axis]) for axis in down}
         )
-        column = ", ".join(_with_unit(axis, group.values[axis]) for axis in sweep.columns)
-        paper = paper_score(sweep, group.paper)
+        column = ", ".join(_format_heading(axis, group.values[axis]) for axis in sweep.columns)
+        paper = convert_paper_score(sweep, group.paper)
         row[column] = str(group) + ("" if paper is None else f" ({paper:g})")
         columns[column] = None
     return list(columns), list(rows.values())
 
 
-def _with_unit(axis: str, value: Value) -> str:
+def _format_heading(axis: str, value: Value) -> str:
     return f"{axis} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def markdown(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
-    """The tables of table.md."""
-    lines = [f"# {sweep.name}", "", sentence(sweep, outcomes), ""]
-    tables = [across(sweep, outcomes)] if sweep.columns else []
-    for columns, rows in [*tables, columns_and_rows(sweep, outcomes)]:
-        lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-        lines += ["| " + " | ".join(_cell_text(row.get(column, "")) for column in columns) + " |" for row in rows]
-        lines.append("")
+def format_markdown(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
+    """The content of table.md."""
+    lines = [f"# {sweep.name}", "", summarise(sweep, outcomes), ""]
+    tables = [tabulate_across(sweep, outcomes)] if sweep.columns else []
+    for columns, rows in [*tables, tabulate_groups(sweep, outcomes)]:
+        lines += [*to_markdown(columns, rows), ""]
     return "\n".join(lines)
 
 
-def _cell_text(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def sentence(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
-    """What the numbers are."""
+def summarise(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
+    """What the numbers in the tables are, in a few sentences."""
     metric, done = sweep.metric.replace("_", " "), sum(outcome.state == "done" for outcome in outcomes)
     what = metric if sweep.show == "error" else f"accuracy (100 - {metric})"
     words = [f"Test {what} in per cent; {done} of {len(outcomes)} cells are done."]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.planning.components import Component, Plugin, bind
 
@@ -48,7 +49,7 @@ class Subject:
             given = dict(self.arguments(folder) if callable(self.arguments) else self.arguments)
             shape, classes = given.pop("input_shape", INPUT_SHAPE), given.pop("num_classes", NUM_CLASSES)
             problems = Problems("the arguments given to conformance()")
-            component = bind(self.plugin.kind, {"name": self.plugin.name, **given}, "", problems)
+            component = bind(self.plugin.kind, {"name": self.plugin.name, **given}, Place(), problems)
             problems.check()
             assert component
             rule(Case(component, folder, tuple(shape), classes))

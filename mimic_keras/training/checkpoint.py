@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mimic_keras.storage.files import replaced
+from mimic_keras.storage.files import atomic_writer
 
 # Without `checkpoint_every` a state is written when this many seconds, and this many times what the last one took,
 # have passed since: under 2 % of the time, and never more than that is lost.
@@ -137,7 +137,7 @@ class Checkpoint(keras.callbacks.Callback):
                     values[name] = ARRAYS
             callbacks.append(values)
         state = {"epoch": self.epoch, "step": step, "callbacks": callbacks}
-        with replaced(self.file) as stream, zipfile.ZipFile(stream, "w") as archive:
+        with atomic_writer(self.file) as stream, zipfile.ZipFile(stream, "w") as archive:
             archive.writestr("state.json", json.dumps(state, default=float))
             for name, value in arrays:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:

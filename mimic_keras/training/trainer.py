@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from mimic_keras.contracts import InputError, RunError
-from mimic_keras.experiment.schema import Adam, Cosine, PlateauHalving, Sgd, Step, Training
+from mimic_keras.experiment.schema import Adam, CosineDecay, PlateauHalving, Sgd, StepDecay, TrainingSection
 from mimic_keras.reporting.console import progress
 from mimic_keras.training import models
 from mimic_keras.training.batches import Examples, ordered_batches, training_batches
@@ -155,7 +155,7 @@ def train(
     examples: Examples,
     validation: Examples,
     objective: Objective,
-    settings: Training,
+    settings: TrainingSection,
     seed: int,
     name: str,
     *,
@@ -241,7 +241,7 @@ def _judged(
     return judge(predict(validation.split, validation.ids))
 
 
-def _trainer(net: keras.Model, objective: Objective, settings: Training, steps: int) -> Trainer:
+def _trainer(net: keras.Model, objective: Objective, settings: TrainingSection, steps: int) -> Trainer:
     """The net under training, with its optimizer; made under the strategy."""
     per_step = 3 * models.multiply_adds(net, net.input_shape[1:]) * settings.batch_size
     at_most = min(MAXIMUM_STEPS_PER_CALL, settings.checkpoint_every or steps, steps)
@@ -254,19 +254,19 @@ def _trainer(net: keras.Model, objective: Objective, settings: Training, steps: 
     return trainer
 
 
-def _rate(settings: Training, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+def _rate(settings: TrainingSection, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """The rate as a function of the step, or the first rate where only epochs change it."""
     rate, schedule = float(settings.optimizer.learning_rate), settings.schedule
-    if isinstance(schedule, Cosine):
+    if isinstance(schedule, CosineDecay):
         return keras.optimizers.schedules.CosineDecay(rate, settings.epochs * steps, schedule.final_fraction)
-    if isinstance(schedule, Step):
+    if isinstance(schedule, StepDecay):
         return keras.optimizers.schedules.ExponentialDecay(
             rate, schedule.every * steps, schedule.factor, staircase=True
         )
     return rate
 
 
-def _optimizer(settings: Training, rate: Any) -> keras.optimizers.Optimizer:
+def _optimizer(settings: TrainingSection, rate: Any) -> keras.optimizers.Optimizer:
     section = settings.optimizer
     arguments = section.model_dump(exclude={"name", "learning_rate"})
     return {Sgd: keras.optimizers.SGD, Adam: keras.optimizers.Adam}[type(section)](rate, **arguments)

@@ -29,7 +29,7 @@ NOTHING = (
     "Get {binary}"
 )
 PICKLES = "pickles, which can run any program when they are read. Get {binary}"
-NO_ARCHIVE = "CIFAR-10: {root} can not be read as a .tar.gz archive (...). Expected {binary}"
+NO_ARCHIVE = "CIFAR-10: {root} cannot be read as a .tar.gz archive (...). Expected {binary}"
 MISSING = [f"data_batch_{number}.bin: missing" for number in (1, 2, 3, 4, 5)] + ["test_batch.bin: missing"]
 KINDS = []
 
@@ -537,7 +537,7 @@ def test_no_changed_byte_of_an_archive_passes_for_data(cifar10, position, tmp_pa
     content[len(content) * position // 100] ^= 0x10
     file.write_bytes(content)
 
-    with pytest.raises(InputError, match=r"breaks off or is damaged|can not be read as a \.tar\.gz archive"):
+    with pytest.raises(InputError, match=r"breaks off or is damaged|cannot be read as a \.tar\.gz archive"):
         records.read(cifar10.layout, file)
 
 
@@ -557,7 +557,7 @@ def test_a_file_without_permission_is_named(cifar10, tmp_path, monkeypatch):
         records.read(cifar10.layout, root)
 
     assert str(caught.value) == (
-        f"CIFAR-10 in {root}: 1 problem\n  data_batch_2.bin: can not be read: Permission denied"
+        f"CIFAR-10 in {root}: 1 problem\n  data_batch_2.bin: cannot be read: Permission denied"
     )
 
 
@@ -568,7 +568,7 @@ def test_a_folder_without_permission_is_named(cifar10, tmp_path, monkeypatch):
     with pytest.raises(InputError) as caught:
         records.read(cifar10.layout, root)
 
-    assert str(caught.value) == f"CIFAR-10: {root / 'data_batch_1.bin'} can not be read: Permission denied"
+    assert str(caught.value) == f"CIFAR-10: {root / 'data_batch_1.bin'} cannot be read: Permission denied"
 
 
 def test_an_archive_without_permission_is_named(cifar10, tmp_path, monkeypatch):
@@ -579,5 +579,5 @@ def test_an_archive_without_permission_is_named(cifar10, tmp_path, monkeypatch):
         records.read(cifar10.layout, file)
 
     assert str(caught.value).startswith(
-        f"CIFAR-10: {file} can not be read as a .tar.gz archive ([Errno 13] Permission denied: "
+        f"CIFAR-10: {file} cannot be read as a .tar.gz archive ([Errno 13] Permission denied: "
     )

@@ -98,7 +98,7 @@ def test_the_chain_of_states():
 
 def test_a_forced_path_by_hand():
     scores = np.full([6, 183], -9.0)
-    for frame, state in enumerate([4, 3, 3, 4, 5, 3]):  # what each frame is most like; frames 0 and 5 can not be
+    for frame, state in enumerate([4, 3, 3, 4, 5, 3]):  # what each frame is most like; frames 0 and 5 cannot be
         scores[frame, state] = 0
 
     found = targets.forced(of_phones(1), scores)

@@ -1,22 +1,22 @@
-"""What a sweep will do, before anything is trained: its cells, what they share, their parameters and their cost."""
+"""What a sweep will do, before anything is trained: its cells, what they share, and what they cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from mimic_keras.experiment.schema import Training
-from mimic_keras.planning.plan import MemberPlan, Plan
+from mimic_keras.experiment.schema import TrainingSection
+from mimic_keras.planning.plan import MemberPlan, NetPlan, Plan
 from mimic_keras.storage.files import hash_json
 from mimic_keras.sweeping.axes import Value
-from mimic_keras.sweeping.cells import Sweep, kept, row_of
-from mimic_keras.sweeping.running import Planned
+from mimic_keras.sweeping.cells import Sweep, drop_averaged, make_row
+from mimic_keras.sweeping.running import PlannedCell
 
 FLOATING_POINT_OPERATIONS = 6  # a multiply-add is two; backpropagation costs two more passes
 
 
-def describe(sweep: Sweep, cells: Sequence[Planned]) -> list[str]:
-    """What a sweep will do, a line each."""
+def describe_sweep(sweep: Sweep, cells: Sequence[PlannedCell]) -> list[str]:
+    """One line each on cells, teachers, students and cost."""
     members = {_member(each.plan, member): (each.plan, member) for each in cells for member in each.plan.members}
     logits = {hash_json([key, _data(plan)]) for key, (plan, _) in members.items()}
     teachers = {
@@ -31,7 +31,7 @@ def describe(sweep: Sweep, cells: Sequence[Planned]) -> list[str]:
         f"cells       {len(cells)}: {' x '.join(f'{len(values)} {axis}' for axis, values in sweep.axes.items())}"
         + (", less what is excluded" if sweep.exclude else ""),
         f"teachers    {len(teachers)} distinct, of {len(members)} members; {len(logits)} sets of logits"
-        + (", but for those chosen on validation alone" if any(each.plan.select for each in cells) else ""),
+        + (", fewer where members are chosen on validation" if any(each.plan.select for each in cells) else ""),
         f"students    {students} trainings"
         + (f" in {len(searches)} searches" if searches else "")
         + (f", {len(baselines)} baselines" if baselines else ""),
@@ -41,20 +41,20 @@ def describe(sweep: Sweep, cells: Sequence[Planned]) -> list[str]:
     cost += sum(each.trainings * _training_cost(each.plan, "student", each.plan.student.training) for each in cells)
     seen: dict[str, Plan] = {_net(each.plan, each.plan.baseline): each.plan for each in cells if each.plan.baseline}
     cost += sum(_training_cost(plan, "baseline", plan.baseline.training) for plan in seen.values() if plan.baseline)
-    bound = "about" if searches else "at most"  # a search's nets are not all as large as the one in the middle
+    bound = "about" if searches else "at most"  # a search's nets differ in size from the one in the middle
     lines.append(f"cost        {bound} {cost + labelling:.2g} floating-point operations")
     return lines
 
 
-def rows(sweep: Sweep, cells: Sequence[Planned]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows of what `validate` prints of every cell (but its seeds)."""
-    found: dict[str, dict[str, Any]] = {}
+def tabulate_cells(sweep: Sweep, cells: Sequence[PlannedCell]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of a table with one row for all cells that differ only in what is averaged over."""
+    rows: dict[str, dict[str, Any]] = {}
     shown: dict[str, dict[str, Value]] = {}
     counted: dict[str, Any] = {"trainings": 0, "operations": 0.0}
     for each in cells:
-        values, published = kept(sweep, each.cell), each.cell.paper.get("parameters")
+        values, published = drop_averaged(sweep, each.cell), each.cell.paper.get("parameters")
         cost = each.plan.costs["student"]
-        row = found.setdefault(
+        row = rows.setdefault(
             hash_json(values),
             {"parameters": cost.parameters, "paper's": published, "multiply-adds": cost.multiply_adds, **counted},
         )
@@ -62,29 +62,29 @@ def rows(sweep: Sweep, cells: Sequence[Planned]) -> tuple[list[str], list[dict[s
         row["operations"] += each.trainings * _training_cost(each.plan, "student", each.plan.student.training)
         shown[hash_json(values)] = values
     listed = []
-    for key, row in found.items():
+    for key, row in rows.items():
         published = row["paper's"]
         row |= {"operations": f"{row['operations']:.2g}", "paper's": published and f"{published:,.0f}"}
-        listed.append(row_of(shown[key], row))
+        listed.append(make_row(shown[key], row))
     return [key for key in listed[0] if any(row.get(key) is not None for row in listed)], listed
 
 
 def _data(plan: Plan) -> str:
-    return hash_json([plan.dataset.request(), plan.augmentation_seed])
+    return hash_json([plan.dataset.configuration(), plan.augmentation_seed])
 
 
 def _member(plan: Plan, member: MemberPlan) -> str:
-    dataset = member.dataset.request() if member.dataset else None
-    training = member.training.identity() if member.training and member.is_trained else None
-    return hash_json([member.teacher.written(), member.seed, training, dataset, _data(plan)])
+    dataset = member.dataset.configuration() if member.dataset else None
+    training = member.training.key_inputs() if member.training and member.is_trained else None
+    return hash_json([member.teacher.specification(), member.seed, training, dataset, _data(plan)])
 
 
-def _net(plan: Plan, net: Any) -> str:
-    return hash_json([net.architecture.request(), net.training.identity(), net.seed, _data(plan)])
+def _net(plan: Plan, net: NetPlan) -> str:
+    return hash_json([net.architecture.configuration(), net.training.key_inputs(), net.seed, _data(plan)])
 
 
-def _training_cost(plan: Plan, name: str, training: Training | None) -> float:
-    """Floating-point operations, all epochs; 0 for what is loaded or of unknown size."""
+def _training_cost(plan: Plan, name: str, training: TrainingSection | None) -> float:
+    """Floating-point operations of all epochs; 0 for a net that is loaded or of unknown size."""
     split = "transfer" if name == "student" and plan.student.loss else "train"
     cost = plan.costs.get(name)
     if cost is None or training is None:

@@ -1,0 +1,66 @@
+"""A plan as text: what `mimic-keras validate` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mimic_keras.planning.plan import Plan
+from mimic_keras.reporting.tables import format_bytes
+
+
+def describe_stages(plan: Plan) -> list[str]:
+    """One line per stage: what the run will do."""
+    sizes = (
+        ", ".join(f"{count:,} {split}" for split, count in plan.info.num_examples.items())
+        or "sizes unknown before it is prepared"
+    )
+    trained = sum(member.is_trained for member in plan.members)
+    shape = f"inputs {list(plan.info.input_shape)}, {plan.info.num_classes} classes"
+    lines = [f"data        {plan.dataset.plugin.name} {plan.info.version}: {shape}; {sizes}"]
+    if plan.members and plan.student.loss:
+        lines += [
+            f"teachers    {trained} trained, {len(plan.members) - trained} loaded; each cached separately",
+            f"logits      of {_describe_labelling(plan)} on transfer, validation and test; each cached separately",
+            f"student     mimics with {plan.student.loss.plugin.name}",
+        ]
+    else:
+        lines.append("student     learns the labels: there is no teacher")
+    if plan.baseline:
+        lines.append("baseline    learns the labels")
+    return [
+        *lines,
+        "evaluation  on validation and test",
+        f"export      {plan.experiment.name}, a new version unless the newest is this student",
+        f"report      {plan.experiment.name}/report.html",
+    ]
+
+
+def _describe_labelling(plan: Plan) -> str:
+    nets = len(plan.members)
+    return f"{plan.select.members} members chosen of {nets} on validation" if plan.select else f"{nets} members"
+
+
+def estimate_resources(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of a table: every net, what its training needs, and what is kept on disk."""
+    examples = plan.info.num_examples
+    splits = ("validation",) if plan.select else ("transfer", "validation", "test")
+    logits = sum(examples.get(split, 0) for split in splits) * plan.info.num_classes * 4
+    rows = []
+    settings = [(member.name, "teachers", member.training) for member in plan.members]
+    settings += [(net.name, "student", net.training) for net in plan.nets]
+    for name, stage, training in settings:
+        cost = plan.costs.get(name)
+        row: dict[str, Any] = {"net": name, "stage": stage}
+        if cost and training:
+            copies = 3 + (training.optimizer.name == "adam") + (training.restore == "best")
+            size = cost.parameters * 4
+            row |= {
+                "parameters": cost.parameters,
+                "multiply-adds": cost.multiply_adds,
+                "epochs": training.epochs,
+                "training memory": format_bytes(size * copies),
+            }
+        kept = (cost.parameters * 4 if cost else 0) + (logits if stage == "teachers" else 0)
+        row["kept on disk"] = format_bytes(kept)
+        rows.append(row)
+    return list(dict.fromkeys(key for row in rows for key in row)), rows

@@ -1,0 +1,55 @@
+"""Numbers as text, and rows of mappings as CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def format_value(value: Any) -> str:
+    """A value as a table shows it; None is left empty.
+
+    Example:
+        >>> format_value(12345), format_value(0.012345), format_value(None)
+        ('12,345', '0.0123', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def format_bytes(count: float) -> str:
+    """A number of bytes in decimal units.
+
+    Example:
+        >>> format_bytes(696_245_732)
+        '696 MB'
+    """
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def to_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A header and the rows, in UTF-8; missing values are left empty."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue().encode()
+
+
+def to_markdown(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return lines + ["| " + " | ".join(_escape(row.get(column, "")) for column in columns) + " |" for row in rows]
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,43 @@
+"""One process's use of a home folder: its artefacts, and data sets that are prepared once and held."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mimic_keras.planning.components import Component
+from mimic_keras.stages.data import Data, prepare
+from mimic_keras.storage import locks
+from mimic_keras.storage.files import hash_json
+from mimic_keras.storage.store import Store
+
+
+class Workspace:
+    """A home folder in use by this process, for one experiment or for many that share data.
+
+    Example:
+        >>> workspace = Workspace(Path("~/.cache/mimic_keras"))
+        >>> with workspace.in_use():
+        ...     data = workspace.prepare(plan.dataset, plan.augmentation_seed)
+    """
+
+    def __init__(self, home: Path):
+        self.home = home.expanduser()
+        self._prepared: dict[str, Data] = {}
+
+    def in_use(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block, no process prunes what was used since the block began."""
+        return locks.in_use(self.home)
+
+    def open_store(self, common: Mapping[str, Any]) -> Store:
+        """The artefacts of the home folder; `common` goes into every key."""
+        return Store(self.home, common)
+
+    def prepare(self, component: Component, seed: int) -> Data:
+        """The data set of `component`, prepared at the first call; `seed` drives its augmentation."""
+        key = hash_json([component.specification(), seed])
+        if key not in self._prepared:
+            self._prepared[key] = prepare(component, self.home, seed)
+        return self._prepared[key]
