@@ -76,7 +76,7 @@ def student_builder(dataset: Cifar10) -> Callable[[], keras.Model]:
     from mimic_keras.experiment import file as experiment_file
     from mimic_keras.planning.plan import make_plan
 
-    architecture = make_plan(experiment_file.read(EXPERIMENT)).student.architecture
+    architecture = make_plan(experiment_file.read(EXPERIMENT).source()).student.architecture
     return lambda: architecture(dataset.info.input_shape, dataset.info.num_classes)
 
 

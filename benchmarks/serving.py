@@ -45,7 +45,7 @@ def ensemble(folders: dict[str, float], shape: tuple[int, ...]) -> keras.Model:
 
 def exports(run: Path, folder: Path) -> dict[str, Path]:
     """{contender: its SavedModel}"""
-    info = make_plan(experiment_file.read(run / "experiment.yaml", [])).dataset().info
+    info = make_plan(experiment_file.read(run / "experiment.yaml").source()).dataset().info
     student = Path(json.loads((run / "artifacts.json").read_text())["student"]["model"])
     nets = {"teacher": ensemble(members(run), info.input_shape)}
     for absorb in ("never", "always"):

@@ -52,12 +52,13 @@ def forget_peak() -> None:
 
 def prepared(root: Path, home: Path) -> Data:
     """The stage "data" of a run."""
+    from mimic_keras.experiment.places import Place
     from mimic_keras.experiment.problems import Problems
     from mimic_keras.planning import components
     from mimic_keras.stages import data
 
     problems = Problems("benchmark")
-    component = components.bind("dataset", {"name": "timit", "root": str(root)}, "dataset", problems)
+    component = components.bind("dataset", {"name": "timit", "root": str(root)}, Place("dataset"), problems)
     problems.check()
     assert component
     return data.prepare(component, home, measuring.SEED)
@@ -79,7 +80,7 @@ def labelled(data: Data, home: Path, members: int = 1) -> TeacherLogits:
 
     names = [f"teacher/{number}" for number in range(members)]  # one key: the same shards are read for each
     nets = [TeacherMember(name, "linear", Cost(0, 0), None, {}, 0, 1.0, data, load) for name in names]
-    teacher = logits.label(nets, data, Store(home, {}))
+    teacher = logits.compute_teacher_logits(nets, data, Store(home, {}))
     assert teacher
     return teacher
 
@@ -87,9 +88,9 @@ def labelled(data: Data, home: Path, members: int = 1) -> TeacherLogits:
 def student_section(experiment: str) -> StudentSection:
     """The student's section of an experiment."""
     from mimic_keras.experiment import file as experiment_file
-    from mimic_keras.experiment.schema import parse
+    from mimic_keras.experiment.schema import parse_experiment
 
-    parsed = parse(experiment_file.read(EXPERIMENTS / experiment))
+    parsed = parse_experiment(experiment_file.read(EXPERIMENTS / experiment).source())
     assert parsed
     return parsed.student
 
@@ -127,7 +128,7 @@ def train_noting(section: StudentSection, examples: Examples, logits: tf.Variabl
     from mimic_keras_architectures import bottleneck
     from mimic_keras_losses import LogitL2
 
-    from mimic_keras.stages.student import standardisation
+    from mimic_keras.stages.student import compute_standardisation
     from mimic_keras.training.batches import Examples
     from mimic_keras.training.objective import Objective
     from mimic_keras.training.trainer import train
@@ -139,7 +140,7 @@ def train_noting(section: StudentSection, examples: Examples, logits: tf.Variabl
         lambda: bottleneck(INPUT_SHAPE, STATES, **section.architecture.model_extra),
         examples,
         validation,
-        noting(Objective(LogitL2(), 0.0, *standardisation(logits)), notes),
+        noting(Objective(LogitL2(), 0.0, *compute_standardisation(logits)), notes),
         training,
         measuring.SEED,
         "student",

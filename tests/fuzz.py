@@ -45,7 +45,7 @@ def yaml(data: bytes) -> None:
     file = FOLDER / "experiment.yaml"
     file.write_bytes(data)
     with contextlib.suppress(InputError):
-        experiment_file.read(file, [])
+        experiment_file.read(file)
 
 
 def setting(data: bytes) -> None:

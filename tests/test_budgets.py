@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from mimic_keras.contracts import DatasetInfo, InputError
 from mimic_keras.experiment import file as experiment_file
+from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.planning import budgets
-from mimic_keras.planning.plan import make_plan
 from mimic_keras.planning.budgets import Budget
 from mimic_keras.planning.components import bind
 from mimic_keras.training import models
-from tests.tiny import tiny, write
+from tests.tiny import plan_of, tiny, write
 
 BUDGETS = (10_000, 31_623, 100_000, 316_228)  # half a decade apart, as Urban et al. 2017's
 IMAGES = DatasetInfo("images", "1", (32, 32, 3), 10, ())
@@ -75,7 +75,7 @@ def placed(spec, place, value):
 def built(info, spec):
     """Parameters of the net itself, its weights and all."""
     problems = Problems("x")
-    component = bind("architecture", spec, "architecture", problems)
+    component = bind("architecture", spec, Place("architecture"), problems)
     problems.check()
     return models.parameters(component(info.input_shape, info.num_classes))
 
@@ -85,7 +85,7 @@ def solved(folder, info, spec, place, ratios, budget):
     dataset = {"name": "timit" if info is SPEECH else "cifar10"}
     student = {**tiny()["student"], "architecture": placed(spec, place, content)}
     file = write(folder, tiny(dataset=dataset, student=student, baseline=None))
-    source = budgets.solve_budgets(experiment_file.read(file))
+    source = budgets.solve_budgets(experiment_file.read(file).source())
     source.problems.check()
     return source.complete["student"]["architecture"]
 
@@ -155,7 +155,7 @@ def test_ratios_are_kept(ratios, width):
 def refused(folder, architecture):
     student = {**tiny()["student"], "architecture": architecture}
     with pytest.raises(InputError) as error:
-        make_plan(experiment_file.read(write(folder, tiny(student=student, baseline=None))).source())
+        plan_of(folder, tiny(student=student, baseline=None))
     return error.value.found
 
 
@@ -165,7 +165,7 @@ def refused(folder, architecture):
         (
             {"name": "mlp", "hidden_units": [{"fit_parameters": 10}]},
             "hidden_units[0]",
-            "10 parameters are too few: a width of 1 makes 85, the nearest possible",
+            "10 parameters are too few: the narrowest net, of width 1, has 85",
         ),
         (
             {"name": "mlp", "hidden_units": {"fit_parameters": 1000}},
@@ -202,7 +202,7 @@ def test_baseline_and_teachers_have_budgets_too(tmp_path):
     net = {"name": "mlp", "hidden_units": [{"fit_parameters": 5000}]}
     teacher = {**tiny()["teacher"], "members": [{"teacher": {"name": "trained", "architecture": net}}]}
     student = {**tiny()["student"], "architecture": {**net, "dropout": 0.5}}
-    planned = make_plan(experiment_file.read(write(tmp_path, tiny(teacher=teacher, student=student))).source())
+    planned = plan_of(tmp_path, tiny(teacher=teacher, student=student))
     # 64 inputs, 10 classes: 75 parameters a unit and 10 more; 67 units are 5,035, 66 are 4,960
     assert {name: cost.parameters for name, cost in planned.costs.items()} == dict.fromkeys(
         ("teacher/0", "student", "baseline"), 5035

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from mimic_keras.interface.commands import _tabulate_entries
-from mimic_keras.storage import prune, store
+from mimic_keras.storage import locks, prune
 from mimic_keras.storage.store import Store
 from tests.tiny import command
 
@@ -71,12 +71,12 @@ def test_reuse_makes_an_artefact_young(tmp_path):
 def hold(home, name, ready, done):
     """Another process: a run that has used the artefact, or one that makes it."""
     if name == "used":
-        with store.in_use(home):
+        with locks.in_use(home):
             Store(home, {}).get_or_make("students", {"name": name}, name, lambda to: None)
             ready.set()
             done.wait(60)
     else:
-        with store.locked(home / "students" / f".{Store(home, {}).key({'name': name})}.lock", name):
+        with locks.locked(home / "students" / f".{Store(home, {}).key({'name': name})}.lock", name):
             ready.set()
             done.wait(60)
 

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from mimic_keras.experiment import file as experiment_file
 from mimic_keras.planning.plan import make_plan
 from mimic_keras.sweeping import cells, forecast, results, running
-from tests.tiny import command, read_cells, tiny, write
+from tests.tiny import command, plan_of, read_cells, tiny, write
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.yaml"))
@@ -150,9 +150,7 @@ def test_sweep_has_the_stated_cells(file, tmp_path):
     """Every cell of every table and figure is a whole experiment, without any data; budgets are met to 2 %."""
     sweep, found = read_cells(file)
     assert sweep.name == file.stem
-    planned = cells.collect_problems(
-        str(file), found, lambda cell: running._plan_cell(cell, tmp_path, BUILT)
-    )
+    planned = cells.collect_problems(str(file), found, lambda cell: running._plan_cell(cell, tmp_path, BUILT))
     count, teachers, members, students = SWEPT[file.stem]
     told = "\n".join(forecast.describe_sweep(sweep, planned))
     assert f"cells       {count}: " in told
@@ -206,7 +204,7 @@ def scores(name):
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
 def test_experiment_validates_and_its_nets_have_the_stated_size(file):
-    planned = make_plan(experiment_file.read(file))
+    planned = make_plan(experiment_file.read(file).source())
     assert planned.experiment.name == file.stem
     counted = re.search(r"counted here: ([\d,]+)", file.read_text())
     assert not counted or int(counted[1].replace(",", "")) == planned.costs["student"].parameters
@@ -262,7 +260,7 @@ def test_the_parts_of_the_documentation_on_sweeps_fit_into_an_experiment(tmp_pat
     )
     assert abs(planned.costs["student"].parameters - 1_000_000) < 3072
     part = YAML(typ="safe").load(teacher)["teacher"]
-    planned = make_plan(experiment_file.read(write(tmp_path, tiny(**images, teacher=part))).source())
+    planned = plan_of(tmp_path, tiny(**images, teacher=part))
     assert len(planned.members) == 129
     assert planned.select.members == 16
 

@@ -16,8 +16,8 @@ from tests.tiny import tiny, write
 
 
 def load(folder, content, *overrides):
-    source = experiment_file.read(write(folder, content), overrides)
-    checked = schema.parse(source)
+    source = experiment_file.read(write(folder, content), overrides).source()
+    checked = schema.parse_experiment(source)
     source.problems.check()
     return checked
 
@@ -118,7 +118,7 @@ def test_any_text_is_read_or_refused(text):
         file = Path(folder) / "x.yaml"
         file.write_text(text, encoding="utf-8")
         try:
-            assert isinstance(experiment_file.read_yaml(file), dict)
+            assert isinstance(experiment_file.read(file).content, dict)
         except InputError as error:
             assert str(error).startswith(f"{file}: ")
 

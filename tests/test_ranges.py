@@ -7,13 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimic_keras.contracts import InputError
-from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment import ranges
 from mimic_keras.experiment.places import Place, substitute
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.experiment.ranges import Range
-from mimic_keras.planning.plan import make_plan
-from tests.tiny import tiny, write
+from tests.tiny import plan_of, tiny
 
 SHARES = st.floats(0, 1, exclude_max=True)
 
@@ -83,7 +81,7 @@ def drawing(copies=4, **architecture):
 
 
 def planned(folder, experiment):
-    return make_plan(experiment_file.read(write(folder, experiment)).source())
+    return plan_of(folder, experiment)
 
 
 def drawn_nets(folder, experiment):

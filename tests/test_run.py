@@ -11,7 +11,7 @@ import pytest
 from mimic_keras_digits import Digits
 
 from mimic_keras.stages import logits
-from mimic_keras.storage import store
+from mimic_keras.storage import files
 from mimic_keras.training import models
 from tests.tiny import command, counts, run, tiny, write
 
@@ -314,7 +314,7 @@ def test_another_student_under_the_same_key_is_published(folder):
     student.set_weights([weight * 1.5 for weight in student.get_weights()])
     student.save(place / "model.keras")
     record = json.loads((place / "artifact.json").read_text())
-    record["files"]["model.keras"] = store.file_digest(place / "model.keras")
+    record["files"]["model.keras"] = files.file_digest(place / "model.keras")
     (place / "artifact.json").write_text(json.dumps(record))
     assert counts(run(folder, tiny()))["export"] == (1, 0)
 

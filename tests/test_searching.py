@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 import threading
+from types import SimpleNamespace
 
 import filelock
 import keras
@@ -16,8 +17,8 @@ from mimic_keras.contracts import InputError
 from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment.ranges import Range
 from mimic_keras.searching import page, space, trials
-from mimic_keras.stages import data
-from mimic_keras.storage import store
+from mimic_keras.stages.workspace import Workspace
+from mimic_keras.storage.files import write_bytes
 from mimic_keras.training.trainer import TrainingDiverged
 from tests.tiny import command, tiny, write
 
@@ -44,7 +45,7 @@ def untrained(monkeypatch):
     """Trials whose score is a formula of their values; returns a list of the values, in the order they were tried."""
     tried = []
 
-    def learn(planned, home, prepare=None, splits=()):
+    def learn(planned, workspace, splits=()):
         assert splits == ("validation",)
         assert planned.baseline is None
         rate = planned.experiment.student.training.optimizer.learning_rate
@@ -53,15 +54,15 @@ def untrained(monkeypatch):
         if rate > 0.5:
             raise TrainingDiverged("the loss became inf")
         score = abs(np.log10(rate) + 1.5) / 10 + abs(units - 6) / 100
-        judged = type("Judged", (), {"models": {"student": {"validation": {"error_rate": score, "other": None}}}})
-        return type("Learned", (), {"judged": judged})
+        models = {"student": {"validation": {"error_rate": score, "other": None}}}
+        return SimpleNamespace(evaluation=SimpleNamespace(models=models))
 
     monkeypatch.setattr(runner, "train_and_evaluate", learn)
     return tried
 
 
 def work(search, folder):
-    search.work(folder / "home", data.prepared_once())
+    search.work(Workspace(folder / "home"))
     return [(trial.values, trial.state, trial.score) for trial in search.list_trials()]
 
 
@@ -195,7 +196,7 @@ def test_another_search_in_the_same_folder_is_refused(tmp_path, untrained):
 def test_a_trial_whose_process_died_is_done_again_and_blocks_nobody(tmp_path, untrained):
     """The dead process' trial is first taken for a running one, then found to be nobody's."""
     search = search_of(tmp_path, searched(trials=4))
-    search._check_same(tmp_path / "home", data.prepared_once())
+    search._check_same(Workspace(tmp_path / "home"))
     with search._claimed() as trial:  # what the other process had begun
         pass
     held = filelock.FileLock(tmp_path / "search" / "trials" / ".0000.lock")
@@ -280,6 +281,6 @@ def test_a_search_without_any_score_has_a_page(tmp_path):
 def test_a_damaged_trial_is_named(tmp_path):
     search = search_of(tmp_path, searched(trials=1))
     with search._claimed():
-        store.write_bytes(search.folder / "trials" / "0000.json", b"{")
+        write_bytes(search.folder / "trials" / "0000.json", b"{")
     with pytest.raises(Exception, match=r"0000.json is damaged .* remove it, and what it says is done again"):
         search.list_trials()

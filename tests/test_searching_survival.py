@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mimic_keras.experiment.file import read_yaml
+from mimic_keras.experiment.file import read
 from tests.test_survival import FAULTY, ROOT
 from tests.tiny import tiny, write
 
@@ -100,7 +100,7 @@ def test_the_winner_reproduces_its_score(whole, tmp_path):
     best = min(trial["score"] for trial in trials(whole) if trial["score"] is not None)
     file = whole / "runs" / "tiny" / "best.yaml"
     assert "tune" not in file.read_text()
-    assert "search" not in read_yaml(file)
+    assert read(file).kind == "experiment"
     finish(tmp_path, "run", file)
     metrics = json.loads((tmp_path / "runs" / "tiny_best" / "metrics.json").read_text())
     assert metrics["models"]["student"]["validation"]["error_rate"] == best

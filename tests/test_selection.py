@@ -9,11 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_keras import runner
-from mimic_keras.experiment import file as experiment_file
-from mimic_keras.planning.plan import make_plan
-from mimic_keras.stages import data
 from mimic_keras.stages.logits import select_greedily
-from tests.tiny import command, run, tiny, write
+from mimic_keras.stages.workspace import Workspace
+from tests.tiny import command, plan_of, run, tiny
 
 
 def score(logits, labels, weights, members):
@@ -81,9 +79,9 @@ def test_who_is_chosen_is_the_teacher_and_the_others_cost_nothing(tmp_path):
     labels = [folder for folder in (tmp_path / "home" / "logits").iterdir() if not folder.name.startswith(".")]
     assert len(labels) == 4 + 2 + 2  # four on validation; two on transfer and on test
     # The same as a search over all pairs that begin with the best single one.
-    source = experiment_file.read(write(tmp_path, selecting(members=4)))
-    found = runner.train_and_evaluate(make_plan(source), tmp_path / "home")
-    truth = data.prepare(make_plan(source).dataset, tmp_path / "home", 0).split("validation").labels
+    plan, workspace = plan_of(tmp_path, selecting(members=4)), Workspace(tmp_path / "home")
+    found = runner.train_and_evaluate(plan, workspace)
+    truth = workspace.prepare(plan.dataset, 0).split("validation").labels
     stack = {name: split["validation"] for name, split in found.teacher.members.items()}
     single = min(stack, key=lambda name: score([stack[name]], truth, [1.0], [0]))
     pairs = [(single, other) for other in stack if other != single]

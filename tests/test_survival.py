@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import pytest
 
-from mimic_keras.storage import store
+from mimic_keras.storage import files, locks
 from tests.tiny import command, tiny, write
 
 ROOT = Path(__file__).parent.parent
@@ -195,7 +195,7 @@ def test_two_experiments_make_what_they_share_once(tmp_path):
 def test_an_experiment_that_is_run_already_is_refused(tmp_path, capsys):
     file = write(tmp_path, tiny())
     (tmp_path / "runs" / "tiny").mkdir(parents=True)
-    with store.owned(tmp_path / "runs" / "tiny"):
+    with locks.owned(tmp_path / "runs" / "tiny"):
         # In one process a lock may be taken twice: another process has to ask.
         code, said = run(tmp_path, file)
     assert code == 2
@@ -228,7 +228,7 @@ def test_killed_thirty_times(name, tmp_path):
         assert code in (0, -signal.SIGKILL), said
         if code == 0:  # it ended before: what it published must stay the only version; the rest is done again
             for folder in draw.sample(sorted((killed / "home").glob("[lst]*s/[0-9a-f]*")), 3):
-                (folder / store.RECORD).unlink()
+                (folder / files.RECORD).unlink()
         kills += code != 0
     assert run(killed, file)[0] == 0
     assert_same(results(killed), results(whole))

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from mimic_keras import runner
 from mimic_keras.contracts import InputError
-from mimic_keras.sweeping import cells, page, results, running
+from mimic_keras.sweeping import page, results, running
 from mimic_keras.training.trainer import TrainingDiverged
 from tests.tiny import command, tiny, write
 
@@ -37,7 +37,7 @@ def sweep_file(folder, **changes):
 
 
 def read(folder, *overrides, **changes):
-    return read_cells(sweep_file(folder, **changes), overrides)
+    return read_cells(sweep_file(folder, **changes), *overrides)
 
 
 def given(folder, *overrides, **changes):
@@ -391,10 +391,10 @@ def test_an_experiment_is_no_sweep(tmp_path, capsys):
 
 
 def test_a_sweep_is_run_by_one_process(tmp_path, monkeypatch, capsys):
-    from mimic_keras.storage import store
+    from mimic_keras.storage import locks
 
     (tmp_path / "runs" / "table").mkdir(parents=True)
-    with store.owned(tmp_path / "runs" / "table"):
+    with locks.owned(tmp_path / "runs" / "table"):
         assert command("sweep", sweep_file(tmp_path), "--home", tmp_path, "--runs_dir", tmp_path / "runs") == 2
     assert "runs this experiment since" in capsys.readouterr().err
 
