@@ -114,7 +114,7 @@ def test_the_nearest_of_all_widths(curvature, slope, constant, stair, budget):
         return curvature * (width // stair) ** 2 + (slope + 1) * width + constant
 
     if count(1) > budget:
-        with pytest.raises(InputError, match=f"a width of 1 makes {count(1):,}, the nearest possible"):
+        with pytest.raises(InputError, match=f"too few: the narrowest net, of width 1, has {count(1):,}"):
             budgets.fit_width(count, budget)
         return
     low, high = 1, 2
@@ -139,7 +139,7 @@ def test_a_parabola_takes_a_handful_of_builds():
 
 
 def test_a_width_that_makes_no_difference():
-    with pytest.raises(InputError, match=r"no width makes 1,000 parameters: [\d,]+ makes 5$"):
+    with pytest.raises(InputError, match=r"no width gives 1,000 parameters: [\d,]+ gives 5$"):
         budgets.fit_width(lambda width: 5, 1000)
 
 
@@ -156,7 +156,7 @@ def refused(folder, architecture):
     student = {**tiny()["student"], "architecture": architecture}
     with pytest.raises(InputError) as error:
         plan_of(folder, tiny(student=student, baseline=None))
-    return error.value.found
+    return {str(place): message for place, message in error.value.found.items()}
 
 
 @pytest.mark.parametrize(
@@ -170,12 +170,12 @@ def refused(folder, architecture):
         (
             {"name": "mlp", "hidden_units": {"fit_parameters": 1000}},
             "hidden_units",
-            "expected list[int], got 1; fit_parameters takes the place of a width; of a list: with ratios: [1, 1]",
+            "expected list[int], got 1; fit_parameters replaces a width, or with ratios: [1, 1] a list of widths",
         ),
         (
             {"name": "mlp", "hidden_units": [{"fit_parameters": 1000}, {"fit_parameters": 1000}]},
             "hidden_units[0]",
-            "fit_parameters stands 2 times in one net; one of its widths can fit",
+            "fit_parameters stands 2 times in one net, but it can fit only one width",
         ),
         (
             {"name": "mlp", "hidden_units": [{"fit_parameters": 0}]},

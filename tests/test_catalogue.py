@@ -83,7 +83,7 @@ def test_a_plugin_for_another_version_is_refused(site, capsys):
     install(site, "future", {"late": "Same"}, requires="mimic-keras>=7")
     install(site, "careless", {"any": "Same"}, requires=None)
     assert command("validate", experiment(site, "late")) in (1, 2)
-    assert "loss 'late' (future 1.0) is written for mimic-keras >=7, and this is 0.1.0" in capsys.readouterr().err
+    assert "loss 'late' (future 1.0) requires mimic-keras >=7, but this is 0.1.0" in capsys.readouterr().err
     assert command("validate", experiment(site, "any")) == 0
 
 
@@ -104,7 +104,7 @@ def test_check_says_what_is_broken_and_why(site, monkeypatch, capsys):
     assert "loss 'missing' (broken 1.0) cannot be imported: AttributeError" in lines["loss/missing"]
     assert "ModuleNotFoundError: No module named 'numpy_of_the_future'" in lines["loss/raising"]
     assert lines["loss/deadly"] == "importing it kills the process (signal 11)"
-    assert "has to name a class" in lines["loss/not_a_class"]
+    assert "must name a class" in lines["loss/not_a_class"]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_interrupted_says_how_to_continue_and_continues(tmp_path, number, code):
     running.send_signal(number)
     _, err = running.communicate(timeout=60)
     assert running.returncode == code, err
-    assert f"what was finished is kept. To continue: mimic-keras run {file}" in err
+    assert f"what was finished is kept. To resume: mimic-keras run {file}" in err
     assert "Traceback" not in err
     again = process(*arguments, "--set", "teacher.members.1.training.epochs=1", "--set", "teacher.members.1.copies=1")
     assert again.returncode == 0, again.stderr

@@ -86,7 +86,7 @@ def test_the_report_draws_confusions_and_escapes_names(judged, tmp_path):
         "stages": {"data": {"seconds": 1.0, "made": 1, "reused": 0}},
         "export": {"path": "x/1", "version": 1, "signatures": {"serving_default": {}}},
     }
-    report.write(tmp_path / "report.html", "name: x", metrics, judged, {}, ("a", "b"), {"python": "3"})
+    report.write_report(tmp_path / "report.html", "name: x", metrics, judged, {}, ("a", "b"), {"python": "3"})
     text = (tmp_path / "report.html").read_text()
     assert "teacher: phones on test" in text
     assert "a test phone error of 50.00%" in text

@@ -125,17 +125,17 @@ def test_an_entry_beside_a_drawn_one_stays_as_it_is(tmp_path):
         (
             tiny(student={**tiny()["student"], "seed": {"draw": {"min": 1, "max": 5}}}),
             "student.seed",
-            "only what a member of the teacher is can be drawn; tune: searches",
+            "only values of a teacher's member can be drawn; {tune: ...} is searched",
         ),
         (
             tiny(student={**tiny()["student"], "seed": {"tune": {"min": 1, "max": 5}}}),
             "student.seed",
-            "a range to search; mimic-keras tune searches it, a run needs one value",
+            "a range to search, where a run needs one value; mimic-keras tune searches it",
         ),
     ],
 )
 def test_what_is_wrong_is_said_once_and_where_the_file_has_it(tmp_path, experiment, path, message):
     with pytest.raises(InputError) as error:
         planned(tmp_path, experiment)
-    assert list(error.value.found) == [path]
-    assert error.value.found[path].startswith(message)
+    assert list(error.value.found) == [Place.parse(path)]
+    assert error.value.found[Place.parse(path)].startswith(message)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mimic_keras import runner
 from mimic_keras.stages.logits import select_greedily
 from mimic_keras.stages.workspace import Workspace
-from tests.tiny import command, plan_of, run, tiny
+from tests.tiny import command, plan_of, run, tiny, write
 
 
 def score(logits, labels, weights, members):
@@ -100,7 +100,7 @@ def test_with_replacement_a_member_weighs_as_often_as_it_is_chosen(tmp_path):
 
 def test_more_than_there_are_are_refused_unless_replaced(tmp_path, capsys):
     assert command("validate", write(tmp_path, selecting(members=5))) == 2
-    assert "teacher.select.members: 5 of 4 nets, each at most once" in capsys.readouterr().err
+    assert "teacher.select.members: cannot choose 5 of 4 nets without replacement" in capsys.readouterr().err
     assert command("validate", write(tmp_path, selecting(members=5, replacement=True))) == 0
     assert "5 members chosen of 4 on validation" in " ".join(capsys.readouterr().out.split())
 

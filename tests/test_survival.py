@@ -148,9 +148,9 @@ def test_a_terminated_run_says_how_to_go_on_and_does(reference, tmp_path):
     process.send_signal(signal.SIGTERM)
     said = process.communicate()[1]
     assert process.returncode == 143, said
-    assert "To continue: mimic-keras" in said
+    assert "To resume: mimic-keras" in said
     code, said = run(tmp_path, file)
-    assert (code, "goes on at step" in said) == (0, True)
+    assert (code, "resumed at step" in said) == (0, True)
     assert_same(results(tmp_path), expected)
 
 
@@ -158,7 +158,7 @@ def test_a_full_disk_ends_the_run_with_a_message(reference, tmp_path):
     file, expected = reference
     code, said = run(tmp_path, file, 12, errno.ENOSPC)
     assert code == 1
-    assert "No space left on device; what was finished is kept. To continue, when that is mended: mimic-keras" in said
+    assert "No space left on device; what was finished is kept. To resume once that is fixed: mimic-keras" in said
     assert run(tmp_path, file)[0] == 0
     assert_same(results(tmp_path), expected)
 
@@ -167,7 +167,7 @@ def test_a_home_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "home").write_text("a file where a folder is wanted")
     code, said = run(tmp_path, write(tmp_path, tiny()))
     assert code == 1
-    assert f"{tmp_path / 'home' / '.users'}: Not a directory; what was finished is kept. To continue" in said
+    assert f"{tmp_path / 'home' / '.users'}: Not a directory; what was finished is kept. To resume" in said
 
 
 def test_two_experiments_make_what_they_share_once(tmp_path):

@@ -13,7 +13,7 @@ from mimic_keras import runner
 from mimic_keras.contracts import InputError
 from mimic_keras.sweeping import page, results, running
 from mimic_keras.training.trainer import TrainingDiverged
-from tests.tiny import command, tiny, write
+from tests.tiny import command, read_cells, tiny, write
 
 
 def sweep_file(folder, **changes):
@@ -216,7 +216,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(tmp_path, monkeypat
     assert [row["state"] for row in rows] == ["done", "failed", "done", "done"]
     assert rows[1]["note"] == "the loss became inf at step 3, learning rate 0.1"
     error = capsys.readouterr().err
-    assert "1 of 4 cells failed; run it again to try them once more\n  loss kl, seed 1: the loss became inf" in error
+    assert "1 of 4 cells failed; the same command tries them again\n  loss kl, seed 1: the loss became inf" in error
     assert "the loss became inf" in (tmp_path / "runs" / "table" / "report.html").read_text()
     monkeypatch.setattr(runner, "train_and_evaluate", learn)
     assert [row["state"] for row in sweep(tmp_path)] == ["done"] * 4

@@ -107,7 +107,7 @@ WRONG = {
     ),
     "the same member twice": (
         tiny(teacher={**tiny()["teacher"], "members": [tiny()["teacher"]["members"][0]] * 2}),
-        ["teacher.members[1]: the same net as members[0]; use copies:"],
+        ["teacher.members[1]: the same net as teacher.members[0]; use copies:"],
     ),
     "the same member in other words": (
         tiny(
@@ -125,11 +125,11 @@ WRONG = {
                 ],
             }
         ),
-        ["teacher.members[1]: the same net as members[0]; use copies:"],
+        ["teacher.members[1]: the same net as teacher.members[0]; use copies:"],
     ),
     "copies of a loaded model": (
         ["teacher.members.0.teacher={name: keras_file, path: no/such.keras}"],
-        ["teacher.members[0].copies: a loaded model is the same net every time; expected 1, got 2"],
+        ["teacher.members[0].copies: copies of a loaded model are all the same; expected 1, got 2"],
     ),
     "wrong argument of the loss": (
         ["student.loss={name: temperature, temperature: -1}", "student.standardize_logits=false"],
@@ -145,7 +145,7 @@ WRONG = {
     ),
     "alias inside of itself": ("name: &a [*a]\n", ["nested too deeply, or an alias inside"]),
     "nested too deeply": ("name: " + "[" * 5000, ["nested too deeply"]),
-    "index that is no number": (["teacher.members.².copies=2"], ["'²' is no index of a list of 1"]),
+    "index that is no number": (["teacher.members.².copies=2"], ["teacher.members is a list of 1, which has no '²'"]),
     "fault of the baseline beside one of the student": (
         ["student.training.epochs=0", "baseline.architecture.hidden_units=[x]"],
         ["2 problems\n", "baseline.architecture.hidden_units[0]: expected integer, got 'x'"],
@@ -161,11 +161,11 @@ WRONG = {
     "teacher without a loss": (["student.loss=null"], ["student.loss: required with a teacher"]),
     "standardised, but not standardizable": (
         ["student.loss.name=kl"],
-        ["student.standardize_logits: 'kl' needs real logits; accepted with true: losses that are standardizable"],
+        ["student.standardize_logits: 'kl' needs real logits; true is accepted with standardizable losses"],
     ),
     "multi_worker": (
         ["distribution.strategy=multi_worker"],
-        ["distribution.strategy: multi_worker is not built yet; accepted: auto, one_device, mirrored"],
+        ["distribution.strategy: multi_worker is not supported yet; accepted: auto, one_device, mirrored"],
     ),
     "virtual devices without mirrored": (
         ["distribution.virtual_devices=2"],
@@ -196,9 +196,9 @@ WRONG = {
     "override without a value": (["student.training.epochs"], ["--set student.training.epochs: expected KEY=VALUE"]),
     "override of a list's end": (
         ["teacher.members.5.copies=2"],
-        ["--set teacher.members.5.copies=2: '5' is no index of a list of 1"],
+        ["--set teacher.members.5.copies=2: teacher.members is a list of 1, which has no '5'"],
     ),
-    "override through a leaf": (["name.x=2"], ["--set name.x=2: 'name' is 'tiny', which has no keys"]),
+    "override through a leaf": (["name.x=2"], ["--set name.x=2: name is 'tiny', which has no keys"]),
     "override that is no YAML": (["seed=[1"], ["--set seed=[1: the value is not YAML"]),
 }
 

@@ -134,7 +134,7 @@ class Prepared:
     def guard(self, function, *arguments):
         return function(*arguments)
 
-    def identity(self):
+    def key_inputs(self):
         return {}
 
     def prepare(self, folder):
