@@ -66,8 +66,8 @@ class Source:
         holders: list[tuple[Any, Place, tuple[str, ...]]] = [(self.complete, Place(), ("dataset",))]
         for index, entry in enumerate(members if isinstance(members, list) else []):
             holders.append((entry, Place("teacher", "members", index), ("teacher", "dataset")))
-        for section, kinds in (("student", ("architecture", "loss")), ("baseline", ("architecture",))):
-            holders.append((self.complete.get(section), Place(section), kinds))
+        holders.append((self.complete.get("student"), Place("student"), ("architecture", "loss")))
+        holders.append((self.complete.get("baseline"), Place("baseline"), ("architecture",)))
         for holder, place, kinds in holders:
             for kind in kinds:
                 if isinstance(holder, dict) and isinstance(holder.get(kind), dict):
