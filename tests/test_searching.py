@@ -217,9 +217,9 @@ def test_a_trial_whose_process_died_is_done_again_and_blocks_nobody(tmp_path, un
     [
         ({"search": {"random_trials": 2}}, "search.trials: required, but missing"),
         ({"search": {"trials": 2, "trails": 3}}, "search.trails: unknown key"),
-        ({"search": {"trials": 2, "best": 3}}, "search.best: 3 of 2 trials"),
-        ({"baseline": {"training": {"epochs": {"tune": {"min": 1, "max": 5}}}}}, "baseline.training.epochs: only what"),
-        ({"name": {"tune": {"choices": ["a", "b"]}}}, "name: only what the student depends on can be searched"),
+        ({"search": {"trials": 2, "best": 3}}, "search.best: cannot report 3 of 2 trials"),
+        ({"baseline": {"training": {"epochs": {"tune": {"min": 1, "max": 5}}}}}, "baseline.training.epochs: cannot be searched"),
+        ({"name": {"tune": {"choices": ["a", "b"]}}}, "name: cannot be searched: the student depends only on"),
     ],
 )
 def test_wrong_searches(tmp_path, change, message, capsys):
@@ -242,7 +242,7 @@ def test_run_refuses_ranges_and_validate_shows_their_middle(tmp_path, capsys):
     file = write(tmp_path, searched())
     assert command("run", file, "--home", tmp_path) == 2
     error = capsys.readouterr().err
-    assert "a range to search; mimic-keras tune searches it" in error
+    assert "a range to search, where a run needs one value" in error
     assert "search: only mimic-keras tune searches; a run has no use for it" in error
     assert command("validate", file) == 0
     shown = capsys.readouterr().out
@@ -273,7 +273,7 @@ def test_a_search_without_any_score_has_a_page(tmp_path):
     search = search_of(tmp_path, searched(trials=1))
     with search._claimed() as trial:
         search._write(dataclasses.replace(trial, state="diverged", note="the loss became inf"))
-    page.write(search)
+    page.write_page(search)
     assert "No trial has a score." in (search.folder / "search.html").read_text()
     assert not (search.folder / "best.yaml").exists()
 
@@ -282,5 +282,5 @@ def test_a_damaged_trial_is_named(tmp_path):
     search = search_of(tmp_path, searched(trials=1))
     with search._claimed():
         write_bytes(search.folder / "trials" / "0000.json", b"{")
-    with pytest.raises(Exception, match=r"0000.json is damaged .* remove it, and what it says is done again"):
+    with pytest.raises(Exception, match=r"0000.json is damaged .* remove it, and its trial is done again"):
         search.list_trials()

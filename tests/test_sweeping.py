@@ -116,13 +116,13 @@ def test_names_are_names_of_folders(tmp_path, value):
         ({"axes": {"seed": []}}, "axes.seed: expected at least 1 item, got []"),
         ({"axes": {"loss": ["kl"], "seed": [0, 0]}}, "axes.seed: the same value twice"),
         ({"mean_over": "sed"}, "mean_over: no axis 'sed'; accepted: loss, seed"),
-        ({"columns": ["seed"]}, "columns: 'seed' is what is averaged over"),
+        ({"columns": ["seed"]}, "columns: 'seed' is averaged over"),
         (
             {"figures": [{"x": "params"}]},
             "figures[0].x: no such quantity: 'params'; accepted: parameters, multiply_adds,",
         ),
         ({"figures": [{"x": "epoch", "series": "l"}]}, "figures[0].series: no axis 'l'; accepted: loss, seed"),
-        ({"figures": [{"x": "seed"}]}, "figures[0]: 'seed' is what is averaged over"),
+        ({"figures": [{"x": "seed"}]}, "figures[0]: 'seed' is averaged over"),
         ({"exclude": [{"sed": 1}]}, "exclude[0]: no axis 'sed'; accepted: loss, seed"),
         ({"exclude": [{"seed": 5}]}, "exclude[0].seed: the axis has no 5: [0, 1]"),
         ({"set": {"seed": {"axis": "sed"}}}, "set.seed.axis: no axis 'sed'; accepted: loss, seed"),
@@ -131,13 +131,13 @@ def test_names_are_names_of_folders(tmp_path, value):
             {"set": {"student.loss": {"name": {"axis": "loss", "kl": "kl"}}}},
             "set.student.loss.name: nothing for 'logit_l2' on the axis 'loss', and no 'otherwise'",
         ),
-        ({"set": {"name.x": 1}}, "set: 'name' is 'tiny', which has no keys"),
+        ({"set": {"name.x": 1}}, "set: name is 'tiny', which has no keys"),
         ({"experiment": 3}, "experiment: expected a mapping or the name of a file, got 3"),
-        ({"experiment": "none.yaml"}, "none.yaml: the experiment cannot be read: No such file"),
+        ({"experiment": "none.yaml"}, "none.yaml: cannot be read: No such file"),
         ({"paper": {"source": "x", "error": "much"}}, "paper.error: expected a number or null, got 'much'"),
         ({"axis": 1}, "axis: unknown key"),
-        ({"set": {"student.seed": {"axis": "seed"}}}, "axes.loss: changes nothing; {axis: loss} stands for its value"),
-        ({"paper": {"source": "x", "error": 1, "accuracy": 99}}, "paper: error and accuracy; one of them says both"),
+        ({"set": {"student.seed": {"axis": "seed"}}}, "axes.loss: changes nothing; put {axis: loss} where its value belongs"),
+        ({"paper": {"source": "x", "error": 1, "accuracy": 99}}, "paper: both error and accuracy; one of them is enough"),
         ({"set": {"seed": datetime.date(2020, 1, 1)}}, "got datetime.date(2020, 1, 1); quotes make it a text"),
         ({"set": {"student.seed": {"axis": ["seed"]}}}, "axes.loss: changes nothing"),
         ({"axes": {"loss": list(range(200)), "seed": list(range(200))}}, "axes: 40,000 combinations; at most 10,000"),
@@ -162,7 +162,7 @@ def test_what_is_wrong_with_several_cells_is_said_once(tmp_path, capsys):
 def test_run_and_tune_send_to_sweep(tmp_path, capsys):
     for word in ("run", "tune"):
         assert command(word, sweep_file(tmp_path), "--home", tmp_path) == 2
-        assert "sweep.yaml is a sweep, and no experiment; mimic-keras sweep runs it" in capsys.readouterr().err
+        assert "sweep.yaml is a sweep, not an experiment; run it with mimic-keras sweep" in capsys.readouterr().err
 
 
 def test_validate_counts_what_is_shared(tmp_path, capsys):
@@ -351,7 +351,7 @@ def test_lines_of_a_figure_share_the_places_of_names(tmp_path):
         )
         for cell in found
     ]
-    axes = page._draw(table, table.figures[0], done).axes[0]
+    axes = page._draw_figure(table, table.figures[0], done).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "2"]
     places = [list(line.get_xdata()) for line in axes.get_lines()]
     assert [0, 1, 2] in places
@@ -375,7 +375,7 @@ def test_the_best_of_several_searches_vary_with_their_seed(tmp_path):
 
 
 def test_a_base_experiment_that_can_not_be_read(tmp_path):
-    for text, message in (("a: &a [*a]", "an alias inside of what it stands for"), ("[", "not a YAML file")):
+    for text, message in (("a: &a [*a]", "an alias inside its own anchor"), ("[", "not a YAML file")):
         file = sweep_file(tmp_path)
         write(tmp_path, text)
         with pytest.raises(InputError, match=rf"sweep.yaml: experiment: .*experiment.yaml: .*{message}"):
@@ -385,7 +385,7 @@ def test_a_base_experiment_that_can_not_be_read(tmp_path):
 def test_an_experiment_is_no_sweep(tmp_path, capsys):
     assert command("sweep", write(tmp_path, tiny())) == 2
     assert (
-        "experiment.yaml is no sweep: it has no axes. An experiment is run by mimic-keras run"
+        "experiment.yaml is not a sweep: it has no axes; mimic-keras run runs an experiment"
         in capsys.readouterr().err
     )
 
@@ -396,7 +396,7 @@ def test_a_sweep_is_run_by_one_process(tmp_path, monkeypatch, capsys):
     (tmp_path / "runs" / "table").mkdir(parents=True)
     with locks.owned(tmp_path / "runs" / "table"):
         assert command("sweep", sweep_file(tmp_path), "--home", tmp_path, "--runs_dir", tmp_path / "runs") == 2
-    assert "runs this experiment since" in capsys.readouterr().err
+    assert "has been running this experiment since" in capsys.readouterr().err
 
 
 def test_a_metric_that_there_is_not(tmp_path, capsys):
