@@ -339,7 +339,7 @@ def test_verify_says_what_it_found(exported, tmp_path, capsys):
     assert command("verify", export) == 2
     assert "is damaged: saved_model.pb" in capsys.readouterr().err
     assert command("verify", tmp_path) == 2
-    assert "is no export" in capsys.readouterr().err
+    assert "is not an export" in capsys.readouterr().err
 
 
 def test_rows_of_an_example_are_padded():

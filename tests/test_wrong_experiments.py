@@ -221,7 +221,7 @@ def test_wrong_experiment_is_refused_with_its_path_and_what_is_accepted(name, tm
 
 def test_missing_file_is_named(tmp_path, capsys):
     assert command("run", tmp_path / "none.yaml") == 2
-    assert f"{tmp_path / 'none.yaml'}: the experiment cannot be read: No such file" in capsys.readouterr().err
+    assert f"{tmp_path / 'none.yaml'}: cannot be read: No such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
