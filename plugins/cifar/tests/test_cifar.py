@@ -201,7 +201,7 @@ def test_validation_and_test_images_are_refused_in_the_transfer_set(prepare, cif
 
     assert str(caught.value) == (
         f"unlabelled: {shared} of the {len(mine)} images of {tmp_path / 'mine.npy'} are validation or test images, "
-        "which no net may be trained on"
+        "which must not be trained on"
     )
 
 
@@ -491,7 +491,7 @@ def test_a_trained_and_two_loaded_members_teach_a_student(cifar10, plain, tmp_pa
 
     again = run(tmp_path, experiment(cifar10.write(tmp_path / "files"), *loaded(plain), **chosen))
 
-    # The folder holds what the archive held, so that nothing is made again.
+    # The folder holds what the archive held, so that nothing is rebuilt.
     assert [made for made, _ in counts(again).values()] == [0, 0, 0, 0]
 
 
@@ -535,7 +535,7 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_trained(
         ({"validation": 0}, "validation must be from 1 to 99 images, got 0"),
         ({"copies": 2}, "copies: 2 with mirror: false and shift: 0; "),
         ({"preparation": "whiten"}, "standardize"),
-        ({"unlabelled": "nowhere.npy"}, "unlabelled: nowhere.npy can not be read "),
+        ({"unlabelled": "nowhere.npy"}, "unlabelled: nowhere.npy cannot be read "),
     ],
 )
 def test_wrong_arguments_are_said_before_anything_is_read(cifar10, arguments, message, tmp_path, capsys):

@@ -219,10 +219,10 @@ def test_another_archive_than_the_published_one_is_refused_and_replaced(cifar10,
 
     message = refusal(tmp_path)
 
-    assert message.startswith("CIFAR-10 can not be downloaded: ")
+    assert message.startswith("CIFAR-10 cannot be downloaded: ")
     assert "hash" in message
     archive = f"the binary version, cifar-10-binary.tar.gz from file://{site}/cifar.html"
-    assert message.endswith(f". Get {archive}, and give its place as dataset.root")
+    assert message.endswith(f". Get {archive}, and set dataset.root to its location")
 
     (site / cifar10.layout.archive).write_bytes(published)
     data = Cifar10(validation=30)
@@ -243,8 +243,8 @@ def test_an_origin_that_can_not_be_reached_is_named(site, tmp_path):
 
     message = refusal(tmp_path)
 
-    assert message.startswith(f"CIFAR-10 can not be downloaded: URL fetch failure on file://{site}/cifar-10-binary")
-    assert message.endswith(", and give its place as dataset.root")
+    assert message.startswith(f"CIFAR-10 cannot be downloaded: URL fetch failure on file://{site}/cifar-10-binary")
+    assert message.endswith(", and set dataset.root to its location")
 
 
 # Images of the user's own
@@ -307,22 +307,22 @@ def a_folder(file):
 
 # {what it is: (file name, how it is made, what the message says of it)}
 WRONG = {
-    "missing .npy": ("own.npy", lambda _: None, r"can not be read \(.*No such file or directory.*\)"),
-    "missing .bin": ("own.bin", lambda _: None, r"can not be read \(.*No such file or directory.*\)"),
-    "folder": ("own.npy", a_folder, r"can not be read \(.*Is a directory.*\)"),
-    "empty .npy": ("own.npy", holding(b""), r"can not be read \(.*\)"),
+    "missing .npy": ("own.npy", lambda _: None, r"cannot be read \(.*No such file or directory.*\)"),
+    "missing .bin": ("own.bin", lambda _: None, r"cannot be read \(.*No such file or directory.*\)"),
+    "folder": ("own.npy", a_folder, r"cannot be read \(.*Is a directory.*\)"),
+    "empty .npy": ("own.npy", holding(b""), r"cannot be read \(.*\)"),
     "no images": ("own.npy", saved(own()[:0]), r"is uint8 \[0, 32, 32, 3\]"),
     "floats": ("own.npy", saved(own().astype(np.float32)), r"is float32 \[7, 32, 32, 3\]"),
     "channels first": ("own.npy", saved(own().transpose(0, 3, 1, 2)), r"is uint8 \[7, 3, 32, 32\]"),
     "half the height": ("own.npy", saved(own()[:, :16]), r"is uint8 \[7, 16, 32, 3\]"),
     "one image": ("own.npy", saved(own()[0]), r"is uint8 \[32, 32, 3\]"),
     "a number": ("own.npy", saved(np.uint8(7)), r"is uint8 \[\]"),
-    "objects": ("own.npy", saved(np.array([{}, []], object)), r"can not be read \(.*Python objects.*\)"),
-    "a pickle": ("own.npy", holding(pickle.dumps(own())), r"can not be read \(.*magic string.*\)"),
-    "a broken header": ("own.npy", holding(b"\x93NUMPY\x01\x00\x10\x00{{{{{{{{{{{{{{{{"), r"can not be read \(.*\)"),
-    "a .npz": ("own.npy", renamed_npz, r"can not be read \(.*magic string.*\)"),
-    "cut .npy": ("own.npy", cut, r"can not be read \(.*\)"),
-    "empty .bin": ("own.bin", holding(b""), r"can not be read \(.*\)"),
+    "objects": ("own.npy", saved(np.array([{}, []], object)), r"cannot be read \(.*Python objects.*\)"),
+    "a pickle": ("own.npy", holding(pickle.dumps(own())), r"cannot be read \(.*magic string.*\)"),
+    "a broken header": ("own.npy", holding(b"\x93NUMPY\x01\x00\x10\x00{{{{{{{{{{{{{{{{"), r"cannot be read \(.*\)"),
+    "a .npz": ("own.npy", renamed_npz, r"cannot be read \(.*magic string.*\)"),
+    "cut .npy": ("own.npy", cut, r"cannot be read \(.*\)"),
+    "empty .bin": ("own.bin", holding(b""), r"cannot be read \(.*\)"),
     "cut .bin": ("own.bin", holding(bytes(3073 * 2 - 1)), "has 6,145 bytes"),
     "a picture": ("own.png", holding(b"\x89PNG"), "is neither"),
     "no suffix": ("own", holding(bytes(3073)), "is neither"),
@@ -347,7 +347,7 @@ def test_wrong_images_of_the_users_own_are_refused(cifar10, name, create, messag
 def test_objects_in_a_npy_file_are_not_unpickled(tmp_path):
     np.save(tmp_path / "own.npy", np.array([Trap(tmp_path / "trace")], object), allow_pickle=True)
 
-    with pytest.raises(InputError, match="can not be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         records.read_unlabelled(CIFAR10, tmp_path / "own.npy")
 
     assert not (tmp_path / "trace").exists()
