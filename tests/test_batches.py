@@ -4,11 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic_keras.contracts import ArraySplit, filled_variable, host_variable
+from mimic_keras.contracts import ArraySplit
 from mimic_keras.training.batches import Examples, ordered_batches, shuffled_ids, training_batches
 
 
@@ -79,27 +78,3 @@ def test_ordered_batches_are_the_originals_in_order():
 @pytest.mark.parametrize(("labels", "expected"), [([-1, -1], False), ([-1, 0], True)])
 def test_has_labels(labels, expected):
     assert Examples(ArraySplit(np.zeros([2, 1]), np.array(labels))).has_labels is expected
-
-
-def test_arrays_are_put_one_after_the_other_in_a_variable():
-    first, second = np.arange(20000, dtype=np.int16).reshape(10000, 2), np.full([3, 2], -1, np.int16)
-    variable = host_variable(first, second)
-    assert variable.dtype == tf.int16
-    np.testing.assert_array_equal(variable.numpy(), np.concatenate([first, second]))
-
-
-def test_a_variable_is_filled_from_arrays_that_come_one_by_one():
-    pieces = [np.full([size, 3], size, np.float32) for size in (5000, 1, 2)]
-    np.testing.assert_array_equal(filled_variable(5003, iter(pieces)).numpy(), np.concatenate(pieces))
-
-
-@pytest.mark.parametrize("rows", [2, 4])
-def test_a_variable_is_not_left_partly_filled(rows):
-    with pytest.raises(ValueError, match=f"expected {rows} rows, got 3"):
-        filled_variable(rows, [np.zeros([3, 2])])
-
-
-@pytest.mark.parametrize("other", [np.zeros([1, 2], np.int32), np.zeros([1, 3], np.int16)])
-def test_arrays_of_two_kinds_are_refused(other):
-    with pytest.raises(ValueError, match="expected arrays of one dtype and one shape of row"):
-        host_variable(np.zeros([1, 2], np.int16), other)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mimic_keras.contracts import ArraySplit, Confusion, Dataset, DatasetInfo, error_rate, host_variable
+from mimic_keras.contracts import ArraySplit, Confusion, Dataset, DatasetInfo, host_variable
 from mimic_keras.planning.components import Component, Plugin
 from mimic_keras.reporting import console
 from mimic_keras.stages import evaluation, report
@@ -32,12 +32,6 @@ def test_fidelity_by_hand():
 def test_log_softmax_equals_scipys(logits):
     expected = scipy.special.log_softmax(logits, axis=-1)
     np.testing.assert_allclose(evaluation.log_softmax(logits), expected, rtol=1e-12, atol=1e-12)
-
-
-def test_error_rate_counts_labelled_examples_alone():
-    logits = np.eye(4)
-    assert error_rate(np.array([0, 1, 3, -1]), logits) == pytest.approx(1 / 3)
-    assert np.isnan(error_rate(np.array([-1, -1, -1, -1]), logits))
 
 
 class Phones(Dataset):

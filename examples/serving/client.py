@@ -2,7 +2,7 @@
 
     python examples/serving/client.py saved_models/quickstart/1 --rest http://localhost:8501 --grpc localhost:8500
 
-sends the examples that the export carries, and says how far the answers are from the student's.
+sends the examples stored in the export, and prints how far the answers are from the student's.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ class ModelNotFoundError(ServingError):
 
 
 class UnavailableError(ServingError):
-    """The server can not be reached or is too busy, after all attempts."""
+    """The server is unreachable or too busy, after all attempts."""
 
 
 class DeadlineError(ServingError):
-    """The answer did not come in time."""
+    """The answer did not arrive in time."""
 
 
 class _Client(abc.ABC):
-    """What both protocols share: attempts until a deadline.
+    """Attempts until a deadline, for both protocols.
 
     Args:
         address: http://host:8501 for REST, host:8500 for gRPC.
-        model: the name under which the server has it, which is the experiment's.
-        deadline: seconds for a call, its attempts included.
-        attempts: how often a call is tried while the server is unavailable; waits grow from 0.1 s, with some chance.
+        model: name of the model on the server, which is the experiment's name.
+        deadline: seconds for a call, including all attempts.
+        attempts: how often to try while the server is unavailable; the waits grow from 0.1 s, with random jitter.
     """
 
     def __init__(self, address: str, model: str, deadline: float = 5.0, attempts: int = 4):
@@ -79,7 +79,7 @@ class _Client(abc.ABC):
 
     @abc.abstractmethod
     def _send(self, inputs: Mapping[str, np.ndarray], signature: str, seconds: float) -> Arrays:
-        """One attempt, of at most so many seconds."""
+        """One attempt of at most `seconds`."""
 
 
 class RestClient(_Client):
@@ -137,9 +137,9 @@ class GrpcClient(_Client):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("export", type=Path, help="a version's folder, whose examples are sent")
-    parser.add_argument("--rest", metavar="URL", help="as in http://localhost:8501")
-    parser.add_argument("--grpc", metavar="HOST:PORT", help="as in localhost:8500")
+    parser.add_argument("export", type=Path, help="folder of an exported version, whose examples are sent")
+    parser.add_argument("--rest", metavar="URL", help="for example http://localhost:8501")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="for example localhost:8500")
     options = parser.parse_args()
     model = options.export.resolve().parent.name
     clients: list[_Client] = [RestClient(options.rest, model)] if options.rest else []

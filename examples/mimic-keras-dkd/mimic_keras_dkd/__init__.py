@@ -8,16 +8,16 @@ from typing import Any
 import keras
 from keras import ops
 
-HIDDEN = -1e9  # in place of the right class's logit, so that the softmax over the others leaves it out
+HIDDEN = -1e9  # replaces the right class's logit, which removes it from the softmax over the others
 
 
 class DecoupledDistillation(keras.losses.Loss):
     """T^2 (target_weight TCKD + others_weight NCKD), eq. 7, of the logits divided by T.
 
-    TCKD is KL(teacher || student) of two probabilities: of the right class, and of all others together. NCKD is
-    KL(teacher || student) of the softmax over the other classes alone. The usual distillation loss is
-    TCKD + (1 - teacher's probability of the right class) NCKD (eq. 6), which mutes NCKD where the teacher is sure.
-    An example without a label gets that usual loss, with the weight `target_weight`.
+    TCKD is KL(teacher || student) of two probabilities: the right class's, and the sum of all others. NCKD is
+    KL(teacher || student) of the softmax over the other classes only. The usual distillation loss is
+    TCKD + (1 - teacher's probability of the right class) NCKD (eq. 6), which suppresses NCKD where the teacher is sure.
+    An example without a label gets the usual loss, with the weight `target_weight`.
 
     Args:
         target_weight: alpha of the paper, at least 0.
@@ -63,7 +63,7 @@ class DecoupledDistillation(keras.losses.Loss):
     @staticmethod
     def _target(teacher: Any, student: Any, right: Any) -> Any:
         def pair(z: Any) -> Any:
-            """log of the right class's probability and of all others' together, [batch, 2]."""
+            """Logarithms of the right class's probability and of the sum of all others, [batch, 2]."""
             of_right = ops.sum(ops.where(right, z, 0.0), -1)
             of_others = ops.logsumexp(ops.where(right, HIDDEN, z), -1)
             return ops.log_softmax(ops.stack([of_right, of_others], -1))
@@ -80,5 +80,5 @@ class DecoupledDistillation(keras.losses.Loss):
 
 
 def _divergence(log_p: Any, log_q: Any) -> Any:
-    """KL(p || q) of logarithms of probabilities [batch, n], in nats."""
+    """KL(p || q) in nats, [batch], from logarithms of probabilities [batch, n]."""
     return ops.sum(ops.exp(log_p) * (log_p - log_q), -1)

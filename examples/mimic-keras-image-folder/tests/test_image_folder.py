@@ -90,16 +90,14 @@ def test_files_that_are_no_images_are_listed(tmp_path):
     folder = draw(tmp_path / "images")
     (folder / "star" / "broken.png").write_bytes(b"no image")
     (folder / "star" / "0.jpg").write_bytes((folder / "star" / "1.bmp").read_bytes()[:100])
-    with pytest.raises(
-        InputError, match=r"2 of 62 files are no images that can be read:\n  .*0.jpg: .*\n  .*broken.png: "
-    ):
+    with pytest.raises(InputError, match=r"2 of 62 files cannot be read as images:\n  .*0.jpg: .*\n  .*broken.png: "):
         prepared(folder)
 
 
 def test_a_root_without_classes_is_refused(tmp_path):
-    with pytest.raises(InputError, match="expected a folder with a folder for each class, got"):
+    with pytest.raises(InputError, match="expected a folder with one folder per class, got"):
         prepared(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"expected at least two classes, a folder each, in .*; found 1"):
+    with pytest.raises(InputError, match=r"expected at least two class folders in .*, found 1"):
         prepared(draw(tmp_path / "images", classes=["one"]))
 
 

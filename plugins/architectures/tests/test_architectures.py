@@ -10,6 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mimic_keras_architectures import bottleneck, cnn, conv_student, mlp
+from mimic_keras_architectures.chain import Chain, dropout_rates
 from scipy.signal import correlate2d
 
 # One small net of each kind: (function, keywords of its own).
@@ -377,7 +378,7 @@ def test_a_list_of_dropout_rates_is_one_a_pooling_then_one_for_the_hidden_layers
 
 @pytest.mark.parametrize("rates", [[0.5], [0.1, 0.5], [0.1, 0.2, 0.3, 0.5], []])
 def test_a_dropout_list_of_another_length_is_refused(rates):
-    message = f"^dropout has {len(rates)} rates; 3 are needed: one a block, one for hidden layers$"
+    message = f"^dropout has {len(rates)} rates; 3 are needed: one per block, one for hidden layers$"
     with pytest.raises(ValueError, match=message):
         cnn(IMAGE, 3, filters=[4, 4], hidden_units=[5], dropout=rates)
 
@@ -486,3 +487,33 @@ def test_the_net_is_not_compiled_and_carries_its_name(net):
     assert model.compiled is False
     assert model.name == net.__name__
     assert (model.input_shape, model.output_shape) == ((None, *IMAGE), (None, 3))
+
+
+def test_a_chain_of_ones_own_from_the_same_parts():
+    chain = Chain(activation="tanh", weight_decay=0.02, batch_normalization=True, initialization_scale=0.5)
+    inputs = keras.Input((12, 2))
+    x = chain.add_blocks(
+        inputs,
+        [[4, 5]],
+        [0.1],
+        lambda width, **options: keras.layers.Conv1D(width, 3, **options),
+        lambda: keras.layers.MaxPooling1D(2),
+    )
+    x = chain.add_hidden(chain.add_linear(keras.layers.Flatten()(x), 6), [7], 0.0)
+    model = keras.Model(inputs, chain.add_logits(x, 3))
+    kinds = [type(layer).__name__ for layer in model.layers[1:]]
+    activated = ["BatchNormalization", "Activation"]
+    convolved = ["Conv1D", *activated, "Conv1D", *activated, "MaxPooling1D", "Dropout"]
+    assert kinds == [*convolved, "Flatten", "Dense", "Dense", *activated, "Dense"]
+    kernels = [layer for layer in model.layers if hasattr(layer, "kernel")]
+    assert [layer.kernel_initializer.scale for layer in kernels] == [0.5, 0.5, 0.25, 0.5, 0.25]
+    assert [float(layer.kernel_regularizer.l2) for layer in kernels] == [pytest.approx(0.01)] * 5
+    assert [layer.use_bias for layer in kernels] == [False, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("dropout", "blocks", "expected"),
+    [(0.5, 0, ([], 0.5)), (0.5, 2, ([0.0, 0.0], 0.5)), ([0.1, 0.2, 0.3], 2, ([0.1, 0.2], 0.3))],
+)
+def test_dropout_rates_after_blocks_and_after_hidden_layers(dropout, blocks, expected):
+    assert dropout_rates(dropout, blocks) == expected

@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), prepared as in Ba & Caruana 2014 and Urban et al. 2017.
 
-The images stay uint8 in memory, once for all splits; preparation and augmentation happen in the graph.
+All splits share one copy of the images in memory, as uint8; preparation and augmentation happen in the graph.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ class Cifar(Dataset):
     """Inputs float32 [32, 32, 3], red, green, blue.
 
     Args:
-        root: the official binary version: its folder, the folder that holds it, or the .tar.gz. None: it is
-            downloaded once, and checked against the published MD5.
+        root: the official binary version: its folder, the parent folder, or the .tar.gz. None: it is downloaded once
+            and checked against the published MD5.
         preparation: "standardize": each image minus its mean, divided by its standard deviation, over all its values
             (Urban et al. 2017, section 2.5). "zca": global contrast normalisation, then whitening with the statistics
             of the training images (Ba & Caruana 2014, section 4).
-        validation: how many of the 50,000 training images are the validation set, 1 to 49,999.
-        split_seed: draws the validation images, and those that `labelled` keeps.
-        labelled: keep the labels of this many training images; the others are in the transfer set alone, without
+        validation: number of the 50,000 training images in the validation set, 1 to 49,999.
+        split_seed: draws the validation images, and the images that stay labelled.
+        labelled: number of training images that keep their labels; the others are only in the transfer set, without
             labels. None: all.
-        unlabelled: images of your own for the transfer set: a .npy file, uint8 [N, 32, 32, 3], or a .bin file of
-            records as the data set's own, whose labels are not used.
+        unlabelled: your own images for the transfer set: a .npy file, uint8 [N, 32, 32, 3], or a .bin file of records
+            like the data set's, whose labels are not used.
         copies: virtual copies of every training and transfer image; the first is the image itself.
         mirror: the other copies are mirrored left to right with probability 1/2.
-        shift: the other copies are shifted by up to this many pixels on each axis; 0, about the mean of prepared
-            images, moves in. 0 to 31.
+        shift: the other copies are shifted by up to this many pixels on each axis, and filled with 0, about the mean of
+            prepared images. 0 to 31.
         smallest_crop: the other copies are square windows of U(smallest_crop, 32) pixels, anywhere in the image,
             scaled back to 32 x 32 by third-order splines (Urban et al. 2017, section 2.5). 1 to 32; None or 32: none.
-        hue_shift: their hue, in turns, changes by U(-hue_shift, hue_shift). 0 to 0.5.
-        saturation_shift: their saturation, from 0 to 1, changes by U(-saturation_shift, saturation_shift), after
+        hue_shift: U(-hue_shift, hue_shift) is added to the hue of the other copies, in turns. 0 to 0.5.
+        saturation_shift: U(-saturation_shift, saturation_shift) is added to their saturation, from 0 to 1, after
             `saturation_factor`. 0 to 1.
-        value_shift: their value likewise. 0 to 1.
+        value_shift: the same for their value. 0 to 1.
         saturation_factor: their saturation is multiplied by U(1 / (1 + saturation_factor), 1 + saturation_factor).
             0 to 9.
-        value_factor: their value likewise. 0 to 9.
+        value_factor: the same for their value. 0 to 9.
 
     Raises:
-        ValueError: an argument is out of its range, `copies` and the augmentations need each other, `shift` and
-            `smallest_crop` are both given, or other colours or crops with "zca".
+        ValueError: an argument is out of its range; `copies` above 1 without augmentation, or the reverse; both `shift`
+            and `smallest_crop`; or changed colours or crops with "zca".
     """
 
     layout: Layout
@@ -97,24 +97,24 @@ class Cifar(Dataset):
         self._check_augmentation()
 
     def _check_augmentation(self) -> None:
-        """Raise a ValueError where arguments exclude or need each other."""
+        """Raise a ValueError if arguments exclude each other, or one lacks another that it requires."""
         given = self.variation.given
         pairs = {"mirror": str(self.mirror).lower(), "shift": self.shift, **given}
-        told = " and ".join(f"{name}: {value}" for name, value in pairs.items())
+        shown = " and ".join(f"{name}: {value}" for name, value in pairs.items())
         if (self.copies > 1) != (self.mirror or self.shift > 0 or bool(given)):
             names = ", ".join(("mirror", "shift", *(field.name for field in fields(Variation))))
             raise ValueError(
-                f"copies: {self.copies} with {told}; the first copy is the image itself, so augmentation needs copies "
+                f"copies: {self.copies} with {shown}; the first copy is the image itself, so augmentation needs copies "
                 f"above 1, and copies above 1 need one of {names}"
             )
         if self.shift and "smallest_crop" in given:
             crop = given["smallest_crop"]
-            raise ValueError(f"shift: {self.shift} with smallest_crop: {crop}; both move the image, give one of them")
+            raise ValueError(f"shift: {self.shift} with smallest_crop: {crop}; both move the image: give one of them")
         if self.preparation == "zca" and given:
-            # Pixels of a scaled image resemble each other, and whitening would blow up what little they differ by.
+            # Neighbouring pixels of a scaled image are alike, and whitening would amplify their small differences.
             raise ValueError(
-                f"preparation: zca with {told}; its statistics are of images as they are: mirror and shift alone go "
-                "with it, everything with preparation: standardize"
+                f"preparation: zca with {shown}; its statistics are of unchanged images, so that it only allows mirror "
+                "and shift; preparation: standardize allows everything"
             )
 
     @property
@@ -130,29 +130,29 @@ class Cifar(Dataset):
         return DatasetInfo(self.layout.plugin_name, "1", SHAPE, len(names), names, sizes, self.copies)
 
     def prepare(self, data_dir: Path) -> str:
-        """Read and verify everything into memory; only a download and the whitening are kept in `data_dir`."""
+        """Read and verify everything into memory; `data_dir` only stores a download and the whitening."""
         root = records.downloaded(self.layout, data_dir) if self.root is None else self.root
         images, self._labels = records.read(self.layout, root)
         self._rows = self._partition()
         parts = [images]
         if self.unlabelled is not None:
-            parts.append(self._added(images, self.unlabelled))
+            parts.append(self._add_unlabelled(images, self.unlabelled))
         digest = hashlib.sha256()
         for array in (*parts, self._labels, self._rows["transfer"], self._rows["validation"]):
             digest.update(np.ascontiguousarray(array).data)
-        self._prepared = preparation.standardized
+        self._prepare_images = preparation.standardize
         if self.preparation == "zca":
             whitening = preparation.Whitening.of(images, self._rows["transfer"][: self.training], data_dir)
             digest.update(whitening.mean.data)
             digest.update(whitening.matrix.data)
-            self._prepared = whitening
-        self._images = host_variable(*parts)  # one for all splits
+            self._prepare_images = whitening
+        self._images = host_variable(*parts)  # shared by all splits
         return digest.hexdigest()
 
     def _partition(self) -> dict[str, np.ndarray]:
-        """{split: places of its images, int64 [N]}; the training images come before the test images."""
+        """{split: indices of its images, int64 [N]}; the training images come before the test images."""
         count = self.layout.training_images
-        # Frozen by NumPy's compatibility policy (NEP 19), which the newer generators are not.
+        # RandomState never changes (NumPy's compatibility policy, NEP 19); the newer generators may.
         rows = np.random.RandomState(self.split_seed).permutation(count).astype(np.int64)
         return {
             "train": rows[: self.labelled],
@@ -161,14 +161,14 @@ class Cifar(Dataset):
             "transfer": rows[: self.training],
         }
 
-    def _added(self, images: np.ndarray, file: Path) -> np.ndarray:
-        """The user's images, which come behind the others and at the end of the transfer set."""
+    def _add_unlabelled(self, images: np.ndarray, file: Path) -> np.ndarray:
+        """Add the user's images after the others and to the end of the transfer set; return them."""
         extra = records.read_unlabelled(self.layout, file)
         held_out = images[np.concatenate([self._rows["validation"], self._rows["test"]])]
         if shared := records.count_shared(extra, held_out):
             raise InputError(
                 f"unlabelled: {shared:,} of the {len(extra):,} images of {file} are validation or test images, which "
-                "no net may be trained on"
+                "must not be trained on"
             )
         added = np.arange(len(images), len(images) + len(extra))
         self._rows["transfer"] = np.concatenate([self._rows["transfer"], added])
@@ -188,15 +188,15 @@ class Cifar(Dataset):
 
             images = tf.gather(self._images, rows)
             if not is_augmented:
-                return self._prepared(images)
+                return self._prepare_images(images)
             copies = ids // len(labels)
-            is_mirrored, down, right = augmentation.variants(seed, copies, rows, self.mirror, self.shift)
-            if self.preparation == "zca":  # it weighs pixels by their places, so that it has to see the image as it is
-                images = augmentation.mirrored(self._prepared(images), is_mirrored)
-            else:  # mirrored before: the same bits in either order, and uint8 is four times less to mirror
+            is_mirrored, down, right = augmentation.draw_variants(seed, copies, rows, self.mirror, self.shift)
+            if self.preparation == "zca":  # weights pixels by position, so that it needs the image as it is
+                images = augmentation.mirror_some(self._prepare_images(images), is_mirrored)
+            else:  # mirroring first gives the same bits, and has a quarter of the bytes to move
                 images = self.variation(images, seed, copies, rows)
-                images = self._prepared(augmentation.mirrored(images, is_mirrored))
-            return augmentation.moved(images, down, right, self.shift)
+                images = self._prepare_images(augmentation.mirror_some(images, is_mirrored))
+            return augmentation.move(images, down, right, self.shift)
 
         return ArraySplit(rows, labels, prepare=prepare, repeats=self.copies if is_augmented else 1)
 
@@ -207,7 +207,8 @@ class Cifar(Dataset):
         ids = np.arange(min(SERVED_EXAMPLES, self.validation))
         images = tf.gather(self._images, self._rows["validation"][ids]).numpy()
         inputs = {"images": tf.TensorSpec((None, *SHAPE), tf.uint8)}
-        return {"serve_images": RawSignature(inputs, lambda images: self._prepared(images), {"images": images}, ids)}
+        signature = RawSignature(inputs, lambda images: self._prepare_images(images), {"images": images}, ids)
+        return {"serve_images": signature}
 
 
 class Cifar10(Cifar):

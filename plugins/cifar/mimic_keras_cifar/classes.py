@@ -1,4 +1,4 @@
-"""The names of the classes, in the order of their labels: batches.meta.txt and fine_label_names.txt of the archives."""
+"""The class names, in label order: batches.meta.txt and fine_label_names.txt of the archives."""
 
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 CIFAR100_CLASSES = tuple(

@@ -1,4 +1,4 @@
-"""Square windows of images, scaled back to the images' size by third-order spline interpolation."""
+"""Crop square windows of images and scale them back to the image size by third-order spline interpolation."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ from typing import Any
 
 import numpy as np
 
-# The weights of the coefficients at -1, 0, 1 and 2 pixels from the one before a place, times 6, as polynomials of the
-# distance t from there, highest power first: (1 - t)^3, 4 - 6 t^2 + 3 t^3, the same of 1 - t, and t^3.
+# For a position t pixels after a pixel: 6 times the weights of the coefficients at -1, 0, 1 and 2 from that pixel, as
+# polynomials of t, highest power first: (1 - t)^3, 4 - 6 t^2 + 3 t^3, the same with 1 - t for t, and t^3.
 CUBIC = np.array([[-1, 3, -3, 1], [3, -6, 3, 0], [-3, 0, 3, 0], [1, 4, 1, 0]], np.float32)
 
 
-def cropped(images: Any, side: Any, top: Any, left: Any) -> Any:
-    """Images float32 [B, size, size, channels], each one's own window of it, scaled to the whole size.
+def crop(images: Any, side: Any, top: Any, left: Any) -> Any:
+    """Crop each image of float32 [B, size, size, channels] to its own window, scaled to the full size.
 
-    Windows have real-valued sides and corners, float32 [B], in pixels: pixel i covers i to i + 1 and its value belongs
-    to its centre, so that the window of `side` = size is the image, and output pixel j takes the value at
-    top + (j + 0.5) * side / size. The interpolation is that of SciPy's `map_coordinates(order=3, mode="mirror")`,
-    which counts from the first centre, half a pixel later: per channel, the cubic B-spline that goes through every
-    pixel, the image being mirrored at the centres of its outermost ones. Cubic convolution (Keys 1981) would need no
-    linear system, but is no spline and blurs more. The spline overshoots at edges: values may leave 0 to 1.
+    `side`, `top` and `left` are real-valued, float32 [B], in pixels. Pixel i covers i to i + 1, and its value is at its
+    centre: a window with `side` = size is the image, and output pixel j has the value at top + (j + 0.5) * side / size.
 
-    Every value is a sum in a fixed order, so that an image has the same bits in every batch; a matrix product's order
-    depends on its size. A graph reorders sums and products in which constants can meet, so here they do not.
+    Interpolates as SciPy's `map_coordinates(order=3, mode="mirror")`, whose coordinates start half a pixel later, at
+    the first centre: per channel, the cubic B-spline through all pixels, with the image mirrored at the centres of its
+    outermost pixels. Cubic convolution (Keys 1981) needs no linear system, but is not a spline and blurs more. The
+    spline overshoots at edges: values may leave 0 to 1.
+
+    Every value is a sum in a fixed order, so that an image has the same bits in every batch; the order in a matrix
+    product depends on its size. The code keeps constants apart, because a graph reorders sums and products of them.
     """
     import tensorflow as tf
 
-    rows = _resampled(images, side, top)
-    return tf.transpose(_resampled(tf.transpose(rows, [0, 2, 1, 3]), side, left), [0, 2, 1, 3])
+    rows = _resample(images, side, top)
+    return tf.transpose(_resample(tf.transpose(rows, [0, 2, 1, 3]), side, left), [0, 2, 1, 3])
 
 
-def _resampled(images: Any, side: Any, start: Any) -> Any:
-    """The same along the first axis of each image alone."""
+def _resample(images: Any, side: Any, start: Any) -> Any:
+    """Crop along the first axis of each image only."""
     import tensorflow as tf
 
     _, size, width, channels = images.shape
@@ -49,15 +50,15 @@ def _resampled(images: Any, side: Any, start: Any) -> Any:
 
 
 def _coefficients(lines: Any) -> Any:
-    """Of the spline through float32 [B, size, values] along the second axis: c with c[i-1] + 4 c[i] + c[i+1] = lines.
+    """Spline coefficients c of float32 [B, size, values] along the second axis: c[i-1] + 4 c[i] + c[i+1] = lines[i].
 
-    Gaussian elimination, line by line (Unser et al. 1993, "B-spline signal processing", have the system). The
-    weights of the four coefficients around a place, which add up to 6, are 6 times those of the B-spline.
+    The system of Unser et al. 1993, "B-spline signal processing", solved by Gaussian elimination, line by line. The
+    weights of the four coefficients around a position sum to 6: they are 6 times the B-spline's.
     """
     import tensorflow as tf
 
     size = lines.shape[1]
-    # Beyond the ends, c[-1] = c[1] and c[size] = c[size - 2].
+    # Mirrored ends: c[-1] = c[1] and c[size] = c[size - 2].
     upper, lower = np.ones(size - 1), np.ones(size - 1)
     upper[0] = lower[-1] = 2
     pivots = np.full(size, 4.0)
@@ -69,5 +70,5 @@ def _coefficients(lines: Any) -> Any:
         solved[line] -= down[line - 1] * solved[line - 1]
     for line in range(size - 2, -1, -1):
         solved[line] -= up[line] * solved[line + 1]
-    # Divided at the end, where no other constant is multiplied with the result.
+    # Divided last, where the result meets no other constant.
     return tf.stack(solved, axis=1) * tf.constant(1 / pivots[:, None], tf.float32)

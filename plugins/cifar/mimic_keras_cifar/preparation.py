@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from mimic_keras.contracts import host_variable
+from mimic_keras.contracts import atomic_writer, host_variable
 
 # The constants of pylearn2's CIFAR-10 script (Goodfellow et al. 2013, "Maxout networks"); Ba & Caruana give none.
 CONTRAST = 55.0
@@ -21,15 +20,15 @@ IMAGES_AT_ONCE = 2048
 BLOCK = 64
 
 
-def standardized(images: Any) -> Any:
+def standardize(images: Any) -> Any:
     """uint8 [B, height, width, channels] to float32: each image minus its mean, divided by its standard deviation.
 
-    The deviation counts as at least 1 / sqrt(values of an image), as in `tf.image.per_image_standardization`, so that
-    an image of one colour becomes 0.
+    The deviation is at least 1 / sqrt(number of values), as in `tf.image.per_image_standardization`, so that an image
+    of one colour becomes 0.
     """
     import tensorflow as tf
 
-    # Sums of integers are exact in any order, so that an image has the same bits in every batch.
+    # Integer sums are exact in any order, so that an image has the same bits in every batch.
     values = int(np.prod(images.shape[1:]))
     integers = tf.cast(images, tf.int32)
     total = tf.cast(tf.reduce_sum(integers, [1, 2, 3]), tf.int64)
@@ -37,10 +36,10 @@ def standardized(images: Any) -> Any:
     mean = tf.cast(total, tf.float64) / values
     variance = tf.maximum(tf.cast(values * squares - total * total, tf.float64) / values**2, 1 / values)
 
-    def of_image(statistic: Any) -> Any:
+    def per_image(statistic: Any) -> Any:
         return tf.cast(statistic, tf.float32)[:, None, None, None]
 
-    return (tf.cast(images, tf.float32) - of_image(mean)) * of_image(tf.math.rsqrt(variance))
+    return (tf.cast(images, tf.float32) - per_image(mean)) * per_image(tf.math.rsqrt(variance))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +59,8 @@ class Whitening:
 
         values = len(self.mean)
         mean, matrix = self._variables
-        flat = tf.reshape(standardized(images), [-1, values]) * np.float32(CONTRAST / np.sqrt(values)) - mean
-        # A product's order of summation depends on the number of rows; blocks of one size give the same bits always.
+        flat = tf.reshape(standardize(images), [-1, values]) * np.float32(CONTRAST / np.sqrt(values)) - mean
+        # The summation order of a product depends on the number of rows; blocks of one size always give the same bits.
         count = tf.shape(flat)[0]
         blocks = tf.reshape(tf.pad(flat, [[0, -count % BLOCK], [0, 0]]), [-1, BLOCK, values])
         return tf.reshape(tf.reshape(blocks @ matrix, [-1, values])[:count], tf.shape(images))
@@ -72,8 +71,9 @@ class Whitening:
 
     @classmethod
     def of(cls, images: np.ndarray, rows: np.ndarray, folder: Path) -> Whitening:
-        """The whitening of `images[rows]`, made once and kept in `folder`."""
-        digest = hashlib.sha256(f"1 {CONTRAST} {EIGENVALUE_BIAS} {images.shape[1:]}".encode())  # 1: raise it with `fit`
+        """The whitening of `images[rows]`, computed once and kept in `folder`."""
+        version = 1  # to raise when `fit` changes
+        digest = hashlib.sha256(f"{version} {CONTRAST} {EIGENVALUE_BIAS} {images.shape[1:]}".encode())
         digest.update(images[rows].data)
         file = folder / f"zca-{digest.hexdigest()}.npz"
         try:
@@ -81,19 +81,16 @@ class Whitening:
                 return cls(stored["mean"], stored["matrix"])
         except FileNotFoundError:
             pass
-        except Exception as error:  # NumPy raises anything here, depending on what the file holds
-            logging.warning("%s is damaged (%s); it is made again", file, error)
-        made = cls.fit(images, rows)
-        with file.with_suffix(".tmp").open("wb") as stream:
-            np.savez(stream, mean=made.mean, matrix=made.matrix)
-            stream.flush()
-            os.fsync(stream.fileno())
-        file.with_suffix(".tmp").replace(file)
-        return made
+        except Exception as error:  # NumPy raises anything here, depending on the file's content
+            logging.warning("%s is damaged (%s); it is rebuilt", file, error)
+        fitted = cls.fit(images, rows)
+        with atomic_writer(file) as stream:
+            np.savez(stream, mean=fitted.mean, matrix=fitted.matrix)
+        return fitted
 
     @classmethod
     def fit(cls, images: np.ndarray, rows: np.ndarray) -> Whitening:
-        """Statistics in float64, a few images at a time."""
+        """Computed in float64, a few images at a time."""
         values = int(np.prod(images.shape[1:]))
         total, products = np.zeros(values), np.zeros([values, values])
         for start in range(0, len(rows), IMAGES_AT_ONCE):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mimic_keras.contracts import InputError
+from mimic_keras.contracts import InputError, array_digest
 from mimic_keras_cifar.classes import CIFAR10_CLASSES, CIFAR100_CLASSES
 
 SHAPE = (32, 32, 3)
@@ -24,8 +24,11 @@ LARGEST_MEMBER, LARGEST_HEADER = 2**32, 2**16
 
 @dataclass(frozen=True)
 class Layout:
-    """How a data set lies on disk. A record is a byte for each of `labels`, {kind: classes}, of which the last is
-    learnt, then the red, the green and the blue plane, row by row."""
+    """How a data set is stored on disk.
+
+    A record is one byte for each of `labels`, {kind: number of classes}, of which the last is learnt, then the red,
+    green and blue planes, row by row.
+    """
 
     title: str
     plugin_name: str
@@ -47,7 +50,7 @@ class Layout:
 
     @property
     def files(self) -> dict[str, int]:
-        """{name: images in it}, the training files first, in order."""
+        """{name: number of images}, the training files first, in order."""
         share = self.training_images // len(self.training_files)
         return {**dict.fromkeys(self.training_files, share), self.test_file: self.test_images}
 
@@ -94,10 +97,10 @@ CIFAR100 = Layout(
 
 
 def downloaded(layout: Layout, folder: Path) -> Path:
-    """The official archive, downloaded into `folder` unless it is there already; its MD5 is checked either way.
+    """The official archive, downloaded into `folder` unless it is already there; its MD5 is always checked.
 
     Raises:
-        InputError: it can not be had, or is not what was published.
+        InputError: the download failed, or the MD5 is not the published one.
     """
     import keras
 
@@ -106,19 +109,19 @@ def downloaded(layout: Layout, folder: Path) -> Path:
         return Path(keras.utils.get_file(origin=origin, file_hash=layout.md5, cache_dir=folder, cache_subdir=""))
     except Exception as error:  # get_file raises bare Exceptions
         raise InputError(
-            f"{layout.title} can not be downloaded: {error}. Get {layout.wanted}, and give its place as dataset.root"
+            f"{layout.title} cannot be downloaded: {error}. Get {layout.wanted}, and set dataset.root to its location"
         ) from error
 
 
 def read(layout: Layout, root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Every image, uint8 [N, 32, 32, 3], and its label, int32 [N]: the training files in order, then the test file.
+    """All images, uint8 [N, 32, 32, 3], and labels, int32 [N]: the training files in order, then the test file.
 
     Args:
-        layout: of the data set.
-        root: the folder of the files, the folder that holds it, or the official .tar.gz.
+        layout: the data set's.
+        root: the folder of the files, its parent folder, or the official .tar.gz.
 
     Raises:
-        InputError: `root` is something else, or files are missing or damaged; all problems at once.
+        InputError: `root` is something else, or files are missing or damaged; lists all problems.
     """
     root = root.expanduser()
     total = layout.training_images + layout.test_images
@@ -127,18 +130,18 @@ def read(layout: Layout, root: Path) -> tuple[np.ndarray, np.ndarray]:
     digests: dict[str, str] = {}
     problems: list[str] = []
     found: set[str] = set()
-    for name, content in _found(layout, root):
+    for name, content in _read_files(layout, root):
         found.add(name)
         if isinstance(content, str):
             problems.append(f"{name}: {content}")
             continue
         records = np.frombuffer(content, np.uint8).reshape(-1, layout.record)
-        problems += [f"{name}: {problem}" for problem in _wrong_labels(layout, records)]
+        problems += [f"{name}: {problem}" for problem in _label_problems(layout, records)]
         digest = hashlib.sha256(content).hexdigest()
         problems += [f"{name}: the same as {other}" for other, known in digests.items() if known == digest]
         digests[name] = digest
         place = slice(starts[name], starts[name] + len(records))
-        images[place], labels[place] = decoded(layout, records), records[:, len(layout.labels) - 1]
+        images[place], labels[place] = decode(layout, records), records[:, len(layout.labels) - 1]
     problems += [f"{name}: missing" for name in layout.files if name not in found]
     if problems:
         lines = "".join(f"\n  {problem}" for problem in problems)
@@ -146,13 +149,13 @@ def read(layout: Layout, root: Path) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def decoded(layout: Layout, records: np.ndarray) -> np.ndarray:
-    """uint8 [N, record] to uint8 images [N, 32, 32, 3]."""
+def decode(layout: Layout, records: np.ndarray) -> np.ndarray:
+    """The images of records: uint8 [N, layout.record] to uint8 [N, 32, 32, 3]."""
     planes = records[:, len(layout.labels) :].reshape(-1, SHAPE[2], *SHAPE[:2])
     return planes.transpose(0, 2, 3, 1)
 
 
-def _wrong_labels(layout: Layout, records: np.ndarray) -> Iterator[str]:
+def _label_problems(layout: Layout, records: np.ndarray) -> Iterator[str]:
     for column, (kind, classes) in enumerate(layout.labels.items()):
         wrong = np.flatnonzero(records[:, column] >= classes)
         if len(wrong):
@@ -161,7 +164,7 @@ def _wrong_labels(layout: Layout, records: np.ndarray) -> Iterator[str]:
             yield f"{len(wrong):,} {kinds} out of range, the first {first}; expected 0 to {classes - 1}"
 
 
-def _wrong_size(layout: Layout, name: str, size: int) -> str | None:
+def _size_problem(layout: Layout, name: str, size: int) -> str | None:
     expected = layout.files[name]
     if size == expected * layout.record:
         return None
@@ -170,44 +173,46 @@ def _wrong_size(layout: Layout, name: str, size: int) -> str | None:
     return f"{size:,} bytes, {kind}; expected {expected:,} records of {layout.record:,} bytes"
 
 
-def _found(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
-    """(file name, its bytes or what is wrong with it) of every file that is there."""
+def _read_files(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
+    """(name, content or problem) of every file that exists."""
     try:
         if not root.exists():
             raise InputError(
                 f"{layout.title}: {root} does not exist. Get {layout.wanted}; without root it is downloaded"
             )
-        yield from _archived(layout, root) if root.is_file() else _stored(layout, root)
-    except PermissionError as error:  # of a folder
-        raise InputError(f"{layout.title}: {error.filename} can not be read: {error.strerror}") from error
+        yield from _read_archive(layout, root) if root.is_file() else _read_folder(layout, root)
+    except PermissionError as error:  # a folder's
+        raise InputError(f"{layout.title}: {error.filename} cannot be read: {error.strerror}") from error
 
 
-def _stored(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
-    """The same of a folder."""
+def _read_folder(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
+    """(name, content or problem) of every file in the folder `root`, or in the official folder in it."""
     folder = max(root, root / layout.folder, key=lambda place: sum((place / name).exists() for name in layout.files))
     if not any((folder / name).exists() for name in layout.files):
         places = [root, *(root / name for other in LAYOUTS for name in (other.folder, other.python_folder))]
         entries = [entry for place in places if place.is_dir() for entry in place.iterdir()]
-        raise _not_this(layout, root, {entry.name for entry in entries if entry.is_file()})
+        raise _wrong_root(layout, root, {entry.name for entry in entries if entry.is_file()})
     for name in layout.files:
         file = folder / name
         try:
             if file.exists() and not file.is_file():
-                yield name, "is no file"
-            elif problem := _wrong_size(layout, name, file.stat().st_size):
+                yield name, "is not a file"
+            elif problem := _size_problem(layout, name, file.stat().st_size):
                 yield name, problem
             else:
-                content = file.read_bytes()  # which somebody may be writing
-                yield name, _wrong_size(layout, name, len(content)) or content
+                content = file.read_bytes()  # its size may have changed: someone may be writing it
+                yield name, _size_problem(layout, name, len(content)) or content
         except FileNotFoundError:
             pass
         except OSError as error:
-            yield name, f"can not be read: {error.strerror}"
+            yield name, f"cannot be read: {error.strerror}"
 
 
 class _Header(tarfile.TarInfo):
-    """A header of an archive. tarfile reads long names whole, and steps over a member block by block without stopping
-    where the archive ends, so what no archive of images has is refused."""
+    """An archive member's header, with a limit on its size.
+
+    tarfile reads long names whole, and skips a member block by block, past the end of the archive.
+    """
 
     @classmethod
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> _Header:
@@ -218,55 +223,58 @@ class _Header(tarfile.TarInfo):
 
 
 def _too_large(member: tarfile.TarInfo) -> tarfile.ReadError:
-    return tarfile.ReadError(f"{member.name} is said to have {member.size:,} bytes")
+    return tarfile.ReadError(f"{member.name} claims to have {member.size:,} bytes")
 
 
-def _archived(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
-    """The same of an archive, read as a stream: nothing is written, and nothing of another size is read."""
+def _read_archive(layout: Layout, root: Path) -> Iterator[tuple[str, bytes | str]]:
+    """(name, content or problem) of every file in the archive `root`.
+
+    It is read as a stream: nothing is written, and a member of the wrong size is not read.
+    """
     found: set[str] = set()
     try:
         with gzip.open(root) as content, tarfile.open(fileobj=content, mode="r|", tarinfo=_Header) as archive:
             for member in archive:
-                if archive.offset - member.offset_data > LARGEST_MEMBER:  # which an extended header may have said
+                if archive.offset - member.offset_data > LARGEST_MEMBER:  # an extended header may give another size
                     raise _too_large(member)
                 name = Path(member.name).name
                 stream = archive.extractfile(member) if name in layout.files and member.isfile() else None
                 if stream and name not in found:
-                    yield name, _wrong_size(layout, name, member.size) or stream.read()
+                    yield name, _size_problem(layout, name, member.size) or stream.read()
                 found.add(name)
-            while content.read(2**20):  # gzip's checksum comes last; without it a flipped bit would pass for a pixel
+            while content.read(2**20):  # gzip's checksum comes last; without it a flipped bit would pass as a pixel
                 pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         if not found:
             raise InputError(
-                f"{layout.title}: {root} can not be read as a .tar.gz archive ({error}). Expected {layout.wanted}"
+                f"{layout.title}: {root} cannot be read as a .tar.gz archive ({error}). Expected {layout.wanted}"
             ) from error
-        yield root.name, f"breaks off or is damaged ({error})"
+        yield root.name, f"is truncated or damaged ({error})"
         return
     if not found & set(layout.files):
-        raise _not_this(layout, root, found)
+        raise _wrong_root(layout, root, found)
 
 
-def _not_this(layout: Layout, root: Path, names: set[str]) -> InputError:
-    """What `root`, in which files of these names were found, is instead of the data set."""
+def _wrong_root(layout: Layout, root: Path, names: set[str]) -> InputError:
+    """The error for a `root` that contains files with these names, and not the data set's."""
     for other in LAYOUTS:
         if other.plugin_name != layout.plugin_name and (names >= set(other.files) or other.archive in names):
             return InputError(f"{layout.title}: {root} is {other.title}; name: {other.plugin_name} reads it")
         if names >= other.python_files or other.python_archive in names:
             return InputError(
                 f"{layout.title}: {root} is the Python version of {other.title}: pickles, which can run any program "
-                f"when they are read. Get {layout.wanted}"
+                f"when read. Get {layout.wanted}"
             )
     if layout.archive in names:
         return InputError(f"{layout.title}: {root} is the archive's folder; give the archive, {root / layout.archive}")
     return InputError(
-        f"{layout.title}: nothing of it in {root}. Expected there, in a folder {layout.folder} or in an archive: "
+        f"{layout.title}: none of its files is in {root}. Expected there, in a folder {layout.folder} or an archive: "
         f"{', '.join(layout.files)}. Get {layout.wanted}"
     )
 
 
 def read_unlabelled(layout: Layout, file: Path) -> np.ndarray:
-    """Images of the user's own: uint8 [N, 32, 32, 3] of a .npy file, or records as the data set's own of a .bin file.
+    """The user's own images: uint8 [N, 32, 32, 3] from a .npy file, or from a .bin file of records like the data set's.
 
     Raises:
         InputError: the file is something else.
@@ -277,21 +285,21 @@ def read_unlabelled(layout: Layout, file: Path) -> np.ndarray:
     file, is_array = file.expanduser(), file.suffix == ".npy"
     try:
         content = np.lib.format.open_memmap(file, mode="r") if is_array else np.memmap(file, np.uint8, "r")
-    except Exception as error:  # NumPy raises anything here, depending on what the file holds
-        raise InputError(f"unlabelled: {file} can not be read ({error}); {expected}") from error
+    except Exception as error:  # NumPy raises anything here, depending on the file's content
+        raise InputError(f"unlabelled: {file} cannot be read ({error}); {expected}") from error
     if is_array:
         if content.dtype != np.uint8 or content.shape[1:] != SHAPE or not len(content):
             raise InputError(f"unlabelled: {file} is {content.dtype} {list(content.shape)}; {expected}")
         return content
     if not len(content) or len(content) % layout.record:
         raise InputError(f"unlabelled: {file} has {len(content):,} bytes; {expected}")
-    return decoded(layout, content.reshape(-1, layout.record))
+    return decode(layout, content.reshape(-1, layout.record))
 
 
 def count_shared(images: np.ndarray, others: np.ndarray) -> int:
-    """How many of `images` are among `others`, pixel by pixel; both uint8 [N, 32, 32, 3]."""
-    known = {hashlib.sha256(image.tobytes()).digest() for image in others}
-    return sum(hashlib.sha256(image.tobytes()).digest() in known for image in images)
+    """How many of `images` are also in `others`, compared by all pixels; both uint8 [N, 32, 32, 3]."""
+    known = {array_digest(image) for image in others}
+    return sum(array_digest(image) in known for image in images)
 
 
 LAYOUTS = (CIFAR10, CIFAR100)

@@ -6,35 +6,35 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mimic_keras_cifar import augmentation
-from mimic_keras_cifar.colours import coloured
-from mimic_keras_cifar.crops import cropped
+from mimic_keras_cifar.colours import change_colours
+from mimic_keras_cifar.crops import crop
 from mimic_keras_cifar.records import SHAPE
 
 SIDE = SHAPE[0]
 LARGEST = {
-    "hue_shift": 0.5,  # half a turn either way is every hue
+    "hue_shift": 0.5,  # half a turn either way reaches every hue
     "saturation_shift": 1.0,
     "value_shift": 1.0,
     "saturation_factor": 9.0,
     "value_factor": 9.0,
 }
-COLOUR_STREAMS, WINDOW_STREAMS = (3, 4, 5, 6, 7), (8, 9, 10)  # `augmentation.variants` has 0 to 2
+COLOUR_STREAMS, WINDOW_STREAMS = (3, 4, 5, 6, 7), (8, 9, 10)  # `draw_variants` uses 0 to 2
 
 
 @dataclass(frozen=True)
 class Variation:
-    """How much copies of images vary; by default not at all.
+    """How much copies of an image vary; by default not at all.
 
     Args:
-        smallest_crop: side s of the smallest window in pixels, 1 to 32; 32 or None: no crop.
+        smallest_crop: side of the smallest window in pixels, 1 to 32; 32 or None: no crop.
         hue_shift: Dh, in turns: h + U(-Dh, Dh). 0 to 0.5.
         saturation_shift: Ds: s * U(1 / (1 + As), 1 + As) + U(-Ds, Ds). 0 to 1.
-        value_shift: Dv, of v likewise. 0 to 1.
+        value_shift: Dv, the same for v. 0 to 1.
         saturation_factor: As. 0 to 9.
         value_factor: Av. 0 to 9.
 
     Raises:
-        ValueError: one is out of its range.
+        ValueError: an argument is out of its range.
     """
 
     smallest_crop: int | None = None
@@ -53,13 +53,13 @@ class Variation:
 
     @property
     def given(self) -> dict[str, float]:
-        """{argument: value} of those that change something."""
+        """{argument: value} of the arguments that have an effect."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value and (name, value) != ("smallest_crop", SIDE)}
 
-    def colours(self, seed: int, copies: Any, rows: Any) -> tuple[Any, ...]:
-        """What `coloured` takes, float32 [B] each, of the copies `copies` of the images `rows`, both int64 [B]."""
-        drawn = _drawn(seed, copies, rows, COLOUR_STREAMS)
+    def draw_colours(self, seed: int, copies: Any, rows: Any) -> tuple[Any, ...]:
+        """Arguments of `change_colours`, float32 [B] each, for copy `copies[b]` of image `rows[b]`, both int64 [B]."""
+        drawn = _draw(seed, copies, rows, COLOUR_STREAMS)
 
         def shift(largest: float, fraction: Any) -> Any:
             return largest * (2 * fraction - 1)
@@ -76,16 +76,16 @@ class Variation:
             shift(self.value_shift, drawn[4]),
         )
 
-    def windows(self, seed: int, copies: Any, rows: Any) -> tuple[Any, Any, Any]:
-        """What `cropped` takes: the side, U(smallest_crop, 32), top and left, U(0, 32 - side); float32 [B] each."""
-        drawn = _drawn(seed, copies, rows, WINDOW_STREAMS)
+    def draw_windows(self, seed: int, copies: Any, rows: Any) -> tuple[Any, Any, Any]:
+        """Arguments of `crop`: side U(smallest_crop, 32), top and left U(0, 32 - side); float32 [B] each."""
+        drawn = _draw(seed, copies, rows, WINDOW_STREAMS)
         side = SIDE - (SIDE - (self.smallest_crop or SIDE)) * drawn[0]
         return side, (SIDE - side) * drawn[1], (SIDE - side) * drawn[2]
 
     def __call__(self, images: Any, seed: int, copies: Any, rows: Any) -> Any:
-        """uint8 [B, 32, 32, 3] to the same: first other colours, then a crop; copy 0 is the image.
+        """uint8 [B, 32, 32, 3] to the same: first the colours change, then the crop; copy 0 is the image.
 
-        The result is rounded to 8 bits again, as images are, so that what follows is exact whatever came before.
+        The result is rounded to 8 bits like any image, so that later steps stay exact.
         """
         import tensorflow as tf
 
@@ -94,16 +94,16 @@ class Variation:
             return images
         varied = tf.cast(images, tf.float32) * (1 / 255)
         if given.keys() & LARGEST.keys():
-            varied = coloured(varied, *self.colours(seed, copies, rows))
+            varied = change_colours(varied, *self.draw_colours(seed, copies, rows))
         if "smallest_crop" in given:
-            varied = cropped(varied, *self.windows(seed, copies, rows))
+            varied = crop(varied, *self.draw_windows(seed, copies, rows))
         rounded = tf.cast(tf.round(tf.clip_by_value(varied, 0.0, 1.0) * 255), images.dtype)
         return tf.where((copies == 0)[:, None, None, None], images, rounded)
 
 
-def _drawn(seed: int, copies: Any, rows: Any, streams: tuple[int, ...]) -> list[Any]:
-    """float32 [B] for each stream, from 0 to 1."""
+def _draw(seed: int, copies: Any, rows: Any, streams: tuple[int, ...]) -> list[Any]:
+    """A float32 [B] from 0 to 1 for each stream."""
     import tensorflow as tf
 
     stream = tf.constant(streams, tf.int64)[:, None]
-    return tf.unstack(augmentation.uniform(seed, copies, rows, stream), num=len(streams))
+    return tf.unstack(augmentation.draw_fractions(seed, copies, rows, stream), num=len(streams))

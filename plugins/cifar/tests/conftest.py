@@ -1,22 +1,14 @@
-"""Every test process has four virtual devices, and none touches the user's home folder."""
-
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["MIMIC_KERAS_HOME"] = "/nonexistent/tests-give-their-own-home"
+"""Data sets that read fake files."""
 
 import pytest
 from mimic_keras_cifar import Cifar10, Cifar100
 
-from mimic_keras.training import distribution
 from plugins.cifar.tests import fake
-
-distribution.split_processor(4)  # a process can be split only before TensorFlow computes anything
 
 
 @pytest.fixture
 def cifar10(monkeypatch):
-    """`Cifar10` reads files of a hundred training images, which this writes."""
+    """Make `Cifar10` read small files, which the test writes."""
     return fake.take_the_place_of(Cifar10, monkeypatch)
 
 

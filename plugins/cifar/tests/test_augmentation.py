@@ -49,13 +49,13 @@ def variant(image, seed, copy, row, mirror, shift):
 def varied(copies, mirror=False, shift=0, seed=SEED, rows=ROWS):
     copies = np.broadcast_to(np.asarray(copies, np.int64), len(rows))
     images = tf.constant(IMAGES[rows % len(IMAGES)])
-    is_mirrored, *moves = augmentation.variants(seed, tf.constant(copies), tf.constant(rows), mirror, shift)
-    return augmentation.moved(augmentation.mirrored(images, is_mirrored), *moves, shift).numpy()
+    is_mirrored, *moves = augmentation.draw_variants(seed, tf.constant(copies), tf.constant(rows), mirror, shift)
+    return augmentation.move(augmentation.mirror_some(images, is_mirrored), *moves, shift).numpy()
 
 
 def draws(upper, stream=0, seed=SEED, copy=1, count=20_000):
     rows = tf.range(count, dtype=tf.int64)
-    return augmentation.draw(seed, tf.fill([count], tf.constant(copy, tf.int64)), rows, stream, upper).numpy()
+    return augmentation.draw_integers(seed, tf.fill([count], tf.constant(copy, tf.int64)), rows, stream, upper).numpy()
 
 
 # Draws
@@ -67,7 +67,7 @@ def test_the_finaliser_gives_splitmix64s_first_numbers():
     states = [(number + 1) * 0x9E3779B97F4A7C15 % 2**64 for number in range(4)]
 
     assert [mixed(state) for state in states] == golden
-    assert augmentation._mixed(tf.constant(states, tf.uint64)).numpy().tolist() == golden
+    assert augmentation._mix(tf.constant(states, tf.uint64)).numpy().tolist() == golden
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -80,7 +80,7 @@ def test_the_finaliser_gives_splitmix64s_first_numbers():
 def test_draws_are_those_of_plain_integers(seed, stream, upper, places):
     copies, rows = (tf.constant(values, tf.int64) for values in zip(*places, strict=True))
 
-    found = augmentation.draw(seed, copies, rows, stream, upper)
+    found = augmentation.draw_integers(seed, copies, rows, stream, upper)
 
     assert found.dtype == tf.int64
     assert found.numpy().tolist() == [drawn(seed, copy, row, stream, upper) for copy, row in places]
@@ -127,8 +127,8 @@ def test_every_shift_comes_equally_often():
     image = np.zeros([1, 7, 7, 1], np.float32)
     image[0, 3, 3, 0] = 1
     images = tf.tile(tf.constant(image), [len(rows), 1, 1, 1])
-    _, down, right = augmentation.variants(3, tf.ones_like(rows), tf.constant(rows), True, 3)
-    found = augmentation.moved(images, down, right, 3).numpy()
+    _, down, right = augmentation.draw_variants(3, tf.ones_like(rows), tf.constant(rows), True, 3)
+    found = augmentation.move(images, down, right, 3).numpy()
 
     assert (found.sum((1, 2, 3)) == 1).all()
     counts = found.sum((0, 3))

@@ -201,7 +201,7 @@ def test_validation_and_test_images_are_refused_in_the_transfer_set(prepare, cif
 
     assert str(caught.value) == (
         f"unlabelled: {shared} of the {len(mine)} images of {tmp_path / 'mine.npy'} are validation or test images, "
-        "which no net may be trained on"
+        "which must not be trained on"
     )
 
 
@@ -491,7 +491,7 @@ def test_a_trained_and_two_loaded_members_teach_a_student(cifar10, plain, tmp_pa
 
     again = run(tmp_path, experiment(cifar10.write(tmp_path / "files"), *loaded(plain), **chosen))
 
-    # The folder holds what the archive held, so that nothing is made again.
+    # The folder holds what the archive held, so that nothing is rebuilt.
     assert [made for made, _ in counts(again).values()] == [0, 0, 0, 0]
 
 

@@ -24,11 +24,11 @@ BINARY = {
     Cifar100: "the binary version, cifar-100-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html",
 }
 NOTHING = (
-    "CIFAR-10: nothing of it in {root}. Expected there, in a folder cifar-10-batches-bin or in an archive: "
+    "CIFAR-10: none of its files is in {root}. Expected there, in a folder cifar-10-batches-bin or an archive: "
     "data_batch_1.bin, data_batch_2.bin, data_batch_3.bin, data_batch_4.bin, data_batch_5.bin, test_batch.bin. "
     "Get {binary}"
 )
-PICKLES = "pickles, which can run any program when they are read. Get {binary}"
+PICKLES = "pickles, which can run any program when read. Get {binary}"
 NO_ARCHIVE = "CIFAR-10: {root} cannot be read as a .tar.gz archive (...). Expected {binary}"
 MISSING = [f"data_batch_{number}.bin: missing" for number in (1, 2, 3, 4, 5)] + ["test_batch.bin: missing"]
 KINDS = []
@@ -227,7 +227,7 @@ def an_empty_file(small, folder):
     return small.write(folder, **{"data_batch_5.bin": b""})
 
 
-@damaged("CIFAR-10 in {root}: 1 problem", "data_batch_2.bin: is no file")
+@damaged("CIFAR-10 in {root}: 1 problem", "data_batch_2.bin: is not a file")
 def a_folder_in_place_of_a_file(small, folder):
     root = small.write(folder, **{"data_batch_2.bin": None})
     (root / "data_batch_2.bin").mkdir()
@@ -328,7 +328,7 @@ def a_file_of_the_folder(small, folder):
     return small.write(folder) / "data_batch_1.bin"
 
 
-@damaged("CIFAR-10 in {root}: 4 problems", "archive: breaks off or is damaged (...)", *MISSING[3:])
+@damaged("CIFAR-10 in {root}: 4 problems", "archive: is truncated or damaged (...)", *MISSING[3:])
 def a_truncated_archive(small, folder):
     file = small.pack(folder / "archive")
     content = file.read_bytes()
@@ -336,7 +336,7 @@ def a_truncated_archive(small, folder):
     return file
 
 
-@damaged("CIFAR-10 in {root}: 1 problem", "archive: breaks off or is damaged (...)")
+@damaged("CIFAR-10 in {root}: 1 problem", "archive: is truncated or damaged (...)")
 def an_archive_without_its_last_bytes(small, folder):
     file = small.pack(folder / "archive")
     file.write_bytes(file.read_bytes()[:-4])
@@ -352,7 +352,7 @@ def flipped(small, folder):
     return file
 
 
-@damaged("CIFAR-10 in {root}: 1 problem", "archive: breaks off or is damaged (CRC check failed ...)")
+@damaged("CIFAR-10 in {root}: 1 problem", "archive: is truncated or damaged (CRC check failed ...)")
 def a_changed_byte(small, folder):
     return flipped(small, folder)
 
@@ -391,19 +391,19 @@ def huge(name):
 
 @damaged(
     "CIFAR-10 in {root}: 2 problems",
-    "archive: breaks off or is damaged (... is said to have 1,000,000,000,000,000 bytes)",
+    "archive: is truncated or damaged (... claims to have 1,000,000,000,000,000 bytes)",
     "test_batch.bin: missing",
 )
 def a_huge_member(small, folder):
     return small.pack(folder / "archive", **{"test_batch.bin": huge("cifar-10-batches-bin/test_batch.bin")})
 
 
-@damaged(NO_ARCHIVE.replace("...", "... is said to have 1,000,000,000,000,000 bytes"))
+@damaged(NO_ARCHIVE.replace("...", "... claims to have 1,000,000,000,000,000 bytes"))
 def a_huge_member_of_another_name(small, folder):
     return fake.pack(folder / "archive", {"readme.html": huge("cifar-10-batches-bin/readme.html"), **small.files()})
 
 
-@damaged(NO_ARCHIVE.replace("...", "... is said to have 70,000 bytes"))
+@damaged(NO_ARCHIVE.replace("...", "... claims to have 70,000 bytes"))
 def a_long_name(small, folder):
     with gzip.open(folder / "archive", "wb") as content:
         header = tarfile.TarInfo("././@LongLink")
@@ -537,7 +537,7 @@ def test_no_changed_byte_of_an_archive_passes_for_data(cifar10, position, tmp_pa
     content[len(content) * position // 100] ^= 0x10
     file.write_bytes(content)
 
-    with pytest.raises(InputError, match=r"breaks off or is damaged|cannot be read as a \.tar\.gz archive"):
+    with pytest.raises(InputError, match=r"is truncated or damaged|cannot be read as a \.tar\.gz archive"):
         records.read(cifar10.layout, file)
 
 

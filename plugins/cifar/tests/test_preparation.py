@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from mimic_keras_cifar import Cifar10, preparation
-from mimic_keras_cifar.preparation import Whitening, standardized
+from mimic_keras_cifar.preparation import Whitening, standardize
 
 from plugins.cifar.tests import fake
 
@@ -53,7 +53,7 @@ def expected():
 def test_standardisation_is_numpys(shape):
     images = np.random.default_rng(1).integers(0, 256, [50, *shape], np.uint8)
 
-    found = standardized(tf.constant(images))
+    found = standardize(tf.constant(images))
 
     assert found.dtype == tf.float32
     np.testing.assert_allclose(found, fake.standardized(images), rtol=0, atol=1e-4)
@@ -61,7 +61,7 @@ def test_standardisation_is_numpys(shape):
 
 def test_an_image_by_hand():
     # Values 0, 0, 0, 4: mean 1, variance 3.
-    found = standardized(tf.constant([0, 0, 0, 4], tf.uint8, [1, 2, 2, 1]))
+    found = standardize(tf.constant([0, 0, 0, 4], tf.uint8, [1, 2, 2, 1]))
 
     np.testing.assert_allclose(np.ravel(found), np.array([-1, -1, -1, 3]) / 3**0.5, rtol=1e-6)
 
@@ -70,7 +70,7 @@ def test_an_image_by_hand():
 def test_an_image_of_one_colour_becomes_0(value):
     images = np.full([3, 32, 32, 3], value, np.uint8)
 
-    np.testing.assert_array_equal(standardized(tf.constant(images)), np.zeros([3, 32, 32, 3]))
+    np.testing.assert_array_equal(standardize(tf.constant(images)), np.zeros([3, 32, 32, 3]))
 
 
 def test_an_image_of_nearly_one_colour_is_not_blown_up():
@@ -78,7 +78,7 @@ def test_an_image_of_nearly_one_colour_is_not_blown_up():
     images = np.full([1, 32, 32, 3], 100, np.uint8)
     images[0, 3, 4, 1] += 1
 
-    found = standardized(tf.constant(images)).numpy()
+    found = standardize(tf.constant(images)).numpy()
 
     expected = np.full(images.shape, -1 / 3072)
     expected[0, 3, 4, 1] += 1
@@ -90,7 +90,7 @@ def test_the_largest_sums_are_exact():
     images = np.full([1, 32, 32, 3], 255, np.uint8)
     images[0, ::2] = 0
 
-    np.testing.assert_allclose(standardized(tf.constant(images)), fake.standardized(images), rtol=1e-6)
+    np.testing.assert_allclose(standardize(tf.constant(images)), fake.standardized(images), rtol=1e-6)
 
 
 # Whitening
@@ -204,7 +204,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_file_is_made_again(fitted, damage, tmp_path, caplog):
+def test_a_damaged_file_is_rebuilt(fitted, damage, tmp_path, caplog):
     Whitening.of(smooth(), EVERY, tmp_path)
     file = kept(tmp_path)
     whole = file.read_bytes()
@@ -216,7 +216,7 @@ def test_a_damaged_file_is_made_again(fitted, damage, tmp_path, caplog):
     assert kept(tmp_path) == file, "no .tmp beside it"
     assert file.read_bytes() == whole
     assert f"{file} is damaged (" in caplog.text
-    assert "); it is made again" in caplog.text
+    assert "); it is rebuilt" in caplog.text
 
 
 def test_no_changed_bit_gives_another_whitening(fitted, tmp_path, monkeypatch):

@@ -222,7 +222,7 @@ def test_another_archive_than_the_published_one_is_refused_and_replaced(cifar10,
     assert message.startswith("CIFAR-10 cannot be downloaded: ")
     assert "hash" in message
     archive = f"the binary version, cifar-10-binary.tar.gz from file://{site}/cifar.html"
-    assert message.endswith(f". Get {archive}, and give its place as dataset.root")
+    assert message.endswith(f". Get {archive}, and set dataset.root to its location")
 
     (site / cifar10.layout.archive).write_bytes(published)
     data = Cifar10(validation=30)
@@ -244,7 +244,7 @@ def test_an_origin_that_can_not_be_reached_is_named(site, tmp_path):
     message = refusal(tmp_path)
 
     assert message.startswith(f"CIFAR-10 cannot be downloaded: URL fetch failure on file://{site}/cifar-10-binary")
-    assert message.endswith(", and give its place as dataset.root")
+    assert message.endswith(", and set dataset.root to its location")
 
 
 # Images of the user's own

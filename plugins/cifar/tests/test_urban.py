@@ -8,8 +8,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mimic_keras_cifar import Cifar10, augmentation, urban
-from mimic_keras_cifar.colours import coloured
-from mimic_keras_cifar.crops import cropped
+from mimic_keras_cifar.colours import change_colours
+from mimic_keras_cifar.crops import crop
 from mimic_keras_cifar.urban import Variation
 from scipy.ndimage import map_coordinates
 from scipy.stats import kstest
@@ -71,7 +71,7 @@ def test_colours_are_those_of_colorsys():
     ranges = (-0.5, 0.5), (0.3, 3), (-1, 1), (0.3, 3), (-1, 1)
     changes = [generator.uniform(*ends, 12).astype(np.float32) for ends in ranges]
 
-    found = coloured(*to_tensors(images, *changes))
+    found = change_colours(*to_tensors(images, *changes))
 
     assert found.dtype == tf.float32
     expected = [recoloured(image, *map(float, of_image)) for image, *of_image in zip(images, *changes, strict=True)]
@@ -90,7 +90,7 @@ def test_colours_are_those_of_colorsys():
     ],
 )
 def test_colours_by_hand(changes, expected):
-    found = coloured(*to_tensors([[[[0.8, 0.5, 0.2]]]], *([change] for change in changes)))
+    found = change_colours(*to_tensors([[[[0.8, 0.5, 0.2]]]], *([change] for change in changes)))
 
     np.testing.assert_allclose(np.ravel(found), expected, atol=1e-6)
 
@@ -100,7 +100,7 @@ def test_every_colour_of_8_bits_survives_no_change():
     images = np.stack(np.meshgrid(levels, levels, levels), -1).astype(np.uint8)
     nothing = to_tensors(*(np.full(len(levels), number) for number in (0, 1, 0, 1, 0)))
 
-    found = coloured(tf.constant(images, tf.float32) / 255, *nothing).numpy()
+    found = change_colours(tf.constant(images, tf.float32) / 255, *nothing).numpy()
 
     np.testing.assert_array_equal(np.round(found * 255), images)
 
@@ -114,7 +114,7 @@ def test_any_window_is_scipys(side, top, left):
     image = some_images(1, seed=2)
     side, top, left = (np.float32(number) for number in (side, top * (32 - side), left * (32 - side)))
 
-    found = cropped(*to_tensors(image, [side], [top], [left]))
+    found = crop(*to_tensors(image, [side], [top], [left]))
 
     np.testing.assert_allclose(found[0], window(image[0], *map(float, (side, top, left))), rtol=0, atol=2e-5)
 
@@ -124,7 +124,7 @@ def test_each_image_of_a_batch_has_its_own_window():
     side = generator.uniform(24, 32, 20).astype(np.float32)
     top, left = (generator.uniform(0, 32 - side).astype(np.float32) for _ in range(2))
 
-    found = cropped(*to_tensors(images, side, top, left))
+    found = crop(*to_tensors(images, side, top, left))
 
     expected = [window(*of_image) for of_image in zip(images, side, top, left, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
@@ -133,7 +133,7 @@ def test_each_image_of_a_batch_has_its_own_window():
 def test_the_whole_image_is_a_window_that_changes_nothing():
     images = some_images(3)
 
-    found = cropped(*to_tensors(images, [32] * 3, [0] * 3, [0] * 3))
+    found = crop(*to_tensors(images, [32] * 3, [0] * 3, [0] * 3))
 
     np.testing.assert_allclose(found, images, rtol=0, atol=1e-6)
 
@@ -142,7 +142,7 @@ def test_a_scaled_slope_is_a_slope():
     # The spline reproduces polynomials, away from the mirrored ends.
     slope = np.broadcast_to(2.0 * np.arange(32)[:, None, None], [32, 32, 1])
 
-    found = cropped(*to_tensors([slope], [16], [8], [8]))
+    found = crop(*to_tensors([slope], [16], [8], [8]))
 
     expected = 2 * (8 + (np.arange(32) + 0.5) / 2 - 0.5)
     np.testing.assert_allclose(found[0, :, 5, 0], expected, rtol=0, atol=1e-3)
@@ -158,7 +158,7 @@ def varied_places(count=20_000, copy=3):
 def test_draws_are_fractions_of_whole_numbers():
     copies, rows = varied_places(30)
 
-    found = augmentation.uniform(SEED, copies, rows, tf.constant([[3], [9]])).numpy()
+    found = augmentation.draw_fractions(SEED, copies, rows, tf.constant([[3], [9]])).numpy()
 
     expected = [[drawn(SEED, 3, row, stream, 2**24) / 2**24 for row in range(30)] for stream in (3, 9)]
     assert found.dtype == np.float32
@@ -166,7 +166,7 @@ def test_draws_are_fractions_of_whole_numbers():
 
 
 def test_colours_are_drawn_uniformly_from_the_papers_ranges():
-    changes = np.stack(Variation(**COLOURS).colours(SEED, *varied_places()))
+    changes = np.stack(Variation(**COLOURS).draw_colours(SEED, *varied_places()))
 
     ranges = (-0.06, 0.06), (1 / 1.21, 1.21), (-0.26, 0.26), (1 / 1.13, 1.13), (-0.20, 0.20)
     for values, (low, high) in zip(changes, ranges, strict=True):
@@ -176,7 +176,7 @@ def test_colours_are_drawn_uniformly_from_the_papers_ranges():
 
 
 def test_windows_are_drawn_uniformly_and_lie_in_the_image():
-    side, top, left = (values.numpy() for values in Variation(smallest_crop=24).windows(SEED, *varied_places()))
+    side, top, left = (values.numpy() for values in Variation(smallest_crop=24).draw_windows(SEED, *varied_places()))
 
     assert 24 <= side.min() < side.max() <= 32
     assert kstest(side, "uniform", (24, 8)).pvalue > 0.001
@@ -196,7 +196,7 @@ def test_windows_are_drawn_uniformly_and_lie_in_the_image():
 def test_any_drawn_window_lies_in_the_image(smallest, seed, places):
     copies, rows = to_tensors(*zip(*places, strict=True), dtype=tf.int64)
 
-    side, top, left = (values.numpy() for values in Variation(smallest).windows(seed, copies, rows))
+    side, top, left = (values.numpy() for values in Variation(smallest).draw_windows(seed, copies, rows))
 
     assert ((side >= (smallest or 32)) & (side <= 32)).all()
     for start in (top, left):
@@ -251,12 +251,12 @@ def check(expected, ids, images):
     "arguments",
     [{"smallest_crop": 24, **COLOURS}, COLOURS, {"smallest_crop": 20}, {"hue_shift": 0.5}, {"value_factor": 0.5}],
 )
-def test_copies_are_coloured_then_cropped(small, arguments):
+def test_copies_are_coloured_then_crop(small, arguments):
     variation, rows = Variation(**arguments), np.arange(0, 100, 9)
     images, places = small.images[rows], to_tensors(np.full(len(rows), 7), rows, dtype=tf.int64)
     changes, cuts = (
         np.stack(values, 1).astype(np.float64)
-        for values in (variation.colours(SEED, *places), variation.windows(SEED, *places))
+        for values in (variation.draw_colours(SEED, *places), variation.draw_windows(SEED, *places))
     )
 
     found = variation(tf.constant(images), SEED, *places)
@@ -352,7 +352,7 @@ def test_nor_do_values_before_they_are_rounded_depend_on_the_batch(size):
 
     def varied(images, rows):
         places = SEED, copies[: tf.size(rows)], rows
-        return cropped(coloured(images, *variation.colours(*places)), *variation.windows(*places))
+        return crop(change_colours(images, *variation.draw_colours(*places)), *variation.draw_windows(*places))
 
     in_graph = tf.function(varied, input_signature=[tf.TensorSpec([None, 32, 32, 3]), tf.TensorSpec([None], tf.int64)])
     known = varied(images, rows).numpy()
@@ -420,13 +420,13 @@ MORE = "so augmentation needs copies above 1, and copies above 1 need one of mir
         ),
         (
             {"copies": 2, "shift": 3, "smallest_crop": 24},
-            "shift: 3 with smallest_crop: 24; both move the image, give one of them",
+            "shift: 3 with smallest_crop: 24; both move the image: give one of them",
         ),
         *(
             (
                 {"copies": 2, "preparation": "zca", "mirror": True, **{name: value}},
-                f"preparation: zca with mirror: true and shift: 0 and {name}: {value}; its statistics are of images as "
-                "they are: mirror and shift alone go with it, everything with preparation: standardize",
+                f"preparation: zca with mirror: true and shift: 0 and {name}: {value}; its statistics are of unchanged "
+                "images, so that it only allows mirror and shift; preparation: standardize allows everything",
             )
             for name, value in (("smallest_crop", 24), ("saturation_factor", 0.2))
         ),

@@ -1,7 +1,7 @@
-"""The embedded default data: 1,797 real handwritten digits of 8 x 8 pixels, which scikit-learn carries in its package.
+"""The built-in default data: 1,797 real handwritten digits of 8 x 8 pixels, included in scikit-learn.
 
 They are the test set of the UCI "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak 1998). The split is
-fixed, in the order of the file: 1,097 training, 350 validation, 350 test.
+fixed, in file order: 1,097 training, 350 validation, 350 test.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Digits(Dataset):
     """Inputs float32 [8, 8, 1] in [0, 1] (pixels / 16), 10 classes.
 
     Args:
-        copies: virtual copies of every training and transfer image, at least 1. The first is the image itself, the
+        copies: virtual copies of every training and transfer image, at least 1. The first is the image itself; the
             others are shifted.
-        shift: largest shift in pixels, drawn for each copy and axis from (seed, id); the border is filled with 0.
+        shift: largest shift in pixels, 0 to 7, drawn per copy and axis from (seed, id); the border is filled with 0.
 
     Raises:
-        ValueError: `copies` is below 1, or `shift` outside 0 to 7.
+        ValueError: `copies` or `shift` is out of its range.
     """
 
     def __init__(self, copies: int = 1, shift: int = 1):
@@ -47,6 +47,7 @@ class Digits(Dataset):
         return DatasetInfo("digits", "1", (8, 8, 1), 10, names, sizes, self.copies)
 
     def prepare(self, data_dir: Path) -> str:
+        """The digest of the images and labels; nothing is written."""
         images, labels = _load()
         return hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
 
@@ -56,48 +57,48 @@ class Digits(Dataset):
         images, labels = _load()
         if name in ("validation", "test"):
             rows = slice(*BOUNDS[name])
-            return ArraySplit(images[rows], labels[rows], prepare=_scaled)
+            return ArraySplit(images[rows], labels[rows], prepare=lambda pixels, _: _scale(pixels))
         rows = slice(*BOUNDS["train"])
-        offsets = _offsets(seed, self.copies, rows.stop - rows.start, self.shift)
+        offsets = _draw_offsets(seed, self.copies, rows.stop - rows.start, self.shift)
 
         def prepare(pixels: Any, ids: Any) -> Any:
-            return _shifted(_scaled(pixels, ids), offsets, ids, self.shift)
+            return _shift(_scale(pixels), offsets, ids, self.shift)
 
         return ArraySplit(images[rows], labels[rows], prepare=prepare, repeats=self.copies)
 
     def raw_signatures(self) -> dict[str, RawSignature]:
-        """`serve_images`: uint8 pixels of 0 to 16, as in the file."""
+        """`serve_images`: uint8 pixels from 0 to 16, as in the file."""
         import tensorflow as tf
 
         ids = np.arange(SERVED_EXAMPLES)
         images = _load()[0][slice(*BOUNDS["validation"])][ids]
         inputs = {"images": tf.TensorSpec((None, 8, 8, 1), tf.uint8)}
-        return {"serve_images": RawSignature(inputs, lambda images: _scaled(images, None), {"images": images}, ids)}
+        return {"serve_images": RawSignature(inputs, lambda images: _scale(images), {"images": images}, ids)}
 
 
 def _load() -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [1797, 8, 8, 1] of 0 to 16, and int32 labels [1797]."""
+    """uint8 images [1797, 8, 8, 1] from 0 to 16, and int32 labels [1797]."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     return images.reshape(-1, 8, 8, 1).astype(np.uint8), labels.astype(np.int32)
 
 
-def _scaled(pixels: Any, ids: Any) -> Any:
+def _scale(pixels: Any) -> Any:
     import tensorflow as tf
 
     return tf.cast(pixels, tf.float32) / LARGEST_PIXEL
 
 
-def _offsets(seed: int, copies: int, count: int, largest: int) -> np.ndarray:
-    """int32 [copies * count, 2]: rows and columns that each virtual id is moved by; copy 0 stays where it is."""
+def _draw_offsets(seed: int, copies: int, count: int, largest: int) -> np.ndarray:
+    """Each id's shift down and to the right in pixels, int32 [copies * count, 2]; 0 for copy 0."""
     offsets = np.random.default_rng(seed).integers(-largest, largest, (copies, count, 2), np.int32, endpoint=True)
     offsets[0] = 0
     return offsets.reshape(-1, 2)
 
 
-def _shifted(images: Any, offsets: np.ndarray, ids: Any, largest: int) -> Any:
-    """Move each image by its id's offsets, down and to the right; what moves in is 0."""
+def _shift(images: Any, offsets: np.ndarray, ids: Any, largest: int) -> Any:
+    """Move each image down and to the right by its id's offsets, and fill the border with 0."""
     import tensorflow as tf
 
     height, width = images.shape[1:3]

@@ -1,6 +1,6 @@
 """The losses of the papers: squared distance of logits or probabilities, KL divergence, and temperature distillation.
 
-All take (teacher_logits, student_logits), float [batch, num_classes], and return one value per example, [batch].
+All take teacher_logits and student_logits, float [batch, num_classes], and return one value per example, [batch].
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from keras import ops
 class LogitL2(keras.losses.Loss):
     """Half the squared distance of the logits, summed over classes: Ba & Caruana 2014, equation 1.
 
-    With z the teacher's and s the student's logits: sum_c (s_c - z_c)^2 / 2. Standardizable: section 2.1 there.
+    With z the teacher's and s the student's logits: sum_c (s_c - z_c)^2 / 2. They may be standardised: section 2.1.
 
     Example:
         >>> LogitL2().call(ops.array([[1.0, 2.0]]), ops.array([[1.0, 5.0]]))
@@ -46,8 +46,8 @@ class Temperature(keras.losses.Loss):
     """T^2 KL(teacher || student) of the softmax probabilities of the logits divided by T.
 
     Hinton, Vinyals & Dean 2015, section 2: the gradients of softened targets scale with 1 / T^2, so the loss is
-    multiplied by T^2. For T much larger than the logits it tends to ||centred student - centred teacher||^2 / (2 N)
-    with N classes.
+    multiplied by T^2. For N classes and T much larger than the logits, it tends to
+    ||centred student - centred teacher||^2 / (2 N).
 
     Args:
         temperature: T, above 0 and finite.

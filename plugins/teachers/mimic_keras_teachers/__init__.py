@@ -1,32 +1,41 @@
-"""Teachers: nets trained here on the labels, and existing models in a .keras file or a SavedModel."""
+"""Teachers: nets trained here on the labels, and existing models from a .keras file or a SavedModel."""
 
 from __future__ import annotations
 
 import abc
 import hashlib
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mimic_keras.contracts import Architecture, DatasetInfo, InputError, Member, Teacher, TeacherContext
+from mimic_keras.contracts import (
+    Architecture,
+    DatasetInfo,
+    InputError,
+    Member,
+    Teacher,
+    TeacherContext,
+    count_parameters,
+    file_digest,
+    logits_of,
+)
 
 Outputs = Literal["logits", "probabilities"]
-# Float32 probabilities are exact to about this; the logarithm of a smaller one would be noise.
+# About the precision of float32 probabilities; the logarithm of a smaller one would be noise.
 SMALLEST_PROBABILITY = 1e-7
 
 
 class Trained(Teacher):
-    """Any architecture, trained on the labels.
+    """A net of any architecture, trained on the labels.
 
     Args:
-        architecture: of the net.
-        share: part of the training set, drawn for each member from its seed, that it is trained on (Ba & Caruana 2014,
-            section 3.2 trains members on subsets), above 0 and at most 1.
+        architecture: the net.
+        share: part of the training set to train on, above 0 and at most 1; each member draws its own from its seed
+            (Ba & Caruana 2014, section 3.2, trains members on subsets).
 
     Raises:
         ValueError: `share` is outside (0, 1].
@@ -44,35 +53,42 @@ class Trained(Teacher):
             count = max(1, round(self.share * split.num_examples))
             ids = np.sort(np.random.default_rng(context.seed).permutation(split.num_examples)[:count])
         model = context.train(lambda: self.architecture(info.input_shape, info.num_classes), ids)
-        return Member(model, _parameters(model.trainable_weights), model)
+        return Member(model, model=model)
+
+
+class _Model(NamedTuple):
+    """A loaded model: `call` maps inputs to outputs; the shapes have the batch dimension, and None for any size."""
+
+    call: Callable[[Any], Any]
+    input_shape: tuple
+    output_shape: tuple
+    parameters: int
 
 
 class _Loaded(Teacher):
-    """A model that exists: checked against the data set, its outputs turned into logits."""
+    """An existing model: checked against the data set, its outputs converted to logits."""
 
     path: Path
     outputs: Outputs
 
     @abc.abstractmethod
-    def _call(self) -> tuple[Callable[[Any], Any], tuple, tuple, int]:
-        """(call, shape of its inputs, shape of its outputs, number of parameters)"""
+    def _load(self) -> _Model:
+        """Read the model from `path`, or raise an InputError."""
 
     def check(self, info: DatasetInfo) -> None:
         if not self.path.exists():
             raise InputError(f"path: no such file or folder: {self.path}")
-        call, inputs, outputs, _ = self._call()
-        if not _fits(inputs, info.input_shape):
-            expected = _listed(info.input_shape)
-            raise InputError(
-                f"path: {self.path} takes inputs of shape {_shown(inputs)}, the data set's are [{expected}]"
-            )
-        if not _fits(outputs, (info.num_classes,)):
-            expected = f"{info.num_classes} classes"
-            raise InputError(f"path: {self.path} gives outputs of shape {_shown(outputs)}, the data set has {expected}")
-        self._check_kind(call, info)
+        model = self._load()
+        if not _fits(model.input_shape, info.input_shape):
+            found, expected = _shown(model.input_shape), _listed(info.input_shape)
+            raise InputError(f"path: {self.path} takes inputs of shape {found}, the data set's are [{expected}]")
+        if not _fits(model.output_shape, (info.num_classes,)):
+            found, expected = _shown(model.output_shape), f"{info.num_classes} classes"
+            raise InputError(f"path: {self.path} gives outputs of shape {found}, the data set has {expected}")
+        self._check_outputs(model.call, info)
 
-    def _check_kind(self, call: Callable[[Any], Any], info: DatasetInfo) -> None:
-        """Probabilities are so for any input, noise included; taken for the other kind they mislead in silence."""
+    def _check_outputs(self, call: Callable[[Any], Any], info: DatasetInfo) -> None:
+        """Logits mistaken for probabilities, or the reverse, would mislead silently; noise tells them apart."""
         noise = np.random.default_rng(0).random((8, *info.input_shape), np.float32)
         values = np.asarray(call(tf.constant(noise)), np.float64)
         are_probabilities = bool((values >= 0).all() and np.allclose(values.sum(-1), 1, atol=1e-3))
@@ -83,58 +99,58 @@ class _Loaded(Teacher):
 
     def member(self, context: TeacherContext) -> Member:
         self.check(context.dataset.info)
-        call, _, _, parameters = self._call()
+        model = self._load()
 
-        def logits(x: Any) -> Any:
-            values = tf.cast(call(x), tf.float32)
+        def call(x: Any) -> Any:
+            values = tf.cast(model.call(x), tf.float32)
             return values if self.outputs == "logits" else tf.math.log(tf.maximum(values, SMALLEST_PROBABILITY))
 
-        return Member(logits, parameters)
+        return Member(call, model.parameters)
 
 
 class KerasFile(_Loaded):
-    """A model saved as a .keras file; code inside the file is not run (Keras' safe mode).
+    """A model saved as a .keras file; code in the file is not run (Keras' safe mode).
 
     Args:
-        path: of the file.
-        outputs: what the model gives; probabilities p become logits log(max(p, 1e-7)).
+        path: the file.
+        outputs: what the model outputs; probabilities p become logits log(max(p, 1e-7)).
 
     Raises:
-        InputError: the file is missing, is no Keras model, or does not fit the data set.
+        InputError: the file is missing, is not a Keras model, or does not fit the data set.
     """
 
     def __init__(self, path: Path, outputs: Outputs = "logits"):
         self.path, self.outputs = path, outputs
 
     def source_digest(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest() + self.outputs
+        return file_digest(self.path) + self.outputs
 
-    def _call(self) -> tuple[Callable[[Any], Any], tuple, tuple, int]:
+    def _load(self) -> _Model:
         try:
             model = keras.models.load_model(self.path, compile=False)
-            inputs, outputs = model.input_shape, model.output_shape
-            structure = model.compute_output_shape(inputs)
-        except Exception as error:  # Keras raises anything here, depending on what the file holds
-            raise InputError(f"path: {self.path} is no model that Keras can load: {error}") from error
-        named = isinstance(structure, dict)
-        if named and "logits" not in structure:
-            raise InputError(f"path: {self.path} has the outputs {_listed(sorted(structure))}, expected 'logits'")
+            input_shape, output_shape = model.input_shape, model.output_shape
+            shapes = model.compute_output_shape(input_shape)
+        except Exception as error:  # Keras raises anything here, depending on the file's content
+            raise InputError(f"path: {self.path} is not a model that Keras can load: {error}") from error
+        if isinstance(shapes, dict):
+            if "logits" not in shapes:
+                raise InputError(f"path: {self.path} has the outputs {_listed(sorted(shapes))}, expected 'logits'")
+            output_shape = shapes["logits"]
 
         def call(x: Any) -> Any:
-            values = model(x, training=False)
-            return values["logits"] if named else values
+            return logits_of(model(x, training=False))
 
-        return call, inputs, structure["logits"] if named else outputs, _parameters(model.trainable_weights)
+        return _Model(call, input_shape, output_shape, count_parameters(model.trainable_weights))
 
 
 class SavedModel(_Loaded):
     """A signature of a SavedModel folder.
 
     Args:
-        path: of the folder.
-        signature: its name; it has to have one input.
-        output: which of its outputs; needed if there are several.
-        outputs: what they are; probabilities p become logits log(max(p, 1e-7)).
+        path: the folder.
+        signature: name of the signature, which must have one input.
+        output: name of the output; required if there are several.
+        outputs: what the signature outputs; probabilities p become logits log(max(p, 1e-7)).
 
     Raises:
         InputError: the folder is missing, has no such signature or output, or does not fit the data set.
@@ -155,11 +171,11 @@ class SavedModel(_Loaded):
             digest.update(file.relative_to(self.path).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
         return digest.hexdigest()
 
-    def _call(self) -> tuple[Callable[[Any], Any], tuple, tuple, int]:
+    def _load(self) -> _Model:
         try:
             loaded = tf.saved_model.load(str(self.path))
-        except Exception as error:  # the loader raises anything here, depending on what the folder holds
-            raise InputError(f"path: {self.path} is no SavedModel that TensorFlow can load: {error}") from error
+        except Exception as error:  # the loader raises anything here, depending on the folder's content
+            raise InputError(f"path: {self.path} is not a SavedModel that TensorFlow can load: {error}") from error
         signatures = dict(loaded.signatures)
         if self.signature not in signatures:
             raise InputError(f"signature: {self.path} has no '{self.signature}'; it has {_listed(sorted(signatures))}")
@@ -183,17 +199,13 @@ class SavedModel(_Loaded):
             return function(**{name: tf.cast(x, specification.dtype)})[output]
 
         weights = [variable for variable in function.variables if variable.trainable]
-        # The loaded object owns the weights that the function reads: keep it for as long as the call.
+        # The loaded object owns the weights that the function reads: it must live as long as the call.
         call.owner = loaded  # type: ignore[attr-defined]
-        return call, tuple(taken), tuple(given), _parameters(weights)
-
-
-def _parameters(weights: Any) -> int:
-    return sum(math.prod(weight.shape) for weight in weights)
+        return _Model(call, tuple(taken), tuple(given), count_parameters(weights))
 
 
 def _fits(shape: tuple, expected: tuple[int, ...]) -> bool:
-    """Whether [batch, ...] of a model can be [batch, *expected]; None stands for any size."""
+    """Whether a model's [batch, ...] can be [batch, *expected]."""
     return len(shape) == len(expected) + 1 and all(
         size in (None, wanted) for size, wanted in zip(shape[1:], expected, strict=True)
     )

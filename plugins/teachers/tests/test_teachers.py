@@ -340,7 +340,7 @@ def test_garbage_is_no_keras_file(tmp_path):
     file = tmp_path / "net.keras"
     file.write_bytes(b"garbage")
 
-    with pytest.raises(InputError, match=f"^path: {re.escape(str(file))} is no model that Keras can load: "):
+    with pytest.raises(InputError, match=f"^path: {re.escape(str(file))} is not a model that Keras can load: "):
         KerasFile(file).check(Fake().info)
 
 
@@ -348,7 +348,7 @@ def test_a_truncated_keras_file_is_refused(tmp_path):
     teacher = keras_file(net(), tmp_path)
     teacher.path.write_bytes(teacher.path.read_bytes()[:-200])
 
-    with pytest.raises(InputError, match="is no model that Keras can load: "):
+    with pytest.raises(InputError, match="is not a model that Keras can load: "):
         teacher.check(Fake().info)
 
 
@@ -356,7 +356,7 @@ def test_a_truncated_keras_file_is_refused(tmp_path):
 def test_a_keras_model_that_was_never_built_is_refused(tmp_path):
     teacher = keras_file(keras.Sequential([keras.layers.Dense(CLASSES)]), tmp_path)
 
-    with pytest.raises(InputError, match="is no model that Keras can load: "):
+    with pytest.raises(InputError, match="is not a model that Keras can load: "):
         teacher.check(Fake().info)
 
 
@@ -365,14 +365,14 @@ def test_a_keras_file_of_a_layer_is_refused(tmp_path):
     layer(INPUTS)
     keras.saving.save_model(layer, tmp_path / "net.keras")
 
-    with pytest.raises(InputError, match="is no model that Keras can load: "):
+    with pytest.raises(InputError, match="is not a model that Keras can load: "):
         KerasFile(tmp_path / "net.keras").check(Fake().info)
 
 
 def test_code_in_a_keras_file_is_not_run(tmp_path):
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Lambda(lambda x: x[:, 0])])
 
-    with pytest.raises(InputError, match=r"is no model that Keras can load: .*Lambda"):
+    with pytest.raises(InputError, match=r"is not a model that Keras can load: .*Lambda"):
         keras_file(model, tmp_path).check(DatasetInfo("fake", "1", SHAPE, 3, ("a", "b", "c")))
 
 
@@ -426,7 +426,9 @@ def test_garbage_is_no_saved_model(content, tmp_path):
     if content == "garbage":
         (path / "saved_model.pb").write_bytes(b"garbage")
 
-    with pytest.raises(InputError, match=f"^path: {re.escape(str(path))} is no SavedModel that TensorFlow can load: "):
+    with pytest.raises(
+        InputError, match=f"^path: {re.escape(str(path))} is not a SavedModel that TensorFlow can load: "
+    ):
         SavedModel(path).check(Fake().info)
 
 

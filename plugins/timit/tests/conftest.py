@@ -1,10 +1,6 @@
-"""No test touches the user's home folder, and one small corpus is written for all of them."""
+"""One small corpus, written once for all tests."""
 
-import os
 import shutil
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["MIMIC_KERAS_HOME"] = "/nonexistent/tests-give-their-own-home"
 
 import pytest
 from mimic_keras_timit.synthesis import Plan, write_corpus

@@ -285,5 +285,5 @@ def test_other_numbers_of_dropout_rates_are_refused(filters, rates):
         net(filters=filters, dropout=rates)
 
     assert str(caught.value) == (
-        f"dropout has {len(rates)} rates; {len(filters) + 1} are needed: one a block, one for hidden layers"
+        f"dropout has {len(rates)} rates; {len(filters) + 1} are needed: one per block, one for hidden layers"
     )

@@ -1,0 +1,99 @@
+"""The parts that chains of layers are built from, for the nets of this package and of plugins that depend on it.
+
+The arguments mean the same as in the package's own nets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What all layers of a net have in common. Every method adds layers after the tensor `x` and returns their output.
+
+    Example:
+        >>> chain = Chain(weight_decay=1e-4)
+        >>> x = chain.add_hidden(keras.Input((20,)), [100, 100], rate=0.5)
+        >>> chain.add_logits(x, 10).shape
+        (None, 10)
+    """
+
+    activation: str = "relu"
+    weight_decay: float = 0.0
+    batch_normalization: bool = False
+    initialization_scale: float = 1.0
+
+    def add_blocks(
+        self,
+        x: Any,
+        filters: list[int | list[int]] | tuple[()],
+        rates: list[float],
+        make_convolution: Callable[..., layers.Layer],
+        make_pooling: Callable[[], layers.Layer],
+    ) -> Any:
+        """Blocks of convolutions, a pooling and a dropout after each: one entry of `filters` and of `rates` per block.
+
+        `make_convolution(width, **options)` takes the options of its kernel and bias.
+        """
+        for block, rate in zip(filters, rates, strict=True):
+            for width in [block] if isinstance(block, int) else block:
+                x = self._add_activated(x, make_convolution, width)
+            x = add_dropout(make_pooling()(x), rate)
+        return x
+
+    def add_hidden(self, x: Any, units: list[int], rate: float) -> Any:
+        """Fully connected layers of these widths, each with its activation and a dropout."""
+        for width in units:
+            x = add_dropout(self._add_activated(x, layers.Dense, width), rate)
+        return x
+
+    def add_linear(self, x: Any, units: int) -> Any:
+        """A fully connected layer without bias or activation."""
+        return layers.Dense(units, use_bias=False, **self._kernel_options(1.0))(x)
+
+    def add_logits(self, x: Any, num_classes: int) -> Any:
+        """float32 logits [batch, num_classes], in mixed precision too."""
+        return layers.Dense(num_classes, dtype="float32", name="logits", **self._kernel_options(1.0))(x)
+
+    def _add_activated(self, x: Any, make_layer: Callable[..., layers.Layer], width: int) -> Any:
+        x = make_layer(width, use_bias=not self.batch_normalization, **self._kernel_options(2.0))(x)
+        if self.batch_normalization:
+            x = layers.BatchNormalization(synchronized=True)(x)
+        return layers.Activation(self.activation)(x)
+
+    def _kernel_options(self, gain: float) -> dict[str, Any]:
+        """Variance gain / inputs: He et al. 2015 (gain 2) before a rectifier, LeCun (gain 1) without activation."""
+        return {
+            "kernel_initializer": keras.initializers.VarianceScaling(gain * self.initialization_scale**2, "fan_in"),
+            "kernel_regularizer": keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None,
+        }
+
+
+def add_dropout(x: Any, rate: float) -> Any:
+    """A dropout layer, or none if the rate is 0."""
+    return layers.Dropout(rate)(x) if rate else x
+
+
+def dropout_rates(dropout: float | list[float], blocks: int) -> tuple[list[float], float]:
+    """The rates after the blocks, and the rate after hidden layers, which `dropout` is if it is a single number.
+
+    Raises:
+        ValueError: `dropout` is a list, but not of blocks + 1 rates.
+
+    Example:
+        >>> dropout_rates([0.1, 0.2, 0.5], 2)
+        ([0.1, 0.2], 0.5)
+    """
+    if not isinstance(dropout, list):
+        return [0.0] * blocks, dropout
+    if len(dropout) != blocks + 1:
+        raise ValueError(
+            f"dropout has {len(dropout)} rates; {blocks + 1} are needed: one per block, one for hidden layers"
+        )
+    return dropout[:-1], dropout[-1]
