@@ -72,12 +72,12 @@ def label_once(_: int) -> float:
     import keras
 
     from mimic_keras.contracts import ArraySplit
-    from mimic_keras.training.models import predictor
+    from mimic_keras.training.models import make_predictor
 
     keras.utils.set_random_seed(measuring.SEED)
     members, split, ids = build_members(), ArraySplit(random_inputs()), np.arange(EXAMPLES)
     started = time.perf_counter()
-    np.mean([predictor(member)(split, ids) for member in members], axis=0)
+    np.mean([make_predictor(member)(split, ids) for member in members], axis=0)
     return time.perf_counter() - started
 
 

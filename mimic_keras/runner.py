@@ -29,7 +29,7 @@ from mimic_keras.storage.files import write_bytes, write_json
 from mimic_keras.storage.locks import in_use, owned
 from mimic_keras.storage.store import Store, damaged_files
 from mimic_keras.training import distribution, trainer
-from mimic_keras.training.models import Finished
+from mimic_keras.training.models import FinishedNet
 
 RESULTS = ("metrics.json", "artifacts.json", "report.html")
 
@@ -74,7 +74,7 @@ def _run(plan: Plan, folders: Folders, folder: Path) -> dict[str, Any]:
     write_json(folder / "environment.json", environment)
     with console.journal(folder / "log.jsonl"):
         found = learn(plan, folders.home, folder / "tensorboard")
-        finished: list[Finished] = [*found.members, *found.nets]
+        finished: list[FinishedNet] = [*found.members, *found.nets]
         with _stage(found.stages, found.store, "export"):
             published = export.publish(
                 found.nets[-1],
@@ -159,7 +159,7 @@ def republish(plan: Plan, finished: Path, folders: Folders) -> export.Published:
 
 
 def _artifacts(
-    examples: data.Data, finished: Sequence[Finished], teacher: logits.TeacherLogits | None
+    examples: data.Data, finished: Sequence[FinishedNet], teacher: logits.TeacherLogits | None
 ) -> dict[str, dict[str, Any]]:
     """{"dataset": {"folder": ...}, net: {"model": folder, "logits": {split: folder}, "weight": in the teacher}} of what
     lies in the home folder."""

@@ -18,7 +18,7 @@ from mimic_keras.experiment.ranges import Range
 from mimic_keras.searching import page, space, trials
 from mimic_keras.stages import data
 from mimic_keras.storage import store
-from mimic_keras.training.trainer import TrainingDiverged
+from mimic_keras.training.steps import TrainingDiverged
 from tests.tiny import command, tiny, write
 
 RATE = ("student", "training", "optimizer", "learning_rate")

@@ -150,7 +150,7 @@ def test_a_terminated_run_says_how_to_go_on_and_does(reference, tmp_path):
     assert process.returncode == 143, said
     assert "To continue: mimic-keras" in said
     code, said = run(tmp_path, file)
-    assert (code, "goes on at step" in said) == (0, True)
+    assert (code, "training resumed at step" in said) == (0, True)
     assert_same(results(tmp_path), expected)
 
 

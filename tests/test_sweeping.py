@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from mimic_keras import runner
 from mimic_keras.contracts import InputError
 from mimic_keras.sweeping import cells, page, results, running
-from mimic_keras.training.trainer import TrainingDiverged
+from mimic_keras.training.steps import TrainingDiverged
 from tests.tiny import command, tiny, write
 
 

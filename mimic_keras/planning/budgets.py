@@ -140,8 +140,8 @@ def _solved(
 
 def parameters(component: Component, info: DatasetInfo) -> int:
     """Trainable weights of a net that is built without giving them values."""
-    return models.sketched(
-        lambda: models.parameters(component(info.input_shape, info.num_classes)), lambda build: build()
+    return models.build_without_values(
+        lambda: models.count_parameters(component(info.input_shape, info.num_classes)), lambda build: build()
     )
 
 

@@ -45,10 +45,10 @@ def net_cost(component: Component, info: DatasetInfo, path: str, problems: Probl
             raise ValueError(f"logits of shape {shape} for one example, expected [batch, {info.num_classes}]")
         # A net that its file could not give back would be lost after hours of training.
         keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model), safe_mode=True)
-        return models.cost(model)
+        return models.measure_cost(model)
 
     with reported(path, problems):
-        return models.sketched(build, component.guard)
+        return models.build_without_values(build, component.guard)
     return None
 
 

@@ -17,6 +17,7 @@ from mimic_keras.experiment import ranges
 from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.problems import Problems, join
 from mimic_keras.experiment.ranges import Place, Range
+from mimic_keras.training.private_api import completed_trial
 
 ATTEMPTS = 10
 MOST_POINTS = 10_000
@@ -84,7 +85,6 @@ def _suggested(
     space: Mapping[Place, Range], tried: Sequence[tuple[Mapping[Place, Any], float]], seed: int, initial: int
 ) -> dict[Place, Any]:
     import keras_tuner
-    from keras_tuner.engine.trial import Trial, TrialStatus
 
     names = {place: join("", *place) for place in space}
     declared = keras_tuner.HyperParameters()
@@ -108,9 +108,7 @@ def _suggested(
         for place, item in space.items():
             choices = item.choices
             point.values[names[place]] = choices.index(values[place]) if choices else values[place]
-        trial = Trial(point, f"{number:04d}", TrialStatus.COMPLETED)
-        trial.score = score
-        oracle.trials[trial.trial_id] = trial
+        oracle.trials[f"{number:04d}"] = completed_trial(point, f"{number:04d}", score)
     with warnings.catch_warnings():  # of a kernel's length that reaches its bound, as where a parameter does nothing
         warnings.simplefilter("ignore")
         found = oracle.populate_space(f"{len(tried):04d}")["values"]

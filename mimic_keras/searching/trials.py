@@ -27,7 +27,7 @@ from mimic_keras.searching import space as spaces
 from mimic_keras.stages.data import Data
 from mimic_keras.storage.files import hash_json, write_json
 from mimic_keras.training import models
-from mimic_keras.training.trainer import TrainingDiverged
+from mimic_keras.training.steps import TrainingDiverged
 
 SECONDS_BETWEEN_LOOKS = 1.0
 RUNNING, DONE, DIVERGED, IMPOSSIBLE = "running", "done", "diverged", "impossible"
