@@ -1,4 +1,4 @@
-"""An epoch of a student on cached logits against one under `keras.distillation.Distiller` with its teachers live."""
+"""A student's epoch on cached logits against one under `keras.distillation.Distiller` with live teachers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def train_on_cached_logits(epochs: int) -> float:
 
 
 def train_under_distiller(epochs: int) -> float:
-    """The members' mean logits are computed in every step; the labels take no part in the loss."""
+    """The members' mean logits are computed in every step; the labels do not enter the loss."""
     import keras
     from mimic_keras_losses import LogitL2
 
@@ -68,16 +68,16 @@ def train_under_distiller(epochs: int) -> float:
 
 
 def label_once(_: int) -> float:
-    """Seconds that all members take for the transfer set, with the tracing of their graphs."""
+    """Seconds that all members take for the transfer set, tracing included."""
     import keras
 
     from mimic_keras.contracts import ArraySplit
-    from mimic_keras.training.models import predictor
+    from mimic_keras.training.models import make_predictor
 
     keras.utils.set_random_seed(measuring.SEED)
     members, split, ids = build_members(), ArraySplit(random_inputs()), np.arange(EXAMPLES)
     started = time.perf_counter()
-    np.mean([predictor(member)(split, ids) for member in members], axis=0)
+    np.mean([make_predictor(member)(split, ids) for member in members], axis=0)
     return time.perf_counter() - started
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-10's pipeline against the student it feeds, what training on it keeps in memory, and how long ZCA takes."""
+"""CIFAR-10's pipeline against the student it feeds, the memory of training on it, and the time that ZCA takes."""
 
 from __future__ import annotations
 
@@ -44,16 +44,8 @@ def write_random_images(folder: Path) -> None:
         records.tofile(folder / name)
 
 
-def configure() -> None:
-    """As the program trains unless told otherwise: deterministic."""
-    from mimic_keras.experiment.schema import DistributionSection
-    from mimic_keras.training import distribution
-
-    distribution.configure(DistributionSection(), deterministic=True)
-
-
 def read(root: Path, folder: Path, preparation: Literal["standardize", "zca"] = "standardize") -> Cifar10:
-    """The data set with its virtual copies, ready; a whitening is made once and kept in `folder`."""
+    """The prepared data set with its virtual copies; a whitening is computed once and kept in `folder`."""
     from mimic_keras_cifar import Cifar10
 
     dataset = Cifar10(root=root, preparation=preparation, copies=COPIES, mirror=True, shift=SHIFT)
@@ -62,7 +54,7 @@ def read(root: Path, folder: Path, preparation: Literal["standardize", "zca"] = 
 
 
 def with_logits(dataset: Cifar10, split: str, examples: int | None = None) -> Examples:
-    """A split, or so many of its originals, joined with random logits of every virtual copy."""
+    """A split, or the first `examples` of it, with random logits for every virtual copy."""
     from mimic_keras.training.batches import Examples
 
     found = dataset.split(split, measuring.SEED)
@@ -81,10 +73,10 @@ def student_builder(dataset: Cifar10) -> Callable[[], keras.Model]:
 
 
 def run_pipeline(preparation: Literal["standardize", "zca"], root: Path, folder: Path, passes: int) -> dict[str, float]:
-    """Passes over the transfer split, batch by batch as `train` asks for them, and nothing that uses the batches."""
+    """Passes over the transfer split, batch by batch as `train` draws them; nothing uses the batches."""
     from mimic_keras.training.batches import training_batches
 
-    configure()
+    measuring.configure()
     examples = with_logits(read(root, folder, preparation), "transfer")
     batches = iter(training_batches(examples, BATCH_SIZE, measuring.SEED))
 
@@ -97,7 +89,7 @@ def run_pipeline(preparation: Literal["standardize", "zca"], root: Path, folder:
 
 def train_student(root: Path, folder: Path, epochs: int) -> dict[str, float]:
     """The whole of training: the same pipeline, the student's steps, and a validation of 64 examples an epoch."""
-    configure()
+    measuring.configure()
     dataset = read(root, folder)
     validation = with_logits(dataset, "validation", measuring.VALIDATION_EXAMPLES)
     examples, build = with_logits(dataset, "transfer", STUDENT_EXAMPLES), student_builder(dataset)
@@ -106,14 +98,14 @@ def train_student(root: Path, folder: Path, epochs: int) -> dict[str, float]:
 
 
 def measure_memory(root: Path, folder: Path, _: int) -> dict[str, float]:
-    """In GB, of one process: two epochs with a validation of 64 images, then two with the whole split's, as in a run.
+    """GB of one process: two epochs with a validation of 64 images, then two with the whole split, as in a run.
 
-    Apart because the validation's batches are 1,024 images, whatever the training's. Peaks can only grow.
+    They are apart because validation batches are larger than the training's. Peaks can only grow.
     """
     for module in ("mimic_keras.runner", "mimic_keras_architectures", "mimic_keras_cifar", "mimic_keras_losses"):
         importlib.import_module(module)
     figures = {"imported": resident()}
-    configure()
+    measuring.configure()
     dataset = read(root, folder)
     figures["reading"] = peak()
     examples, build = with_logits(dataset, "transfer", STUDENT_EXAMPLES), student_builder(dataset)
@@ -135,12 +127,12 @@ def resident() -> float:
 
 
 def peak() -> float:
-    """The most GB of this process that were in memory at once so far; Linux counts ru_maxrss in KiB."""
+    """The peak memory of this process so far, in GB; Linux counts ru_maxrss in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GB
 
 
 def fit_whitening(root: Path, folder: Path, _: int) -> dict[str, float]:
-    """Seconds for the statistics of all training images, which are in memory already."""
+    """Seconds for the statistics of all training images, which are in memory."""
     from mimic_keras_cifar import preparation, records
 
     images = records.read(records.CIFAR10, root)[0]

@@ -1,4 +1,4 @@
-"""What the benchmarks share: contenders in fresh processes that take turns, our trainer's epochs, and medians."""
+"""What the benchmarks share: contenders that take turns in fresh processes, trainings to time, and medians."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from mimic_keras.training.batches import Examples
 
@@ -28,7 +29,7 @@ Figures = dict[str, list[dict[str, float]]]
 
 
 def take_turns(rounds: int, contenders: Sequence[str], command: Callable[[str], list[str]]) -> Figures:
-    """Runs `command(contender)` in processes of their own, A B C A B C ...; {contender: what each round printed}."""
+    """Run `command(contender)` in fresh processes, A B C A B C ...; returns {contender: what each round printed}."""
     figures: Figures = {contender: [] for contender in contenders}
     for number in range(rounds):
         for contender in contenders:
@@ -39,8 +40,8 @@ def take_turns(rounds: int, contenders: Sequence[str], command: Callable[[str], 
 
 
 def in_a_fresh_process(command: list[str]) -> dict[str, float]:
-    """The JSON object in the last line of the command's output, and as `others` the processors that were busy with
-    the work of other processes meanwhile, on average."""
+    """The JSON object in the last line of the command's output; `others` in it is how many processors were busy with
+    other processes meanwhile, on average."""
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow", **os.environ}
     started, others = time.perf_counter(), _seconds_of_others()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -51,7 +52,7 @@ def in_a_fresh_process(command: list[str]) -> dict[str, float]:
 
 
 def _seconds_of_others() -> float:
-    """Seconds of all processors for other processes than this one and its finished children; NaN without /proc."""
+    """Processor seconds spent on other processes than this one and its finished children; NaN without /proc."""
     statistics_file = Path("/proc/stat")
     if not statistics_file.exists():
         return math.nan
@@ -66,7 +67,7 @@ def ratio(figures: Figures, key: str, numerator: str, denominator: str) -> float
 
 
 def load_of_others(figures: Figures) -> str:
-    """How busy other processes kept the machine: the median and the largest share."""
+    """How busy other processes kept the machine: the median and the largest figure."""
     values = [result["others"] for results in figures.values() for result in results]
     median, most = statistics.median(values), max(values)
     return f"other processes kept {median:.2f} of {os.cpu_count()} processors busy (median; at most {most:.2f})"
@@ -76,6 +77,14 @@ def spread(results: Sequence[dict[str, float]], key: str) -> tuple[float, float,
     """Median, smallest and largest of `key` over rounds."""
     values = [result[key] for result in results]
     return statistics.median(values), min(values), max(values)
+
+
+def configure() -> None:
+    """Configure TensorFlow as the program does unless told otherwise: deterministic."""
+    from mimic_keras.experiment.schema import DistributionSection
+    from mimic_keras.training import distribution
+
+    distribution.configure(DistributionSection(), deterministic=True)
 
 
 def random_examples(count: int, input_shape: tuple[int, ...], num_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +97,7 @@ def random_examples(count: int, input_shape: tuple[int, ...], num_classes: int) 
 def our_epochs(
     build: Callable[[], keras.Model], inputs: np.ndarray, logits: np.ndarray, batch_size: int, epochs: int
 ) -> list[float]:
-    """`epochs_on` arrays in memory, with a validation of 64 examples."""
+    """As `epochs_on`, for arrays in memory and a validation of 64 examples."""
     from mimic_keras.contracts import ArraySplit
     from mimic_keras.training.batches import Examples
 
@@ -107,7 +116,7 @@ def epochs_on(
 ) -> list[float]:
     """Seconds of each of our trainer's epochs after the first, with the validation that ends each.
 
-    `train` takes no callbacks, so the times are those that its own TensorBoard log notes at the ends of epochs.
+    `train` takes no callbacks, so the times are read from its TensorBoard log.
     """
     import tensorflow as tf
     from mimic_keras_losses import LogitL2
@@ -143,6 +152,45 @@ def fit_epochs(
     clock = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
     model.fit(inputs, targets, batch_size=batch_size, epochs=epochs + 1, callbacks=[clock], verbose=0)
     return np.diff(ends).tolist()
+
+
+def training_operations(layers: Sequence[tuple[int, int]]) -> int:
+    """Floating-point operations of the matrix products of a training step, for one example.
+
+    `layers` are (inputs, outputs) of fully connected layers. Each takes three products, the first two, since its inputs
+    need no gradient; for B examples, a product of [B, n] and [n, m] is 2 * B * n * m.
+    """
+    sizes = [inputs * outputs for inputs, outputs in layers]
+    return 2 * (3 * sum(sizes) - sizes[0])
+
+
+def matrix_products(
+    layers: Sequence[tuple[int, int]], batch_size: int, dtype: str = "float32"
+) -> Callable[[], list[tf.Tensor]]:
+    """A function that runs the matrix products of a training step and nothing else, on tensors that are ready.
+
+    Each product waits for those it needs. The last tensor returned is the last one computed.
+    """
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(SEED)
+    kernels = [tf.Variable(tf.random.normal(shape, stddev=shape[0] ** -0.5, dtype=dtype)) for shape in layers]
+    inputs = tf.random.normal([batch_size, layers[0][0]], dtype=dtype)
+    gradient = tf.random.normal([batch_size, layers[-1][1]], dtype=dtype)
+
+    @tf.function
+    def step(x: tf.Tensor, upper: tf.Tensor) -> list[tf.Tensor]:
+        values = [x]
+        for kernel in kernels:
+            values.append(values[-1] @ kernel)
+        outputs = [values.pop()]
+        for kernel in reversed(kernels):
+            outputs.append(tf.matmul(values.pop(), upper, transpose_a=True))
+            if values:
+                upper = tf.matmul(upper, kernel, transpose_b=True)
+        return outputs
+
+    return lambda: step(inputs, gradient)
 
 
 def repeated(run: Callable[[], Any], times: int) -> list[float]:

@@ -2,8 +2,8 @@
 
     python benchmarks/serving.py runs/quickstart [RUN ...]
 
-Every net is exported as `mimic-keras export` does it and run in one process, the contenders in turn, so that whatever
-else the machine does falls on all alike; a contender's time is the median over its rounds.
+Every net is exported as `mimic-keras export` does it. All run in one process, in turn, so that other load
+on the machine affects all alike; a contender's time is the median over its rounds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mimic_keras.experiment import file as experiment_file
 from mimic_keras.planning.plan import make_plan
 from mimic_keras.reporting import console
 from mimic_keras.serving import folding, saved_model
-from mimic_keras.serving.session_loader import Served
+from mimic_keras.serving.session_loader import ServedModel
 from mimic_keras.training import models
 
 SECONDS = 6.0  # of calls, for each contender and batch
@@ -63,8 +63,8 @@ def size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def medians(served: dict[str, Served], inputs: np.ndarray) -> dict[str, float]:
-    """Seconds of one call of each, the contenders in turn."""
+def medians(served: dict[str, ServedModel], inputs: np.ndarray) -> dict[str, float]:
+    """The median seconds of one call of each, the contenders in turn."""
     times: dict[str, list[float]] = {name: [] for name in served}
     for each in served.values():
         each.run(saved_model.DEFAULT, {saved_model.INPUTS: inputs})
@@ -85,7 +85,7 @@ def main() -> None:
     for run in options.runs:
         with tempfile.TemporaryDirectory() as folder:
             places = exports(run, Path(folder))
-            served = {name: Served(place) for name, place in places.items()}
+            served = {name: ServedModel(place) for name, place in places.items()}
             shape = [
                 dim.size for dim in served["student"].signatures[saved_model.DEFAULT].inputs["inputs"].tensor_shape.dim
             ]

@@ -1,4 +1,4 @@
-"""Seconds until `--help` and `plugins` have answered, beside what an empty program and a YAML parser take."""
+"""Seconds until `--help` and `plugins` have answered, beside an empty program and a YAML parser."""
 
 from __future__ import annotations
 

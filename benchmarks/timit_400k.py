@@ -1,4 +1,4 @@
-"""Ba & Caruana's largest student trained for some steps: time against its matrix products alone, memory, and loss."""
+"""Some steps of Ba & Caruana's largest student: time against its matrix products alone, memory, and loss."""
 
 from __future__ import annotations
 
@@ -31,14 +31,6 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 GB = 1e9
 
 
-def configure() -> None:
-    """As the program trains unless told otherwise: deterministic."""
-    from mimic_keras.experiment.schema import DistributionSection
-    from mimic_keras.training import distribution
-
-    distribution.configure(DistributionSection(), deterministic=True)
-
-
 def memory(name: str) -> float:
     """GB of this process, from /proc/self/status: `VmRSS` is in memory now, `VmHWM` was at most."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -46,7 +38,7 @@ def memory(name: str) -> float:
 
 
 def forget_peak() -> None:
-    """From now on, `VmHWM` is of what follows."""
+    """From now on, `VmHWM` is the peak of what follows."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -65,7 +57,7 @@ def prepared(root: Path, home: Path) -> Data:
 
 
 def labelled(data: Data, home: Path, members: int = 1) -> TeacherLogits:
-    """The stage "logits" of a run; a random linear map of the frame in the middle stands for each member."""
+    """The stage "logits" of a run; a random linear map of the middle frame stands in for each member."""
     import tensorflow as tf
 
     from mimic_keras.stages import logits
@@ -96,7 +88,7 @@ def student_section(experiment: str) -> StudentSection:
 
 
 class Note(NamedTuple):
-    """When a batch's loss was known, in seconds; the mean loss of its examples; the peak so far in GB."""
+    """When a batch's loss was known, in seconds; the mean loss of its examples; the peak memory so far, in GB."""
 
     time: float
     loss: float
@@ -104,7 +96,7 @@ class Note(NamedTuple):
 
 
 def noting(objective: Objective, notes: list[Note]) -> Objective:
-    """The objective, which notes every batch: `train` takes no callbacks."""
+    """The objective, noting every batch as it goes, since `train` takes no callbacks."""
     import tensorflow as tf
 
     def note(loss: tf.Tensor) -> None:
@@ -122,7 +114,7 @@ def noting(objective: Objective, notes: list[Note]) -> Objective:
 def train_noting(section: StudentSection, examples: Examples, logits: tf.Variable, **settings: Any) -> list[Note]:
     """One epoch of our trainer on standardised logits, then a validation of 64 examples; notes of the epoch's steps.
 
-    From one note to the next: the way back, the update, the next batch and its way forward.
+    Between two notes: the backward pass, the update, the next batch and its forward pass.
     """
     import tensorflow as tf
     from mimic_keras_architectures import bottleneck
@@ -150,7 +142,7 @@ def train_noting(section: StudentSection, examples: Examples, logits: tf.Variabl
 
 
 def drawn(teacher: TeacherLogits, data: Data, count: int) -> Examples:
-    """So many frames, drawn from all, with their logits."""
+    """`count` frames drawn from all, with their logits."""
     from mimic_keras.training.batches import Examples
 
     split = data.split("transfer")
@@ -174,20 +166,18 @@ class Job(NamedTuple):
         return list(itertools.pairwise([inputs, linear, self.hidden_units, STATES]))
 
     def operations(self, section: StudentSection) -> int:
-        """Floating-point operations of a step's matrix products: three a layer, two for the first, whose inputs need
-        no gradient; a product of [B, n] and [n, m] is 2 * B * n * m."""
-        sizes = [inputs * outputs for inputs, outputs in self.layers(section)]
-        return 2 * (3 * sum(sizes) - sizes[0]) * self.batch_size
+        """Floating-point operations of a step's matrix products."""
+        return measuring.training_operations(self.layers(section)) * self.batch_size
 
     def speed(self, seconds: Sequence[float], section: StudentSection) -> dict[str, float]:
-        """Of the least disturbed step, as README.md says, and of the median step."""
+        """The least disturbed step, as README.md says, and the median step."""
         fastest, median = float(min(seconds)), float(np.median(seconds))
         return {"seconds": fastest, "median": median, "gflops": self.operations(section) / fastest / 1e9}
 
 
 def train_student(precision: str, job: Job) -> dict[str, float]:
-    """The student of experiments/timit_400k.yaml and its training: its optimizer, its rate, the best weights kept."""
-    configure()
+    """The student of experiments/timit_400k.yaml, trained as there: optimizer, learning rate, best weights kept."""
+    measuring.configure()
     home = Path(job.folder)
     data = prepared(Path(job.root), home)
     teacher = labelled(data, home)
@@ -203,31 +193,11 @@ def train_student(precision: str, job: Job) -> dict[str, float]:
 
 
 def multiply_matrices(precision: str, job: Job) -> dict[str, float]:
-    """The products of a training step and nothing else, on ready tensors, each waiting for those it needs."""
-    import tensorflow as tf
-
-    configure()
+    measuring.configure()
     figures = {"before": memory("VmRSS")}
-    tf.keras.utils.set_random_seed(measuring.SEED)
-    section, dtype = student_section("timit_400k.yaml"), tf.as_dtype(precision.removeprefix("mixed_"))
-    shapes = job.layers(section)
-    kernels = [tf.Variable(tf.random.normal(shape, stddev=shape[0] ** -0.5, dtype=dtype)) for shape in shapes]
-    inputs = tf.random.normal([job.batch_size, shapes[0][0]], dtype=dtype)
-    gradient = tf.random.normal([job.batch_size, STATES], dtype=dtype)
-
-    @tf.function
-    def step(x: tf.Tensor, upper: tf.Tensor) -> list[tf.Tensor]:
-        values = [x]
-        for kernel in kernels:
-            values.append(values[-1] @ kernel)
-        outputs = [values.pop()]
-        for kernel in reversed(kernels):
-            outputs.append(tf.matmul(values.pop(), upper, transpose_a=True))
-            if values:
-                upper = tf.matmul(upper, kernel, transpose_b=True)
-        return outputs
-
-    seconds = measuring.repeated(lambda: step(inputs, gradient)[-1].numpy(), job.steps)
+    section = student_section("timit_400k.yaml")
+    step = measuring.matrix_products(job.layers(section), job.batch_size, precision.removeprefix("mixed_"))
+    seconds = measuring.repeated(lambda: step()[-1].numpy(), job.steps)
     figures |= {"stepping": memory("VmHWM"), "peak": memory("VmHWM")}
     return figures | job.speed(seconds, section)
 

@@ -1,4 +1,4 @@
-"""TIMIT at its full size: the memory its data take, how fast features are made, and windows against what they feed."""
+"""TIMIT at its full size: the memory of its data, the speed of its features, and its windows against what they feed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import measuring
 import numpy as np
-from timit_400k import configure, drawn, forget_peak, labelled, memory, prepared, student_section, train_noting
+from timit_400k import drawn, forget_peak, labelled, memory, prepared, student_section, train_noting
 
 if TYPE_CHECKING:
     from mimic_keras.training.batches import Examples
@@ -30,7 +30,7 @@ GB = 1e9
 
 
 def repeat_corpus(root: Path, place: Path, training_speakers: int) -> None:
-    """A corpus in TIMIT's layout and size at `place`: links to the utterances under `root`, again and again."""
+    """Make a corpus in TIMIT's layout and size at `place`, of links to the utterances under `root`, repeated."""
     from mimic_keras_timit import corpus, speakers
 
     found = corpus.find(root)
@@ -56,10 +56,10 @@ def utterances(corpus: Path, part: str) -> list[tuple[Path, Path]]:
 
 
 def set_up(folder: Path) -> dict[str, float]:
-    """Features and one member's logits, in files; the corpus' counts."""
+    """Write features and one member's logits to files; returns the counts of the corpus."""
     from mimic_keras_timit import Timit, audio, features
 
-    configure()
+    measuring.configure()
     data = prepared(folder / "corpus", folder)
     labelled(data, folder)
     assert isinstance(data.dataset, Timit)
@@ -73,13 +73,13 @@ def set_up(folder: Path) -> dict[str, float]:
 
 
 def measure_memory(computed: bool, members: int, folder: Path) -> dict[str, float]:
-    """GB of one process before there are data, while they are made ready, and while batches are drawn from them."""
+    """GB of one process before there is data, while it is prepared, and while batches are drawn from it."""
     for module in ("mimic_keras.runner", "mimic_keras_architectures", "mimic_keras_timit", "mimic_keras_losses"):
         importlib.import_module(module)
     from mimic_keras.contracts import ArraySplit
     from mimic_keras.training.batches import Examples
 
-    configure()
+    measuring.configure()
     draw(Examples(ArraySplit(*measuring.random_examples(BATCH_SIZE, (15, 123), 1))), 2)
     if computed:
         shutil.rmtree(folder / "datasets")
@@ -101,7 +101,7 @@ def measure_memory(computed: bool, members: int, folder: Path) -> dict[str, floa
 
 
 def draw(examples: Examples, count: int) -> None:
-    """So many training batches, which nothing uses."""
+    """Draw `count` training batches; nothing uses them."""
     from mimic_keras.training.batches import training_batches
 
     for _ in training_batches(examples, BATCH_SIZE, measuring.SEED).take(count):
@@ -109,10 +109,10 @@ def draw(examples: Examples, count: int) -> None:
 
 
 def measure_features(folder: Path) -> dict[str, float]:
-    """Seconds of sound a second: verifying it, and turning it into features, graphs and files included."""
+    """Seconds of sound per second: verifying it, and turning it into features, graphs and files included."""
     from mimic_keras_timit import audio, corpus, preparation
 
-    configure()
+    measuring.configure()
     started = time.perf_counter()
     found = corpus.read(folder / "corpus", {})
     verified = time.perf_counter()
@@ -124,10 +124,10 @@ def measure_features(folder: Path) -> dict[str, float]:
 
 
 def draw_windows(folder: Path) -> dict[str, float]:
-    """The batches that `train` iterates over, and nothing that uses them."""
+    """Draw the batches that `train` iterates over; nothing uses them."""
     from mimic_keras.training.batches import Examples, training_batches
 
-    configure()
+    measuring.configure()
     data = prepared(folder / "corpus", folder)
     examples = Examples(data.split("transfer"), labelled(data, folder).transfer)
     batches = iter(training_batches(examples, BATCH_SIZE, measuring.SEED))
@@ -141,7 +141,7 @@ def draw_windows(folder: Path) -> dict[str, float]:
 
 def train_student(folder: Path) -> dict[str, float]:
     """The student of experiments/timit_8k.yaml, fed by such batches."""
-    configure()
+    measuring.configure()
     data = prepared(folder / "corpus", folder)
     teacher = labelled(data, folder)
     # One step more than is measured, since a step lasts from note to note.

@@ -49,9 +49,8 @@ class Net:
 
     @property
     def operations(self) -> int:
-        """Floating-point operations of training on one example: three products a layer, two for the first."""
-        sizes = [inputs * outputs for inputs, outputs in self.layers]
-        return 2 * (3 * sum(sizes) - sizes[0])
+        """Floating-point operations of training on one example."""
+        return measuring.training_operations(self.layers)
 
     def build(self) -> keras.Model:
         from mimic_keras_architectures import bottleneck, mlp
@@ -96,36 +95,18 @@ def train_with_fit(net: Net, epochs: int) -> list[float]:
 
 
 def multiply_matrices(net: Net, epochs: int) -> list[float]:
-    """The products of a training step and nothing else, on ready tensors, each waiting for those it needs."""
-    import tensorflow as tf
-
-    tf.keras.utils.set_random_seed(measuring.SEED)
-    kernels = [tf.Variable(tf.random.normal(shape, stddev=shape[0] ** -0.5)) for shape in net.layers]
-    inputs = tf.random.normal([net.batch_size, net.layers[0][0]])
-    gradient = tf.random.normal([net.batch_size, net.num_classes])
-
-    @tf.function
-    def step(x: tf.Tensor, upper: tf.Tensor) -> list[tf.Tensor]:
-        values = [x]
-        for kernel in kernels:
-            values.append(values[-1] @ kernel)
-        outputs = [values.pop()]
-        for kernel in reversed(kernels):
-            outputs.append(tf.matmul(values.pop(), upper, transpose_a=True))
-            if values:
-                upper = tf.matmul(upper, kernel, transpose_b=True)
-        return outputs
+    step = measuring.matrix_products(net.layers, net.batch_size)
 
     def epoch() -> None:
         for _ in range(net.steps):
-            outputs = step(inputs, gradient)
+            outputs = step()
         outputs[-1].numpy()
 
     return measuring.repeated(epoch, epochs)
 
 
 def train_with_pytorch(net: Net, epochs: int) -> list[float]:
-    """Eager, on tensors in memory, with as many threads as there are processors for this process."""
+    """Eager, on tensors in memory, with as many threads as this process has processors."""
     import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -161,13 +142,13 @@ CONTENDERS: dict[str, Callable[[Net, int], list[float]]] = {
 
 
 def measure(net: Net, contender: str, epochs: int) -> None:
-    """The hidden sub-command: one contender in this process; prints a JSON object."""
+    """The hidden sub-command: run one contender in this process and print a JSON object."""
     seconds = min(CONTENDERS[contender](net, epochs))  # the least disturbed epoch: see README.md
     print(json.dumps({"examples_per_second": net.examples / seconds, "epoch_seconds": seconds}))
 
 
 def compare(name: str, rounds: int, epochs: int, torch_python: str) -> None:
-    """Runs the contenders of one net in turns and prints the table."""
+    """Run the contenders of one net in turns and print the table."""
     net, absent = NETS[name], set()
     if "PyTorch" in net.contenders and not imports_torch(torch_python):
         print("PyTorch is left out: the interpreter of --torch-python cannot import torch")

@@ -30,7 +30,7 @@ from mimic_keras.storage.files import write_bytes, write_json
 from mimic_keras.storage.locks import owned
 from mimic_keras.storage.store import Store, damaged_files
 from mimic_keras.training import distribution, trainer
-from mimic_keras.training.models import Finished
+from mimic_keras.training.models import FinishedNet
 
 RESULTS = ("metrics.json", "artifacts.json", "report.html")
 
@@ -48,7 +48,7 @@ class Results:
     stages: dict[str, dict[str, Any]]
 
     @property
-    def finished(self) -> list[Finished]:
+    def finished(self) -> list[FinishedNet]:
         """Every net: the teacher's members, the baseline, the student."""
         return [*self.members, *self.nets]
 

@@ -77,7 +77,7 @@ def built(info, spec):
     problems = Problems("x")
     component = bind("architecture", spec, Place("architecture"), problems)
     problems.check()
-    return models.parameters(component(info.input_shape, info.num_classes))
+    return models.count_parameters(component(info.input_shape, info.num_classes))
 
 
 def solved(folder, info, spec, place, ratios, budget):

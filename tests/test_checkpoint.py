@@ -1,4 +1,4 @@
-"""A training that is stopped anywhere goes on to the very bits of one that is not."""
+"""A training that is stopped anywhere is resumed to the bits of one that is not."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from keras import layers
 
 from mimic_keras.contracts import ArraySplit
 from mimic_keras.experiment.schema import TrainingSection
-from mimic_keras.training import checkpoint, trainer
+from mimic_keras.training import checkpoint, steps, trainer
 from mimic_keras.training.batches import Examples
 from mimic_keras.training.checkpoint import Checkpoint
 from mimic_keras.training.distribution import split_processor
@@ -105,7 +105,7 @@ def test_a_training_that_had_ended_is_not_done_again(uninterrupted, tmp_path, mo
     devices, whole = uninterrupted
     settings = SETTINGS.model_copy(update={"checkpoint_every": 1})
     train(tmp_path / "state.npz", devices, settings)
-    monkeypatch.setattr(trainer.Trainer, "train_step", None)
+    monkeypatch.setattr(steps.Trainer, "train_step", None)
     same(train(tmp_path / "state.npz", devices, settings), whole)
 
 
@@ -160,7 +160,7 @@ def test_a_damaged_state_is_not_used(damage, tmp_path, monkeypatch, caplog):
     file.write_bytes(damaged(file.read_bytes())[damage])
     same(train(file, settings=short), train(settings=short))
     assert "state.npz is damaged" in caplog.text
-    assert "the training begins anew" in caplog.text
+    assert "training starts from the beginning" in caplog.text
 
 
 def test_a_state_of_another_net_is_not_used(tmp_path, monkeypatch, caplog):
@@ -168,7 +168,7 @@ def test_a_state_of_another_net_is_not_used(tmp_path, monkeypatch, caplog):
     train(file, settings=SETTINGS.model_copy(update={"epochs": 1, "checkpoint_every": 1}))
     monkeypatch.setitem(globals(), "net", lambda: keras.Sequential([keras.Input((FEATURES,)), layers.Dense(CLASSES)]))
     train(file, settings=SETTINGS.model_copy(update={"epochs": 1}))
-    assert "its variables are not those of the net" in caplog.text
+    assert "its variables do not fit the net" in caplog.text
 
 
 def test_a_diverging_training_keeps_its_last_good_state(tmp_path):
@@ -180,7 +180,7 @@ def test_a_diverging_training_keeps_its_last_good_state(tmp_path):
         train(tmp_path / "state.npz", settings=settings)
 
     with pytest.raises(
-        trainer.TrainingDiverged, match=r"the (validation )?loss became (nan|inf) at step \d+, learning rate 1e\+30"
+        steps.TrainingDiverged, match=r"the (validation )?loss became (nan|inf) at step \d+, learning rate 1e\+30"
     ):
         diverge(1e30, 8)
     state, arrays = checkpoint._read(tmp_path / "state.npz")

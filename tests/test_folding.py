@@ -85,10 +85,10 @@ def test_a_bottleneck_is_absorbed_where_that_takes_no_more_multiply_adds(inputs,
         keras.Sequential([keras.Input((inputs,)), layers.Dense(units, use_bias=has_bias), layers.Dense(outputs)])
     )
     first, *offset, second, bias = (weight.astype("f8") for weight in net.get_weights())
-    before = models.multiply_adds(net, (inputs,))
+    before = models.count_multiply_adds(net, (inputs,))
     folded, notes = fold(net)
     assert bool(notes) == (inputs * outputs <= inputs * units + units * outputs)
-    assert models.multiply_adds(folded, (inputs,)) == (inputs * outputs if notes else before)
+    assert models.count_multiply_adds(folded, (inputs,)) == (inputs * outputs if notes else before)
     if notes:
         kernel, absorbed = folded.layers[-1].get_weights()
         np.testing.assert_allclose(kernel, first @ second, rtol=1e-5, atol=1e-6)
@@ -176,13 +176,13 @@ def test_a_layer_that_serves_something_else_keeps_its_scale():
 
 
 def test_what_would_change_the_logits_is_not_done(monkeypatch):
-    right = folding._bottlenecks
+    right = folding._find_bottlenecks
 
     def wrong(graph, absorb):
         for change in right(graph, absorb):
             yield folding.Change(change.removed, change.kept, [2 * weight for weight in change.weights], change.note)
 
-    monkeypatch.setattr(folding, "_bottlenecks", wrong)
+    monkeypatch.setattr(folding, "_find_bottlenecks", wrong)
     net = shaken(keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(2)]))
     folded, (note,) = fold(net)
     assert folded is net

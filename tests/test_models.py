@@ -25,19 +25,19 @@ COSTS = {
 @pytest.mark.parametrize("name", COSTS)
 def test_multiply_adds(name):
     stack, shape, expected = COSTS[name]
-    assert models.multiply_adds(keras.Sequential([keras.Input(shape), *stack]), shape) == expected
+    assert models.count_multiply_adds(keras.Sequential([keras.Input(shape), *stack]), shape) == expected
 
 
 def test_multiply_adds_of_a_loaded_saved_model(tmp_path):
     model = keras.Sequential([keras.Input((5,)), layers.Dense(7), layers.Dense(3)])
     model.export(str(tmp_path), verbose=False)
     loaded = tf.saved_model.load(str(tmp_path))
-    assert models.multiply_adds(lambda x: loaded.signatures["serving_default"](x)["output_0"], (5,)) == 35 + 21
+    assert models.count_multiply_adds(lambda x: loaded.signatures["serving_default"](x)["output_0"], (5,)) == 35 + 21
 
 
 def test_parameters_count_trainable_weights_alone():
     model = keras.Sequential([keras.Input((5,)), layers.Dense(7, use_bias=False), layers.BatchNormalization()])
-    assert models.parameters(model) == 35 + 14
+    assert models.count_parameters(model) == 35 + 14
 
 
 def test_logits_shape_reads_dicts():
@@ -71,7 +71,7 @@ def test_layers_that_are_random_in_training_are_not_in_use():
     net = keras.Sequential([keras.Input((4, 4, 1)), layers.RandomFlip(), layers.Dropout(0.5), layers.Flatten()])
     inputs = np.random.default_rng(0).normal(size=[3, 4, 4, 1]).astype("f4")
     split = ArraySplit(inputs)
-    predicted = models.predictor(models.inference(net))(split, np.arange(3))
+    predicted = models.make_predictor(models.inference_call(net))(split, np.arange(3))
     np.testing.assert_array_equal(predicted, inputs.reshape(3, 16))
 
 
@@ -80,6 +80,6 @@ def test_predictor_keeps_order_and_takes_virtual_ids():
         np.zeros([3, 2]), prepare=lambda rows, ids: tf.cast(ids, tf.float32)[:, None] + [0.0, 0.5], repeats=2
     )
     ids = np.array([5, 0, 3], np.int64)
-    predicted = models.predictor(lambda x: x * 2)(split, ids)
+    predicted = models.make_predictor(lambda x: x * 2)(split, ids)
     np.testing.assert_array_equal(predicted, [[10, 11], [0, 1], [6, 7]])
     assert predicted.dtype == np.float32

@@ -19,7 +19,7 @@ from mimic_keras.experiment.ranges import Range
 from mimic_keras.searching import page, space, trials
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import write_bytes
-from mimic_keras.training.trainer import TrainingDiverged
+from mimic_keras.training.steps import TrainingDiverged
 from tests.tiny import command, tiny, write
 
 RATE = ("student", "training", "optimizer", "learning_rate")
@@ -218,7 +218,10 @@ def test_a_trial_whose_process_died_is_done_again_and_blocks_nobody(tmp_path, un
         ({"search": {"random_trials": 2}}, "search.trials: required, but missing"),
         ({"search": {"trials": 2, "trails": 3}}, "search.trails: unknown key"),
         ({"search": {"trials": 2, "best": 3}}, "search.best: cannot report 3 of 2 trials"),
-        ({"baseline": {"training": {"epochs": {"tune": {"min": 1, "max": 5}}}}}, "baseline.training.epochs: cannot be searched"),
+        (
+            {"baseline": {"training": {"epochs": {"tune": {"min": 1, "max": 5}}}}},
+            "baseline.training.epochs: cannot be searched",
+        ),
         ({"name": {"tune": {"choices": ["a", "b"]}}}, "name: cannot be searched: the student depends only on"),
     ],
 )

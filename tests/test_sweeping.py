@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from mimic_keras import runner
 from mimic_keras.contracts import InputError
 from mimic_keras.sweeping import page, results, running
-from mimic_keras.training.trainer import TrainingDiverged
+from mimic_keras.training.steps import TrainingDiverged
 from tests.tiny import command, read_cells, tiny, write
 
 
@@ -136,8 +136,14 @@ def test_names_are_names_of_folders(tmp_path, value):
         ({"experiment": "none.yaml"}, "none.yaml: cannot be read: No such file"),
         ({"paper": {"source": "x", "error": "much"}}, "paper.error: expected a number or null, got 'much'"),
         ({"axis": 1}, "axis: unknown key"),
-        ({"set": {"student.seed": {"axis": "seed"}}}, "axes.loss: changes nothing; put {axis: loss} where its value belongs"),
-        ({"paper": {"source": "x", "error": 1, "accuracy": 99}}, "paper: both error and accuracy; one of them is enough"),
+        (
+            {"set": {"student.seed": {"axis": "seed"}}},
+            "axes.loss: changes nothing; put {axis: loss} where its value belongs",
+        ),
+        (
+            {"paper": {"source": "x", "error": 1, "accuracy": 99}},
+            "paper: both error and accuracy; one of them is enough",
+        ),
         ({"set": {"seed": datetime.date(2020, 1, 1)}}, "got datetime.date(2020, 1, 1); quotes make it a text"),
         ({"set": {"student.seed": {"axis": ["seed"]}}}, "axes.loss: changes nothing"),
         ({"axes": {"loss": list(range(200)), "seed": list(range(200))}}, "axes: 40,000 combinations; at most 10,000"),
@@ -385,8 +391,7 @@ def test_a_base_experiment_that_can_not_be_read(tmp_path):
 def test_an_experiment_is_no_sweep(tmp_path, capsys):
     assert command("sweep", write(tmp_path, tiny())) == 2
     assert (
-        "experiment.yaml is not a sweep: it has no axes; mimic-keras run runs an experiment"
-        in capsys.readouterr().err
+        "experiment.yaml is not a sweep: it has no axes; mimic-keras run runs an experiment" in capsys.readouterr().err
     )
 
 

@@ -143,8 +143,8 @@ def _solve(
 
 def count_parameters(component: Component, info: DatasetInfo) -> int:
     """Trainable weights of a net, which is built without values."""
-    return models.sketched(
-        lambda: models.parameters(component(info.input_shape, info.num_classes)), lambda build: build()
+    return models.build_without_values(
+        lambda: models.count_parameters(component(info.input_shape, info.num_classes)), lambda build: build()
     )
 
 

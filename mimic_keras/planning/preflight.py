@@ -51,10 +51,10 @@ def measure_net(component: Component, info: DatasetInfo, place: Place, problems:
             raise ValueError(f"logits of shape {shape} for one example, expected [batch, {info.num_classes}]")
         # A net that cannot be restored from its file would be lost after hours of training.
         keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model), safe_mode=True)
-        return models.cost(model)
+        return models.measure_cost(model)
 
     with errors_as_problems(place, problems):
-        return models.sketched(build, component.guard)
+        return models.build_without_values(build, component.guard)
     return None
 
 

@@ -18,6 +18,7 @@ from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.experiment.ranges import Range
 from mimic_keras.storage.files import derive_seed
+from mimic_keras.training.private_api import completed_trial
 
 ATTEMPTS = 10
 MOST_POINTS = 10_000
@@ -86,7 +87,6 @@ def _ask_process(
     space: Mapping[Place, Range], tried: Sequence[tuple[Mapping[Place, Any], float]], seed: int, initial: int
 ) -> dict[Place, Any]:
     import keras_tuner
-    from keras_tuner.engine.trial import Trial, TrialStatus
 
     names = {place: str(place) for place in space}
     declared = keras_tuner.HyperParameters()
@@ -110,9 +110,7 @@ def _ask_process(
         for place, item in space.items():
             choices = item.choices
             point.values[names[place]] = choices.index(values[place]) if choices else values[place]
-        trial = Trial(point, f"{number:04d}", TrialStatus.COMPLETED)
-        trial.score = score
-        oracle.trials[trial.trial_id] = trial
+        oracle.trials[f"{number:04d}"] = completed_trial(point, f"{number:04d}", score)
     with warnings.catch_warnings():  # a kernel length at its bound, as for a parameter without effect
         warnings.simplefilter("ignore")
         found = oracle.populate_space(f"{len(tried):04d}")["values"]

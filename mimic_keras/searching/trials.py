@@ -27,7 +27,7 @@ from mimic_keras.reporting.tables import format_value
 from mimic_keras.searching.space import read_space, suggest
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import hash_json, write_json
-from mimic_keras.training.trainer import TrainingDiverged
+from mimic_keras.training.steps import TrainingDiverged
 
 SECONDS_BETWEEN_LOOKS = 1.0
 RUNNING, DONE, DIVERGED, IMPOSSIBLE = "running", "done", "diverged", "impossible"

@@ -1,6 +1,6 @@
 """Layers that a finished net does not need, folded into a neighbour: fewer multiply-adds, the same function.
 
-Sums and products are made in float64 and rounded once.
+Weights are computed in float64 and rounded once.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from mimic_keras.training.models import AFFINE_HEAD, logits_of
+from mimic_keras.training.models import AFFINE_HEAD, logits_of, output_logits
+from mimic_keras.training.private_api import layer_that_made, layers_read_by
 
 Absorb = Literal["auto", "always", "never"]
 TOLERANCE = 1e-5  # largest change of the logits, as a share of their spread
 PROBES = 8
 KERNELS: tuple[type, ...] = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-# At inference they hand on what they get.
+# These return their inputs at inference.
 TRANSPARENT: tuple[type, ...] = (keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.GaussianDropout)
 
 
 class _Nothing(keras.layers.Layer):
-    """In the place of a layer that was folded; it takes the arguments that Keras hands to any layer."""
+    """Stands in for a folded layer; it takes the arguments that Keras passes to any layer."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return inputs
@@ -34,7 +35,7 @@ class _Nothing(keras.layers.Layer):
 
 @dataclass(frozen=True)
 class Change:
-    """What folding does: layers that become nothing, new weights of others, and how to say it."""
+    """One folding: the layer `removed`, if any, and the new weights of the layer `kept`; `note` says it in words."""
 
     removed: str | None
     kept: str
@@ -47,12 +48,13 @@ def fold(model: keras.Model, absorb_bottleneck: Absorb = "auto") -> tuple[keras.
 
     In this order: the affine head of a standardised student into the layer that makes the logits; batch normalisation
     into the Dense layer or convolution before it; a linear Dense layer into the Dense layer after it (Ba & Caruana
-    2014, section 2.3: it "can always be absorbed"). What does not fit stays a layer of its own, and so does what would
-    change the logits of random inputs by more than TOLERANCE of their spread.
+    2014, section 2.3: it "can always be absorbed"). A layer that does not fit is kept, and so is one whose folding
+    would change the logits of random inputs by more than TOLERANCE of their spread.
 
     Args:
-        model: of one input.
-        absorb_bottleneck: auto: where it takes no more multiply-adds: D H against D k + k H.
+        model: a model of one input; it stays as it is.
+        absorb_bottleneck: whether to fold linear Dense layers. auto: where that takes no more multiply-adds, D H
+            against D k + k H.
 
     Example:
         >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
@@ -72,22 +74,22 @@ def fold(model: keras.Model, absorb_bottleneck: Absorb = "auto") -> tuple[keras.
 
     if model.layers and model.layers[-1].name == AFFINE_HEAD:
         net, head = model.layers[-2], model.layers[-1]
-        folded = _affine_head(net, head)
+        folded = _fold_affine_head(net, head)
         if isinstance(folded, str):
             notes.append(f"standardisation kept as a layer: {folded}")
         else:
-            model = accept(_rebuilt(net, folded), model, folded.note)
-    for find in (_normalizations, lambda net: _bottlenecks(net, absorb_bottleneck)):
+            model = accept(_apply(folded, net), model, folded.note)
+    for find in (_find_normalizations, lambda net: _find_bottlenecks(net, absorb_bottleneck)):
         kept: set[str] = set()
         while change := next((each for each in find(_Graph.of(model)) if each.note not in kept), None):
             kept.add(change.note)
-            model = accept(_rebuilt(model, change), model, change.note)
+            model = accept(_apply(change, model), model, change.note)
     return model, notes
 
 
 @dataclass(frozen=True)
 class _Graph:
-    """Who reads whose output in a net of layers; empty where a net does not tell."""
+    """Which layer reads the outputs of which; a subclassed net does not tell, and has no parents here."""
 
     layers: dict[str, Any]
     parents: dict[str, list[str]]
@@ -97,8 +99,7 @@ class _Graph:
         layers = {layer.name: layer for layer in net.layers}
         parents: dict[str, list[str]] = {name: [] for name in layers}
         for name, layer in layers.items():
-            for node in layer._inbound_nodes:  # Keras has no public way to ask
-                found = [parent.operation.name for parent in node.parent_nodes]
+            for found in layers_read_by(layer):
                 if all(parent in layers for parent in found):
                     parents[name] += found
         return cls(layers, parents)
@@ -107,7 +108,7 @@ class _Graph:
         return [reader for reader, parents in self.parents.items() for parent in parents if parent == name]
 
     def only_reader(self, name: str, skipping: tuple[type, ...] = ()) -> Any:
-        """The one layer that reads `name` and nothing else, behind layers of `skipping`; None if there is none."""
+        """The only layer that reads `name`, if it reads nothing else; layers of `skipping` are passed over."""
         readers = self.readers(name)
         if len(readers) != 1 or len(self.parents[readers[0]]) != 1:
             return None
@@ -120,19 +121,18 @@ def _is_linear(layer: Any, kinds: tuple[type, ...]) -> bool:
 
 
 def _kernel_and_bias(layer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """In float64; [..., outputs] and [outputs]."""
+    """Float64 [..., outputs] and [outputs]."""
     kernel, *bias = (weight.astype(np.float64) for weight in layer.get_weights())
     return kernel, bias[0] if bias else np.zeros(kernel.shape[-1])
 
 
-def _affine_head(net: Any, head: Any) -> Change | str:
-    """The change that makes `net` compute what it and its head compute, or why there is none."""
+def _fold_affine_head(net: Any, head: Any) -> Change | str:
+    """The change after which `net` computes what it and its head compute, or why there is none."""
     output = net.outputs[0] if isinstance(net, keras.Sequential) else getattr(net, "output", None)
-    output = output.get("logits") if isinstance(output, dict) else output
-    layer: Any = getattr(getattr(output, "_keras_history", None), "operation", None)
+    layer = layer_that_made(output_logits(output))
     if not _is_linear(layer, (keras.layers.Dense,)):
         return "the logits are not a linear Dense layer's"
-    if _Graph.of(net).readers(layer.name) or len(layer._inbound_nodes) > 1:
+    if _Graph.of(net).readers(layer.name) or len(layers_read_by(layer)) > 1:
         return "the last Dense layer serves something else too"
     kernel, bias = _kernel_and_bias(layer)
     scale, offset = np.asarray(head.scale, np.float64), np.asarray(head.offset, np.float64)
@@ -140,7 +140,7 @@ def _affine_head(net: Any, head: Any) -> Change | str:
     return Change(None, layer.name, weights, "standardisation folded into the last layer")
 
 
-def _normalizations(graph: _Graph) -> Iterator[Change]:
+def _find_normalizations(graph: _Graph) -> Iterator[Change]:
     for name, layer in graph.layers.items():
         after = graph.only_reader(name)
         if not _is_linear(layer, KERNELS) or not isinstance(after, keras.layers.BatchNormalization):
@@ -158,10 +158,10 @@ def _normalizations(graph: _Graph) -> Iterator[Change]:
         yield Change(after.name, name, weights, f"{after.name} folded into {name}")
 
 
-def _bottlenecks(graph: _Graph, absorb: Absorb) -> Iterator[Change]:
+def _find_bottlenecks(graph: _Graph, absorb: Absorb) -> Iterator[Change]:
     for name, layer in graph.layers.items():
         after = graph.only_reader(name, TRANSPARENT) if _is_linear(layer, (keras.layers.Dense,)) else None
-        if absorb == "never" or not isinstance(after, keras.layers.Dense) or len(after._inbound_nodes) != 1:
+        if absorb == "never" or not isinstance(after, keras.layers.Dense) or len(layers_read_by(after)) != 1:
             continue
         (first, offset), (second, bias) = _kernel_and_bias(layer), _kernel_and_bias(after)
         if absorb == "auto" and first.shape[0] * second.shape[1] > first.size + second.size:
@@ -170,8 +170,8 @@ def _bottlenecks(graph: _Graph, absorb: Absorb) -> Iterator[Change]:
         yield Change(name, after.name, weights, f"the linear layer {name} is absorbed by {after.name}")
 
 
-def _rebuilt(net: keras.Model, change: Change) -> keras.Model:
-    """The net with the change made; `net` stays as it is."""
+def _apply(change: Change, net: keras.Model) -> keras.Model:
+    """A copy of the net with the change made."""
 
     def replaced(layer: Any) -> Any:
         if layer.name == change.removed:
@@ -179,10 +179,10 @@ def _rebuilt(net: keras.Model, change: Change) -> keras.Model:
         config = layer.get_config()
         return layer.__class__.from_config({**config, "use_bias": True} if layer.name == change.kept else config)
 
-    made = keras.models.clone_model(net, clone_function=replaced)
-    for layer in made.layers:
+    changed = keras.models.clone_model(net, clone_function=replaced)
+    for layer in changed.layers:
         if layer.name == change.kept:
             layer.set_weights([weight.astype(np.float32) for weight in change.weights])
         elif layer.name != change.removed and layer.weights:
             layer.set_weights(net.get_layer(layer.name).get_weights())
-    return made
+    return changed

@@ -14,7 +14,7 @@ from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
 from mimic_keras.stages.student import Net
 from mimic_keras.stages.teachers import TeacherMember
-from mimic_keras.training.models import Cost, inference, predictor
+from mimic_keras.training.models import Cost, inference_call, make_predictor
 
 SPLITS: tuple[str, ...] = ("validation", "test")
 
@@ -47,7 +47,7 @@ def evaluate(
         costs |= {member.name: member.cost for member in members}
         logits |= {name: {split: found[split] for split in splits} for name, found in teacher.members.items()}
     for net in nets:
-        predict = predictor(inference(net.model))
+        predict = make_predictor(inference_call(net.model))
         costs[net.name] = net.cost
         logits[net.name] = {
             split: predict(data.split(split), np.arange(data.split(split).num_examples)) for split in splits

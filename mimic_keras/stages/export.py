@@ -97,7 +97,7 @@ def _fill(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "tensorflow": tf.__version__,
         "folding": notes,
-        "multiply_adds": models.multiply_adds(models.inference(net), info.input_shape),
+        "multiply_adds": models.count_multiply_adds(models.inference_call(net), info.input_shape),
         "class_names": list(info.class_names),
         "signatures": signatures,
     }

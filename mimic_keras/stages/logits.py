@@ -19,7 +19,7 @@ from mimic_keras.stages.data import Data
 from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.storage.files import write_bytes
 from mimic_keras.storage.store import Artifact, Store
-from mimic_keras.training.models import predictor
+from mimic_keras.training.models import make_predictor
 
 SPLITS = ("transfer", "validation", "test")
 SHARD_EXAMPLES = 1 << 16
@@ -157,7 +157,7 @@ def _label(member: TeacherMember, store: Store, splits: Sequence[str] = SPLITS) 
 
         def fill(folder: Path, name: str = name) -> None:
             nonlocal predict
-            predict = predict or predictor(member.load())
+            predict = predict or make_predictor(member.load())
             split = member.data.split(name)
             examples = _count_examples(split, name)
             with progress(f"{member.name} on {name}", examples, "examples") as advance:

@@ -17,7 +17,7 @@ from mimic_keras.stages.logits import TeacherLogits
 from mimic_keras.storage.store import Store
 from mimic_keras.training import models
 from mimic_keras.training.batches import Examples
-from mimic_keras.training.models import Cost, Finished
+from mimic_keras.training.models import Cost, FinishedNet
 from mimic_keras.training.objective import Objective
 from mimic_keras.training.trainer import Trained
 
@@ -26,7 +26,7 @@ STATE = "training_state.npz"
 
 
 @dataclass(frozen=True)
-class Net(Finished):
+class Net(FinishedNet):
     """A finished student or baseline; the model gives real logits."""
 
     folder: Path

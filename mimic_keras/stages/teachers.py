@@ -19,13 +19,13 @@ from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.store import Store
 from mimic_keras.training import models
 from mimic_keras.training.batches import Examples
-from mimic_keras.training.models import Cost, Finished
+from mimic_keras.training.models import Cost, FinishedNet
 from mimic_keras.training.objective import Objective
 from mimic_keras.training.trainer import Trained
 
 
 @dataclass(frozen=True)
-class TeacherMember(Finished):
+class TeacherMember(FinishedNet):
     """A finished member. `load` returns its call; it is not needed where the logits are cached."""
 
     seed: int
@@ -64,7 +64,7 @@ def _make_member(plan: MemberPlan, data: Data, train: Callable[..., Trained], st
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
 
     def load() -> Callable[[Any], Any]:
-        return models.inference(models.load(artifact.folder))
+        return models.inference_call(models.load(artifact.folder))
 
     return TeacherMember(plan.name, artifact.key, cost, artifact.folder, history, plan.seed, plan.weight, data, load)
 
@@ -98,7 +98,7 @@ def _load_member(plan: MemberPlan, data: Data, teacher: Teacher, store: Store, i
     with tempfile.TemporaryDirectory() as folder:
         context = TeacherContext(data.dataset, plan.seed, Path(folder), _refuse_training)
         member: Member = plan.teacher.guard(teacher.member, context)
-    cost = Cost(member.parameters, models.multiply_adds(member.call, data.dataset.info.input_shape))
+    cost = Cost(member.parameters, models.count_multiply_adds(member.call, data.dataset.info.input_shape))
     return TeacherMember(
         plan.name, store.key(inputs), cost, None, {}, plan.seed, plan.weight, data, lambda: member.call
     )

@@ -4,7 +4,7 @@
 
     test_conformance = conformance("mimic-keras-my-loss")
 
-Every component of the distribution is held to the rules of its kind; a rule's docstring says what it asks.
+Every component of the distribution is tested against the rules of its kind; a rule's docstring is its specification.
 """
 
 from __future__ import annotations
@@ -30,17 +30,22 @@ def conformance(
     arguments: Mapping[str, Arguments] | None = None,
     skip: Mapping[str, str] | None = None,
 ) -> Callable[..., None]:
-    """A test of every component that an installed distribution makes known, a case for each rule.
+    """A pytest test of every component of an installed distribution, with a case for each rule.
 
     Args:
         distribution: its name, as in its pyproject.toml.
-        arguments: {"architecture/mlp": {"hidden_units": [8]}}: what an experiment would write, where the defaults do
-            not do. A function of a temporary folder that returns them can write fake files first. An architecture's or
-            a teacher's may have `input_shape` and `num_classes`, of which (8, 8, 3) and 5 are the defaults.
-        skip: {"dataset/faces: two_reads_are_identical": "why"}: rules that can not be kept. The reason is reported.
+        arguments: {"architecture/mlp": {"hidden_units": [8]}}: the component's arguments, as an experiment would write
+            them; needed where its defaults do not do. A function of a temporary folder that returns them may write fake
+            files there first. For architectures and teachers `input_shape` and `num_classes` may be among them; their
+            defaults are (8, 8, 3) and 5.
+        skip: {"dataset/faces: two_reads_are_identical": "why"}: rules that cannot be kept. pytest reports the reason.
 
     Raises:
-        ValueError: the distribution makes no component known, or `arguments` or `skip` names what is not there.
+        ValueError: the distribution is not installed or has no component, or `arguments` or `skip` names one that does
+            not exist.
+
+    Example:
+        >>> test_conformance = conformance("my-plugins", {"architecture/wide": {"hidden_units": [8]}})
     """
     import pytest
 
@@ -49,7 +54,7 @@ def conformance(
         Subject(plugin, arguments.pop(f"{kind}/{plugin.name}", {}))
         for kind in GROUPS
         for plugin in installed(kind).values()
-        if _same(plugin.distribution, distribution)
+        if _is_same_distribution(plugin.distribution, distribution)
     ]
     if not subjects:
         raise ValueError(f"{distribution} is not installed, or has no entry point in {', '.join(GROUPS.values())}")
@@ -72,6 +77,6 @@ def conformance(
     return test_conformance
 
 
-def _same(one: str, other: str) -> bool:
-    """Whether two names are of one distribution (PyPA's name normalisation)."""
+def _is_same_distribution(one: str, other: str) -> bool:
+    """Whether two names are one distribution's, by PyPA's name normalisation."""
     return one.lower().replace("_", "-").replace(".", "-") == other.lower().replace("_", "-").replace(".", "-")

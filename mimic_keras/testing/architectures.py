@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mimic_keras.testing.rules import Case, Rule, are_probabilities, require, require_same
-from mimic_keras.training.models import logits_of
+from mimic_keras.training.models import logits_of, output_logits
 
 ROWS = 4
 
@@ -24,12 +24,11 @@ def _inputs(case: Case, rows: int = ROWS) -> np.ndarray:
 
 
 def _logits(net: Any, inputs: Any) -> np.ndarray:
-    output = net(inputs, training=False)
-    return np.asarray(output["logits"] if isinstance(output, dict) else output)
+    return np.asarray(output_logits(net(inputs, training=False)))
 
 
 def is_an_uncompiled_keras_model(case: Case) -> None:
-    """It returns a keras.Model that is not compiled, and has weights to train."""
+    """It returns a keras.Model that is not compiled and has trainable weights."""
     net = _net(case)
     require(isinstance(net, keras.Model), f"it returned a {type(net).__name__}")
     require(not net.compiled, "it is compiled")
@@ -37,7 +36,7 @@ def is_an_uncompiled_keras_model(case: Case) -> None:
 
 
 def gives_one_logit_per_class(case: Case) -> None:
-    """float32 [batch, *input_shape] becomes float32 [batch, num_classes], for a batch of any size."""
+    """float32 [batch, *input_shape] gives float32 [batch, num_classes], for any batch size."""
     net = _net(case)
     for rows in (1, ROWS):
         found = _logits(net, _inputs(case, rows))
@@ -48,7 +47,7 @@ def gives_one_logit_per_class(case: Case) -> None:
 
 
 def gives_logits_not_probabilities(case: Case) -> None:
-    """The outputs are scores before any softmax: mimicking probabilities loses what the teacher knows."""
+    """The outputs are scores without a softmax: mimicking probabilities loses what the teacher knows."""
     inputs = 10 * _inputs(case, 32)
     require(not are_probabilities(_logits(_net(case), inputs)), "they are not negative and sum to 1 for every example")
 
@@ -65,16 +64,16 @@ def logits_stay_float32_in_mixed_precision(case: Case) -> None:
 
 
 def no_other_example_changes_one(case: Case) -> None:
-    """At inference an example's logits do not depend on the rest of the batch, and nothing is drawn at random."""
+    """At inference an example's logits do not depend on the rest of the batch, and nothing is random."""
     net, inputs = _net(case), _inputs(case)
     whole = _logits(net, inputs)
     alone = np.concatenate([_logits(net, inputs[row : row + 1]) for row in range(ROWS)])
-    require(np.allclose(alone, whole, rtol=1e-4, atol=1e-5), "one by one they are others")
+    require(np.allclose(alone, whole, rtol=1e-4, atol=1e-5), "one by one they differ")
     require_same(whole, _logits(net, inputs), "a second call gives other logits")
 
 
 def the_seed_makes_the_weights(case: Case) -> None:
-    """After keras.utils.set_random_seed the weights are always the same; another seed gives others."""
+    """`keras.utils.set_random_seed` determines the weights: the same seed gives the same, another gives others."""
     one, same, other = (_net(case, seed).get_weights() for seed in (0, 0, 1))
     for weight, again in zip(one, same, strict=True):
         require_same(weight, again, "the same seed gives other weights")
@@ -84,7 +83,7 @@ def the_seed_makes_the_weights(case: Case) -> None:
 
 
 def comes_back_from_its_file(case: Case) -> None:
-    """Saved as .keras and loaded in safe mode, it gives the same logits."""
+    """Saved as .keras and loaded in safe mode, it gives the same logits, to the bit."""
     net, inputs, file = _net(case), _inputs(case), case.folder / "net.keras"
     net.save(file)
     again = keras.models.load_model(file, compile=False, safe_mode=True)

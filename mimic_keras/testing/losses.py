@@ -38,13 +38,13 @@ def is_a_keras_loss(case: Case) -> None:
 
 
 def gives_one_value_per_example(case: Case) -> None:
-    """`call(teacher_logits, student_logits)` returns float32 [batch]; the trainer takes the mean."""
+    """`call(teacher_logits, student_logits)` returns float32 [batch]; the trainer computes the mean."""
     values = _values(case.make(), *_batch(case))
     require(values.dtype == tf.float32, f"{values.dtype.name}")
 
 
 def no_other_row_changes_a_row(case: Case) -> None:
-    """An example's value does not depend on the order of the batch, on its size, or on the other examples."""
+    """An example's value does not depend on the order or the size of the batch, or on other examples."""
     loss, (teacher, student, labels) = case.make(), _batch(case)
     whole = _values(loss, teacher, student, labels).numpy()
     backwards = _values(loss, teacher[::-1], student[::-1], labels[::-1]).numpy()[::-1]
@@ -56,7 +56,7 @@ def no_other_row_changes_a_row(case: Case) -> None:
 
 
 def two_calls_agree(case: Case) -> None:
-    """The same logits give the same bits: nothing is drawn at random, and nothing is remembered."""
+    """The same logits give the same bits: nothing is random, and nothing is remembered between calls."""
     loss, batch = case.make(), _batch(case)
     first = _values(loss, *batch)
     _values(loss, *_batch(case, seed=1))
@@ -65,7 +65,7 @@ def two_calls_agree(case: Case) -> None:
 
 
 def large_logits_stay_finite(case: Case) -> None:
-    """Values and gradients are finite for logits of -1e4 to 1e4, and where teacher and student agree."""
+    """Values and gradients are finite for logits from -1e4 to 1e4, and where teacher and student agree."""
     loss = case.make()
     teacher, student, labels = _batch(case)
     signs = np.where(student > 0, LARGE, -LARGE).astype(np.float32)
@@ -86,7 +86,7 @@ def large_logits_stay_finite(case: Case) -> None:
 
 
 def the_student_gets_a_gradient(case: Case) -> None:
-    """Where student and teacher differ, the loss has a gradient that is not 0."""
+    """Where teacher and student differ, the gradient is not 0."""
     teacher, student, labels = _batch(case)
     variable = tf.Variable(student)
     with tf.GradientTape() as tape:
@@ -96,7 +96,7 @@ def the_student_gets_a_gradient(case: Case) -> None:
 
 
 def runs_in_a_graph(case: Case) -> None:
-    """Inside tf.function it gives the values that it gives outside."""
+    """Inside tf.function it gives the same values as outside."""
     loss, batch = case.make(), _batch(case)
     run = tf.function(lambda one, other: _values(loss, one, other, batch[2]), autograph=False)
     found, expected = run(tf.constant(batch[0]), tf.constant(batch[1])).numpy(), _values(loss, *batch).numpy()
@@ -104,7 +104,7 @@ def runs_in_a_graph(case: Case) -> None:
 
 
 def comes_back_from_its_configuration(case: Case) -> None:
-    """`from_config(get_config())` is the same loss: every argument is in the configuration."""
+    """`from_config(get_config())` is the same loss, and every argument is in the configuration."""
     loss, batch = case.make(), _batch(case)
     again = type(loss).from_config(loss.get_config())
     require_same(_values(loss, *batch), _values(again, *batch), "the copy gives other values")
@@ -113,7 +113,7 @@ def comes_back_from_its_configuration(case: Case) -> None:
 
 
 def works_in_keras_compile(case: Case) -> None:
-    """Without `labels` in its call, it trains in a plain `model.compile(loss=...)`, with teacher logits as targets."""
+    """Unless its `call` has `labels`, it trains in a plain `model.compile(loss=...)` with teacher logits as targets."""
     loss, (teacher, _, _) = case.make(), _batch(case)
     if "labels" in inspect.signature(loss.call).parameters:
         return

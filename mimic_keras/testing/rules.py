@@ -1,4 +1,4 @@
-"""What a rule is given and how it says that it is broken."""
+"""What a rule is given, and how it reports that it is broken."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symli
 
 
 class BrokenRuleError(AssertionError):
-    """A component does not keep its contract; the message names the component, the rule and what was seen."""
+    """A component breaks its contract; the message names the component, the rule and what was found."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A component under test, with the arguments that an experiment would write."""
+    """A component under test, with its arguments as an experiment would write them."""
 
     plugin: Plugin
     arguments: Arguments
@@ -38,12 +38,12 @@ class Subject:
         return f"{self.plugin.kind}/{self.plugin.name}"
 
     def check(self, rule: Rule, folder: Path) -> None:
-        """Apply a rule; `folder` is empty and the test's own.
+        """Apply a rule; `folder` is an empty temporary folder.
 
         Raises:
-            BrokenRuleError: the component breaks it, or raises something of its own.
+            BrokenRuleError: the component breaks the rule, or raises an error of its own.
         """
-        __tracebackhide__ = True  # pytest: the message says it all
+        __tracebackhide__ = True  # pytest: the message is enough
         where = f"{self.plugin}, rule {rule.__name__}: {' '.join((rule.__doc__ or '').split())}"
         try:
             given = dict(self.arguments(folder) if callable(self.arguments) else self.arguments)
@@ -61,7 +61,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Case:
-    """What a rule sees: `make()` calls the component with the positional arguments of its contract."""
+    """What a rule is given: `make(*positional)` calls the component with the positional arguments of its contract."""
 
     component: Component
     folder: Path
@@ -76,13 +76,13 @@ Rule = Callable[[Case], None]
 
 
 def require(condition: Any, found: str) -> None:
-    """Raise BrokenRuleError with what was `found`, unless the condition holds."""
+    """Raise BrokenRuleError with the message `found`, unless the condition holds."""
     if not condition:
         raise BrokenRuleError(found)
 
 
 def require_same(one: Any, other: Any, found: str) -> None:
-    """Two arrays have to be equal to the bit."""
+    """Require two arrays to be equal to the bit, in dtype and shape too."""
     one, other = np.asarray(one), np.asarray(other)
     require(one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes(), found)
 
@@ -114,7 +114,7 @@ def _watch(event: str, arguments: tuple) -> None:
 
 @contextlib.contextmanager
 def writing_only_below(*folders: Path) -> Iterator[None]:
-    """What is written elsewhere within the block breaks the rule."""
+    """Within the block, writing anywhere else breaks the rule."""
     if not getattr(sys, "_mimic_keras_watches", False):
         sys.addaudithook(_watch)
         sys._mimic_keras_watches = True  # type: ignore[attr-defined]
@@ -127,7 +127,7 @@ def writing_only_below(*folders: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def offline() -> Iterator[None]:
+def without_network() -> Iterator[None]:
     """Within the block, opening a connection raises OSError."""
 
     def refused(*_: Any) -> Any:

@@ -18,7 +18,7 @@ EXAMPLES = 24
 
 
 class _Random(Dataset):
-    """A data set of random examples, which a teacher can be asked about."""
+    """A data set of random examples."""
 
     def __init__(self, case: Case):
         self.case = case
@@ -38,14 +38,14 @@ class _Random(Dataset):
 
 
 def _train(seed: int) -> Callable[..., keras.Model]:
-    """As the program's own, in small: two steps on the ids that the teacher chose."""
+    """Stands in for the program's `train`: checks what the teacher passes, builds the net, and does not train it."""
 
     def train(build: Callable[[], keras.Model], ids: np.ndarray | None = None) -> keras.Model:
         keras.utils.set_random_seed(seed)
         net = build()
-        require(isinstance(net, keras.Model), "context.train takes a function that makes a keras.Model")
+        require(isinstance(net, keras.Model), "context.train takes a function that returns a keras.Model")
         chosen = np.arange(EXAMPLES) if ids is None else np.asarray(ids)
-        require(chosen.size and chosen.min() >= 0 and chosen.max() < EXAMPLES, "ids outside of the training set")
+        require(chosen.size and chosen.min() >= 0 and chosen.max() < EXAMPLES, "ids outside the training set")
         return net
 
     return train
@@ -66,42 +66,43 @@ def _logits(case: Case, member: Member, rows: int = EXAMPLES) -> np.ndarray:
 
 
 def gives_one_logit_per_class(case: Case) -> None:
-    """`member(context).call` makes finite float32 [batch, num_classes] of [batch, *input_shape], for any batch."""
+    """`member(context).call` turns float32 [batch, *input_shape] into finite logits [batch, num_classes], for any
+    batch size."""
     member = _member(case)
     for rows in (EXAMPLES, 1):
         found = _logits(case, member, rows)
         require(found.shape == (rows, case.num_classes), f"{found.shape} for {rows} examples")
-        require(np.isfinite(found).all(), "they are infinite or no numbers")
+        require(np.isfinite(found).all(), "they are infinite or NaN")
 
 
 def gives_logits_not_probabilities(case: Case) -> None:
-    """They are scores before any softmax."""
+    """The outputs are scores without a softmax."""
     require(not are_probabilities(_logits(case, _member(case))), "they are not negative and sum to 1")
 
 
 def the_seed_makes_the_member(case: Case) -> None:
-    """The same seed gives the same logits, whatever else was drawn in between."""
+    """The same seed gives the same logits, whatever random numbers were drawn before."""
     first = _logits(case, _member(case, 3))
     np.random.default_rng()
     keras.utils.set_random_seed(99)
-    require_same(first, _logits(case, _member(case, 3)), "it gives others")
+    require_same(first, _logits(case, _member(case, 3)), "it gives other logits")
 
 
 def its_source_has_a_digest(case: Case) -> None:
-    """A teacher that trains has no `source_digest` and returns its model; one that loads has one, always the same."""
+    """A teacher that loads has a `source_digest` that never changes; one that trains has none and returns its model."""
     digest, member = case.make().source_digest(), _member(case)
     require(digest == case.make().source_digest(), "it changes")
     require(digest is not None or isinstance(member.model, keras.Model), "it has no digest, and its member no model")
 
 
 def counts_its_parameters(case: Case) -> None:
-    """`parameters` is a number of trainable weights."""
+    """`parameters` is the number of trainable weights, an int."""
     found: Any = _member(case).parameters
     require(isinstance(found, int) and found >= 0, f"it is {found!r}")
 
 
 def writes_in_its_folder_alone(case: Case) -> None:
-    """`member` writes nothing outside of `context.directory`."""
+    """`member` writes nothing outside `context.directory`."""
     _member(case)  # what a first call loads is loaded now
     with writing_only_below(case.folder / "member"):
         _member(case)

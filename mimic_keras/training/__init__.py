@@ -1,1 +1,1 @@
-"""From examples and an objective to a trained net; one trainer for teachers, baselines and students."""
+"""Training nets: examples and an objective in, a trained net out; one trainer for teachers, baselines and students."""

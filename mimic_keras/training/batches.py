@@ -1,6 +1,7 @@
-"""(seed, step) -> example ids -> batch: the order of the data is arithmetic, so nothing of it ever has to be saved.
+"""(seed, step) -> example ids -> batch: the order of the examples is computed, so it never has to be saved.
 
-One pass is `num_examples` ids in an order drawn from (seed, pass); pass r takes virtual copy r modulo `repeats`.
+A pass has every original once, in an order drawn from (seed, number of the pass); pass r takes virtual copy r modulo
+`repeats`.
 """
 
 from __future__ import annotations
@@ -10,15 +11,24 @@ import tensorflow as tf
 
 from mimic_keras.contracts import Split, host_variable
 
+# {"inputs": float32 [B, *input_shape], "labels": int32 [B], -1 where unknown}, and "teacher_logits": float32
+# [B, num_classes] where there is a teacher.
+Batch = dict[str, tf.Tensor]
+
 
 class Examples:
-    """A split joined by id with the teacher's logits for it.
+    """A split joined by id with the teacher's logits.
 
     Args:
         split: the inputs and labels.
-        teacher_logits: float32 [num_examples * repeats, num_classes], by virtual id, in an array or in host memory
-            already; None if nothing is mimicked.
+        teacher_logits: float32 [num_examples * repeats, num_classes], by virtual id, as an array or a variable in host
+            memory; None if there is no teacher.
         ids: originals to use (int64), each once a pass; None for all.
+
+    Example:
+        >>> examples = Examples(ArraySplit(np.zeros([10, 4]), np.zeros([10])), np.zeros([10, 3], np.float32))
+        >>> sorted(examples.batch(tf.constant([1, 1], tf.int64)))
+        ['inputs', 'labels', 'teacher_logits']
     """
 
     def __init__(
@@ -33,17 +43,18 @@ class Examples:
             self._columns["teacher_logits"] = host_variable(teacher_logits) if is_array else teacher_logits
 
     def steps_per_pass(self, batch_size: int) -> int:
+        """How many batches a pass has; the last may be smaller."""
         return -(-len(self.ids) // batch_size)
 
-    def batch(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
-        """int64 [B] to {"inputs": float32 [B, ...], "labels": int32 [B], "teacher_logits": float32 [B, C] if any}."""
+    def batch(self, ids: tf.Tensor) -> Batch:
+        """The batch of virtual ids, int64 [B]."""
         originals = {"labels": ids % self.split.num_examples}
         columns = {name: tf.gather(column, originals.get(name, ids)) for name, column in self._columns.items()}
         return {"inputs": self.split.batch(ids), **columns}
 
 
 def shuffled_ids(examples: Examples, batch_size: int, seed: int, start_step: int = 0) -> tf.data.Dataset:
-    """The endless sequence of id batches (int64, at most `batch_size`) from step `start_step` on."""
+    """The endless sequence of batches of virtual ids (int64 [at most batch_size]) from step `start_step` on."""
     steps = examples.steps_per_pass(batch_size)
     ids, repeats, originals = tf.constant(examples.ids), examples.split.repeats, examples.split.num_examples
 
@@ -57,13 +68,13 @@ def shuffled_ids(examples: Examples, batch_size: int, seed: int, start_step: int
 
 def training_batches(examples: Examples, batch_size: int, seed: int, start_step: int = 0) -> tf.data.Dataset:
     """The endless sequence of training batches from step `start_step` on."""
-    return _gathered(shuffled_ids(examples, batch_size, seed, start_step), examples)
+    return _gather(shuffled_ids(examples, batch_size, seed, start_step), examples)
 
 
 def ordered_batches(examples: Examples, batch_size: int) -> tf.data.Dataset:
     """Every example once (its first virtual copy), in order."""
-    return _gathered(tf.data.Dataset.from_tensor_slices(examples.ids).batch(batch_size), examples)
+    return _gather(tf.data.Dataset.from_tensor_slices(examples.ids).batch(batch_size), examples)
 
 
-def _gathered(ids: tf.data.Dataset, examples: Examples) -> tf.data.Dataset:
+def _gather(ids: tf.data.Dataset, examples: Examples) -> tf.data.Dataset:
     return ids.map(examples.batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)

@@ -1,5 +1,7 @@
-"""What happens between epochs: the plateau schedule, keeping the best weights, progress. `state` names the
-attributes that a checkpoint keeps."""
+"""What happens between epochs: the plateau schedule, the best weights, curves and progress.
+
+`state` names the attributes that a checkpoint keeps; renaming one makes the checkpoints of running trainings useless.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from mimic_keras.experiment.schema import PlateauHalving
 
+# Validation logits, float32 [examples, num_classes], to {metric: value}.
+Judge = Callable[[np.ndarray], Mapping[str, float]]
+
 
 class Plateau(keras.callbacks.Callback):
-    """Urban et al. 2017, section 2.6: halve the rate when the validation error has not dropped for `patience` epochs,
-    not within `cooldown` epochs of a halving; stop after `stop_after` epochs without a drop, or below
-    `smallest_fraction` of the first rate."""
+    """Halves the learning rate on a plateau, and stops (Urban et al. 2017, section 2.6).
+
+    The rate is halved when `monitor` has not dropped for `patience` epochs, but not within `cooldown` epochs of a
+    halving. Training stops after `stop_after` epochs without a drop, or below `smallest_fraction` of the first rate.
+    """
 
     state = ("best", "since_best", "since_halving", "first_rate")
 
@@ -42,13 +50,14 @@ class Plateau(keras.callbacks.Callback):
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the (first) epoch with the smallest `monitor`, and puts them back at the end."""
+    """Keeps the weights of the first epoch with the smallest `monitor`, and puts them back at the end."""
 
     state = ("best", "weights")
 
     def __init__(self, monitor: str):
         super().__init__()
-        self.monitor, self.best, self.weights = monitor, math.inf, None
+        self.monitor, self.best = monitor, math.inf
+        self.weights: list[np.ndarray] | None = None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs[self.monitor] < self.best:
@@ -60,13 +69,16 @@ class BestWeights(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.History):
-    """Keras' own, {metric: one value per epoch}."""
+    """Keras' own: `history` is {metric: one value per epoch}."""
 
     state = ("history",)
 
 
 class Curve(keras.callbacks.Callback):
-    """Calls `judge` every so many epochs: `curve` is {"judged_<metric>": [...], "judged_<metric>_epoch": [...]}."""
+    """Calls `judge` after every `every` epochs; None: never.
+
+    `curve` is {"judged_<metric>": [value, ...], "judged_<metric>_epoch": [epoch, counted from 1, ...]}.
+    """
 
     state = ("curve",)
 
@@ -83,7 +95,7 @@ class Curve(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-    """Feeds the progress bar, and notes the learning rate of every epoch's last step in the logs of the history."""
+    """Advances the progress bar, and adds the learning rate of an epoch's last step to its logs."""
 
     def __init__(self, advance: Callable[..., None], monitor: str):
         super().__init__()
@@ -95,5 +107,5 @@ class Progress(keras.callbacks.Callback):
         self.done = done
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs["learning_rate"] = self.model.rate()
+        logs["learning_rate"] = self.model.last_learning_rate()
         self.advance(0, note=f"epoch {epoch + 1}, {self.monitor} {logs[self.monitor]:.4g}")

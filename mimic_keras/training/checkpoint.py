@@ -1,7 +1,7 @@
-"""A training that was stopped goes on: its whole state in one file, from which the bits of an uninterrupted run follow.
+"""The whole state of a training in one file, from which it is resumed to the bits of an uninterrupted one.
 
-The order of the data follows from the seed and the step, so the state is variables and a few numbers: weights, the
-seeds of random layers, the optimizer, the callbacks, and the running means of a pass that was not finished.
+The order of the examples follows from the seed and the step, so the state is variables and a few numbers: weights, the
+seeds of random layers, the optimizer, the callbacks, and the running means of an unfinished pass.
 """
 
 from __future__ import annotations
@@ -15,70 +15,80 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mimic_keras.storage.files import atomic_writer
+from mimic_keras.storage.files import replaced
 
-# Without `checkpoint_every` a state is written when this many seconds, and this many times what the last one took,
-# have passed since: under 2 % of the time, and never more than that is lost.
+if TYPE_CHECKING:
+    from mimic_keras.training.steps import Trainer
+
+# Without `checkpoint_every` a state is written once this many seconds, and this many times what the last one took, have
+# passed since: that is under 2 % of the time, and no more than that much work is ever lost.
 SECONDS_BETWEEN = 1.0
 TIMES_THE_COST = 60
+ARRAYS = "arrays of their own"  # in place of a callback's list of arrays, which are entries of the file
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes the state of a training to `file`, and reads it.
+    """Writes the state of a training to `file`, and restores it.
 
-    Comes last in the list of callbacks, when the others are done with an epoch. `others` are those whose attributes
-    named in their `state` are part of it.
+    Args:
+        file: a zip file with `state.json` and one .npy entry for each array.
+        callbacks: those whose attributes, named in their `state`, are part of the state.
+        every: steps between states; None: by time.
+
+    It has to be the last callback, since the others must be done with an epoch when it writes.
     """
 
-    def __init__(self, file: Path, others: Sequence[keras.callbacks.Callback], every: int | None):
+    def __init__(self, file: Path, callbacks: Sequence[keras.callbacks.Callback], every: int | None):
         super().__init__()
-        self.file, self.others, self.every = file, others, every
+        self.file, self.callbacks, self.every = file, callbacks, every
         self.epoch, self.saved_step, self.saved_at, self.cost = 0, 0, time.monotonic(), 0.0
         self._metrics: list[np.ndarray] = []
         self._stop: int | None = None
+        self._handlers: dict[int, Any] = {}
 
-    def restore(self, trainer: Any) -> int:
-        """Put the state of `file`, if there is one, into `trainer` and the callbacks; returns the epoch to go on with.
+    def restore(self, trainer: Trainer) -> int:
+        """Put the state of `file`, if it exists, into `trainer` and the callbacks; returns the epoch to resume with.
 
-        A damaged file is removed, and the training begins anew.
+        A damaged file, or one of another net or version of the program, is logged and removed, and the epoch is 0.
         """
         if not self.file.exists():
             return 0
         try:
             state, arrays = _read(self.file)
-            variables = _variables(trainer)
-            if [array.shape for array in arrays["variables"]] != [tuple(item.shape) for item in variables]:
-                raise ValueError("its variables are not those of the net")
-            if [list(values) for values in state["callbacks"]] != [list(each.state) for each in self.others]:
-                raise ValueError("it is of another version of the program")
+            self._check_fits(trainer, state, arrays)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            logging.warning("%s is damaged (%s); the training begins anew", self.file, error)
+            logging.warning("%s is damaged (%s); training starts from the beginning", self.file, error)
             self.file.unlink()
             return 0
-        for variable, array in zip(variables, arrays["variables"], strict=True):
+        for variable, array in zip(_variables(trainer), arrays["variables"], strict=True):
             variable.assign(array)
-        for place, (callback, values) in enumerate(zip(self.others, state["callbacks"], strict=True)):
+        for place, (callback, values) in enumerate(zip(self.callbacks, state["callbacks"], strict=True)):
             for name, value in values.items():
                 setattr(callback, name, arrays[f"callback_{place}_{name}"] if value == ARRAYS else value)
         self._metrics, self.epoch, self.saved_step = arrays["metrics"], state["epoch"], state["step"]
-        logging.info("goes on at step %d", state["step"])
+        logging.info("training resumed at step %d", state["step"])
         return state["epoch"]
 
+    def _check_fits(self, trainer: Trainer, state: dict[str, Any], arrays: dict[str, list[np.ndarray]]) -> None:
+        if [array.shape for array in arrays["variables"]] != [tuple(item.shape) for item in _variables(trainer)]:
+            raise ValueError("its variables do not fit the net")
+        if [list(values) for values in state["callbacks"]] != [list(each.state) for each in self.callbacks]:
+            raise ValueError("another version of the program wrote it")
+
     @contextlib.contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Within the block, the first Ctrl-C or SIGTERM has the state written after the running step, and is raised
-        then; the second is raised at once."""
+    def handle_signals(self) -> Iterator[None]:
+        """Within the block, the first Ctrl-C or SIGTERM waits until the running step is done and the state written,
+        and is raised then; the second is raised at once. Does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self._handlers: dict[int, Any] = {}
 
         def note(number: int, frame: FrameType | None) -> None:
             self._stop = number
@@ -88,6 +98,7 @@ class Checkpoint(keras.callbacks.Callback):
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
 
+        self._handlers = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, note)
         try:
@@ -102,16 +113,17 @@ class Checkpoint(keras.callbacks.Callback):
         self._metrics = []
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._maybe_write([variable.numpy() for variable in _metric_variables(self.model)])
+        self._write_if_due([variable.numpy() for variable in _metric_variables(self.model)])
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.epoch = self.params["epochs"] if self.model.stop_training else epoch + 1
-        self._maybe_write([])
+        self._write_if_due([])
 
-    def _maybe_write(self, metrics: Sequence[np.ndarray]) -> None:
+    def _write_if_due(self, metrics: Sequence[np.ndarray]) -> None:
+        """`metrics` are the running means of an unfinished pass; empty at the end of an epoch."""
         step, now = int(self.model.optimizer.iterations.numpy()), time.monotonic()
         if self.every:
-            # Also at an epoch's end behind a state of its last step, which does not know the validation yet.
+            # Also at the end of an epoch whose last step wrote a state, which does not have the validation yet.
             due = step // self.every > self.saved_step // self.every or (step == self.saved_step and not metrics)
         else:
             due = now - self.saved_at > max(SECONDS_BETWEEN, TIMES_THE_COST * self.cost)
@@ -126,29 +138,31 @@ class Checkpoint(keras.callbacks.Callback):
         variables = [item.numpy() for item in _variables(self.model)]
         if not all(np.isfinite(array).all() for array in variables):
             return  # the next step's loss will be infinite or NaN: the last good state stays
-        callbacks: list[dict[str, Any]] = []
         arrays = [(f"variables_{place:05d}", array) for place, array in enumerate(variables)]
         arrays += [(f"metrics_{place:05d}", value) for place, value in enumerate(metrics)]
-        for place, callback in enumerate(self.others):
+        callbacks, of_callbacks = self._callback_states()
+        state = {"epoch": self.epoch, "step": step, "callbacks": callbacks}
+        with replaced(self.file) as stream, zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("state.json", json.dumps(state, default=float))
+            for name, value in [*arrays, *of_callbacks]:
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.asarray(value), allow_pickle=False)
+
+    def _callback_states(self) -> tuple[list[dict[str, Any]], list[tuple[str, np.ndarray]]]:
+        """({attribute: value} of each callback, the entries of the arrays among the values)."""
+        states, arrays = [], []
+        for place, callback in enumerate(self.callbacks):
             values = {name: getattr(callback, name) for name in callback.state}
             for name, value in values.items():
                 if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
                     arrays += [(f"callback_{place}_{name}_{index:05d}", array) for index, array in enumerate(value)]
                     values[name] = ARRAYS
-            callbacks.append(values)
-        state = {"epoch": self.epoch, "step": step, "callbacks": callbacks}
-        with atomic_writer(self.file) as stream, zipfile.ZipFile(stream, "w") as archive:
-            archive.writestr("state.json", json.dumps(state, default=float))
-            for name, value in arrays:
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, np.asarray(value), allow_pickle=False)
-
-
-ARRAYS = "arrays of their own"
+            states.append(values)
+        return states, arrays
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
-    """The state, and its arrays by what they are of; the zip file's checksums are verified."""
+    """The state, and its arrays by what they belong to; the zip file's checksums are compared."""
     arrays: dict[str, list[np.ndarray]] = {"variables": [], "metrics": []}
     with zipfile.ZipFile(file) as archive:
         for name in sorted(archive.namelist()):
@@ -161,12 +175,12 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
         return json.loads(archive.read("state.json")), arrays
 
 
-def _variables(trainer: Any) -> list[Any]:
-    """All of the net's, the seeds of random layers included, and the optimizer's."""
+def _variables(trainer: Trainer) -> list[keras.Variable]:
+    """The net's, the seeds of random layers included, and the optimizer's."""
     return [*trainer.net.variables, *trainer.optimizer.variables]
 
 
-def _metric_variables(trainer: Any) -> list[tf.Variable]:
-    """Every device's own, since their sum could not be shared out again."""
+def _metric_variables(trainer: Trainer) -> list[tf.Variable]:
+    """Every device's own, since their sum could not be divided among the devices again."""
     local = trainer.distribute_strategy.experimental_local_results
     return [part for metric in trainer.metrics for item in metric.variables for part in local(item.value)]

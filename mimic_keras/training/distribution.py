@@ -1,4 +1,4 @@
-"""The devices of a run: a tf.distribute strategy from the experiment, and whether results have to be reproducible."""
+"""The devices of a run: a tf.distribute strategy from the experiment, and settings of the whole process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mimic_keras.experiment.schema import DistributionSection
 
 
 def configure(section: DistributionSection, deterministic: bool) -> None:
-    """Settings of the whole process; called before TensorFlow computes anything, which fixes the devices.
+    """Apply the settings of the whole process, before TensorFlow computes anything and so fixes the devices.
 
-    float32 means float32: the tensor cores' TF32, with 10 bits of mantissa, is switched off.
+    float32 means float32: TF32, the tensor cores' format with 10 bits of mantissa, is switched off.
     """
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -24,10 +24,10 @@ def configure(section: DistributionSection, deterministic: bool) -> None:
 
 
 def make_strategy(section: DistributionSection) -> tf.distribute.Strategy:
-    """The devices of a run.
+    """The strategy of a run.
 
     auto: mirrored over the GPUs if there are several, else one device. mirrored: all GPUs; on a machine without one,
-    `virtual_devices` parts of the processor, so that the path can be tried anywhere.
+    `virtual_devices` parts of the processor, so that it can be tried anywhere.
 
     Raises:
         InputError: mirrored without GPUs and without `virtual_devices`.
@@ -48,12 +48,16 @@ def make_strategy(section: DistributionSection) -> tf.distribute.Strategy:
 
 
 def split_processor(count: int) -> list[str]:
-    """The names of `count` logical devices that share the processor; a process can be split only once."""
+    """The names of `count` logical devices that share the processor.
+
+    Raises:
+        RuntimeError: the processor is already split into fewer devices; that can be done only once in a process.
+    """
     processor = tf.config.list_physical_devices("CPU")[0]
     if not tf.config.get_logical_device_configuration(processor):
         parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
         tf.config.set_logical_device_configuration(processor, parts)
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     if len(devices) < count:
-        raise RuntimeError(f"the processor is already split into {len(devices)} devices, {count} are wanted")
+        raise RuntimeError(f"the processor is already split into {len(devices)} devices, {count} wanted")
     return devices[:count]

@@ -1,11 +1,11 @@
-"""A Keras model as the program handles it: its logits, cost and file, and a standardised student's affine head."""
+"""What the program does with any Keras model: its logits, its cost, its files, and a standardised student's head."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,48 @@ import tensorflow as tf
 
 from mimic_keras.contracts import Split
 from mimic_keras.storage.files import write_json
+from mimic_keras.training.private_api import called_graph
 
 AFFINE_HEAD = "affine_head"
 PREDICTION_BATCH = 512
 
 
+def output_logits(output: Any) -> Any:
+    """The logits in an architecture's output, which is a tensor or a dict with "logits"; nothing is cast.
+
+    Example:
+        >>> output_logits({"logits": 1.0, "hidden": 2.0}), output_logits(3.0)
+        (1.0, 3.0)
+    """
+    return output["logits"] if isinstance(output, dict) else output
+
+
 def logits_of(output: Any) -> tf.Tensor:
-    """The logits of an architecture's output, which is a tensor or a dict with "logits"; always float32."""
-    return tf.cast(output["logits"] if isinstance(output, dict) else output, tf.float32)
+    """As `output_logits`, in float32."""
+    return tf.cast(output_logits(output), tf.float32)
 
 
-def parameters(model: keras.Model) -> int:
-    """Number of trainable weights."""
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """log(softmax(logits)) over the last axis, [..., num_classes], in float64; finite for any finite logits.
+
+    Example:
+        >>> np.exp(log_softmax(np.array([[0.0, np.log(3.0)], [1e4, 1e4]]))).round(6).tolist()
+        [[0.25, 0.75], [0.5, 0.5]]
+    """
+    logits = np.asarray(logits, np.float64)
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def count_parameters(model: keras.Model) -> int:
+    """The number of trainable weights."""
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
-def sketched(build: Callable[[], Any], otherwise: Callable[[Callable[[], Any]], Any]) -> Any:
-    """What `build()` returns, its variables having shapes and no values: a net of any size in milliseconds.
+def build_without_values(build: Callable[[], Any], otherwise: Callable[[Callable[[], Any]], Any]) -> Any:
+    """What `build()` returns when variables have shapes but no values: a net of any size takes milliseconds.
 
-    A net that needs its values, or is wrong, is left to `otherwise(build)`, which builds it in full.
+    If `build` raises, because the net needs its values or is wrong, `otherwise(build)` has to build it in full.
     """
     with contextlib.suppress(Exception), keras.StatelessScope(initialize_variables=False):
         return build()
@@ -43,17 +66,20 @@ def sketched(build: Callable[[], Any], otherwise: Callable[[Callable[[], Any]], 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one example: `parameters` counts trainable weights; `multiply_adds` the multiplications of matrix products
-    and convolutions (elementwise work is not counted)."""
+    """`parameters`: trainable weights. `multiply_adds`: multiplications for one example in matrix products and
+    convolutions; elementwise work is not counted."""
 
     parameters: int
     multiply_adds: int
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A net that needs no more training. `folder` is its artefact's, None if it was loaded from elsewhere; `history`
-    {metric: value per epoch} holds its curves, and is empty if it was not trained here."""
+class FinishedNet:
+    """A net that needs no more training.
+
+    `folder` is its artefact's, None if it was loaded from elsewhere. `history` holds its curves, {metric: one value per
+    epoch}, and is empty if it was not trained here.
+    """
 
     name: str
     key: str
@@ -62,35 +88,39 @@ class Finished:
     history: dict[str, list[float]]
 
 
-def multiply_adds(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> int:
-    """Multiply-adds of `call` on one example [1, *input_shape].
+def measure_cost(model: keras.Model) -> Cost:
+    """The cost of a model of one input."""
+    return Cost(count_parameters(model), count_multiply_adds(inference_call(model), model.input_shape[1:]))
+
+
+def count_multiply_adds(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> int:
+    """Multiply-adds of `call` on one example, float32 [1, *input_shape], counted in its graph.
 
     Example:
-        >>> multiply_adds(keras.Sequential([keras.Input((10,)), keras.layers.Dense(3)]), (10,))
+        >>> count_multiply_adds(keras.Sequential([keras.Input((10,)), keras.layers.Dense(3)]), (10,))
         30
     """
-    return _graph_cost(_traced(call, input_shape).graph)
+    return _count_in_graph(_trace(call, input_shape).graph)
 
 
 def logits_shape(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> tuple[int | None, ...]:
     """The shape of `call`'s logits for one example, (1, num_classes) if it keeps the contract."""
-    outputs = _traced(call, input_shape).structured_outputs
-    return tuple((outputs["logits"] if isinstance(outputs, dict) else outputs).shape)
+    return tuple(output_logits(_trace(call, input_shape).structured_outputs).shape)
 
 
-def _traced(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> Any:
+def _trace(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> Any:
     specification = tf.TensorSpec([1, *input_shape], tf.float32)
     return tf.function(call, autograph=False).get_concrete_function(specification)
 
 
-def _graph_cost(graph: Any) -> int:
-    return sum(_operation_cost(operation) for operation in graph.get_operations())
+def _count_in_graph(graph: tf.Graph) -> int:
+    return sum(_count_in_operation(operation) for operation in graph.get_operations())
 
 
-def _operation_cost(operation: tf.Operation) -> int:
+def _count_in_operation(operation: tf.Operation) -> int:
     kind = operation.type
     if kind in ("PartitionedCall", "StatefulPartitionedCall"):
-        return _graph_cost(operation.graph._get_function(operation.get_attr("f").name).graph)  # no public way in
+        return _count_in_graph(called_graph(operation))
     if kind in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
         left, right = (operand.shape for operand in operation.inputs[:2])
         names = ("transpose_a", "transpose_b") if kind == "MatMul" else ("adj_x", "adj_y")
@@ -107,8 +137,8 @@ def _operation_cost(operation: tf.Operation) -> int:
     return 0
 
 
-def _size(shape: Any) -> int:
-    """Product of the dimensions; an unknown one is the batch's, which is one example here."""
+def _size(shape: Iterable[int | None]) -> int:
+    """The product of the dimensions; an unknown one is the batch, which is one example here."""
     return math.prod(1 if dimension is None else dimension for dimension in shape)
 
 
@@ -116,33 +146,31 @@ def save(folder: Path, model: keras.Model, history: dict[str, list[float]]) -> N
     """Write `model.keras`, `history.json` (the curves) and `cost.json` into an artefact's folder."""
     model.save(folder / "model.keras")
     write_json(folder / "history.json", history)
-    write_json(folder / "cost.json", asdict(cost(model)))
-
-
-def cost(model: keras.Model) -> Cost:
-    return Cost(parameters(model), multiply_adds(inference(model), model.input_shape[1:]))
+    write_json(folder / "cost.json", asdict(measure_cost(model)))
 
 
 def load(folder: Path) -> keras.Model:
-    """The model of an artefact's folder, in float32; code inside the file is not run (Keras' safe mode)."""
+    """The float32 model of an artefact's folder. Code in the file is not run (Keras' safe mode)."""
     return keras.models.load_model(folder / "model.keras", compile=False)
 
 
 def with_affine_head(net: keras.Model, scale: np.ndarray, offset: np.ndarray) -> keras.Model:
-    """A model whose logits are `net`'s times `scale` plus `offset` (both [num_classes]): real logits again."""
+    """A model whose logits are the net's standardised ones times `scale` plus `offset`, both [num_classes]."""
     inputs = keras.Input(net.input_shape[1:], name="inputs")
     head = keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=AFFINE_HEAD)
-    outputs = net(inputs)
-    return keras.Model(inputs, head(outputs["logits"] if isinstance(outputs, dict) else outputs), name="student")
+    return keras.Model(inputs, head(output_logits(net(inputs))), name="student")
 
 
-def inference(model: keras.Model) -> Callable[[tf.Tensor], Any]:
-    """The model's call as in use: layers that are random in training alone are told so; some are random by default."""
+def inference_call(model: keras.Model) -> Callable[[tf.Tensor], Any]:
+    """The model's call with `training=False`, since some layers of random augmentation are active by default."""
     return functools.partial(model, training=False)
 
 
-def predictor(call: Callable[[tf.Tensor], Any]) -> Callable[[Split, np.ndarray], np.ndarray]:
-    """A function of (split, virtual ids int64 [N]) to float32 logits [N, num_classes], in large batches."""
+def make_predictor(call: Callable[[tf.Tensor], Any]) -> Callable[[Split, np.ndarray], np.ndarray]:
+    """A function of (split, virtual ids int64 [N]) that returns `call`'s logits, float32 [N, num_classes].
+
+    It runs in batches of PREDICTION_BATCH. `call` takes float32 [B, *input_shape].
+    """
     run = tf.function(lambda inputs: logits_of(call(inputs)), reduce_retracing=True, autograph=False)
 
     def predict(split: Split, ids: np.ndarray) -> np.ndarray:

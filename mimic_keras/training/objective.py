@@ -1,4 +1,4 @@
-"""What a net is trained for: the labels, the teacher's logits, or a mixture, as one loss per example."""
+"""What a net is trained for, as one loss per example: the labels, the teacher's logits, or a mixture."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mimic_keras.training.batches import Batch
+
 
 @dataclass(frozen=True)
 class Objective:
     """What a net is trained for, per example.
 
-    Without `loss`: the cross-entropy of the labels. With it: (1 - w) times the loss against the teacher's logits plus
-    w times the cross-entropy, where w is `hard_label_weight` (0 for an example without a label).
-    With `scale` and `offset` (both [num_classes]) the net's outputs are standardised logits: the loss sees them and
-    the teacher's (z - offset) / scale; the labels and the metrics see outputs * scale + offset.
+    Args:
+        loss: compares teacher and student logits, one value per example. None: the cross-entropy of the labels.
+        hard_label_weight: w in (1 - w) * loss + w * cross-entropy of the labels; 0 for an example without a label.
+        scale: float64 [num_classes], with `offset`: the net's outputs are standardised logits. The loss is given them
+            and the teacher's (z - offset) / scale; labels and metrics are given outputs * scale + offset.
+        offset: float64 [num_classes].
+
+    Example:
+        >>> batch = {"labels": tf.constant([0, -1])}
+        >>> Objective()(tf.constant([[0.0, 0.0], [0.0, 0.0]]), batch)[1].numpy().tolist()
+        [1.0, 0.0]
     """
 
     loss: keras.losses.Loss | None = None
@@ -26,12 +35,17 @@ class Objective:
     offset: np.ndarray | None = None
 
     def logits(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Real logits from the net's outputs, both float32 [B, num_classes]."""
         if self.scale is None:
             return outputs
         return outputs * tf.constant(self.scale, tf.float32) + tf.constant(self.offset, tf.float32)
 
-    def __call__(self, outputs: tf.Tensor, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """(loss, weight in the mean), both float32 [B]."""
+    def __call__(self, outputs: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        """(loss, weight in the mean), both float32 [B], from the net's outputs, float32 [B, num_classes].
+
+        Raises:
+            TypeError: the loss does not return one value per example.
+        """
         known = tf.cast(batch["labels"] >= 0, tf.float32)
         if self.loss is None:
             return self._cross_entropy(outputs, batch) * known, known
@@ -48,6 +62,6 @@ class Objective:
         weight = self.hard_label_weight * known
         return (1.0 - weight) * mimic + weight * self._cross_entropy(outputs, batch), tf.ones_like(mimic)
 
-    def _cross_entropy(self, outputs: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    def _cross_entropy(self, outputs: tf.Tensor, batch: Batch) -> tf.Tensor:
         labels = tf.maximum(batch["labels"], 0)
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, self.logits(outputs))

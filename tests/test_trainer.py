@@ -1,72 +1,27 @@
-"""The one trainer: the same curve on any number of devices, exact objectives, schedules, seeds, and a clear end."""
-
-import types
+"""The one trainer: the same curve on any number of devices, exact objectives, schedules and seeds."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
 
-from mimic_keras.contracts import ArraySplit, InputError
-from mimic_keras.experiment.schema import PlateauHalving, TrainingSection
-from mimic_keras.training import callbacks, trainer
+from mimic_keras.contracts import InputError
 from mimic_keras.training.batches import Examples, shuffled_ids
-from mimic_keras.training.distribution import split_processor
 from mimic_keras.training.objective import Objective
-from mimic_keras.training.trainer import TrainingDiverged
-
-CLASSES, FEATURES = 5, 6
-SGD = {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9, "nesterov": True}
-ADAM = {"name": "adam", "learning_rate": 0.01}
-
-
-class LogitL2(keras.losses.Loss):
-    def call(self, teacher_logits, student_logits):
-        return 0.5 * keras.ops.sum(keras.ops.square(student_logits - teacher_logits), axis=-1)
-
-
-def data(count=101, unlabelled=0, teacher=True):
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=[count, FEATURES]).astype("f4")
-    logits = (np.tanh(inputs @ rng.normal(size=[FEATURES, CLASSES])) * [1, 2, 3, 4, 5] + 7).astype("f4")
-    labels = np.where(np.arange(count) < unlabelled, -1, logits.argmax(-1))
-    return Examples(ArraySplit(inputs, labels), logits if teacher else None)
-
-
-def linear():
-    return keras.Sequential([keras.Input((FEATURES,)), layers.Dense(CLASSES)])
-
-
-def hidden(decay=0.0):
-    regularizer = keras.regularizers.L2(decay) if decay else None
-    dense = layers.Dense(16, activation="relu", kernel_regularizer=regularizer)
-    return keras.Sequential([keras.Input((FEATURES,)), dense, layers.Dense(CLASSES)])
-
-
-def normalised():
-    stack = [layers.Dense(16, use_bias=False), layers.BatchNormalization(synchronized=True), layers.ReLU()]
-    return keras.Sequential([keras.Input((FEATURES,)), *stack, layers.Dense(CLASSES)])
-
-
-def noisy():
-    stack = [layers.Dense(16), layers.BatchNormalization(synchronized=True), layers.ReLU(), layers.Dropout(0.3)]
-    return keras.Sequential([keras.Input((FEATURES,)), *stack, layers.Dense(CLASSES)])
-
-
-def settings(epochs=3, batch_size=16, optimizer=SGD, **options):
-    return TrainingSection(epochs=epochs, batch_size=batch_size, optimizer=optimizer, **options)
-
-
-def train(build, examples, objective, chosen, seed=0, strategy=None, validation=None):
-    strategy = strategy or tf.distribute.get_strategy()
-    return trainer.train(build, examples, validation or examples, objective, chosen, seed, "net", strategy=strategy)
-
-
-def mirrored(count):
-    return tf.distribute.MirroredStrategy(
-        split_processor(4)[:count], cross_device_ops=tf.distribute.ReductionToOneDevice()
-    )
+from tests.small_training import (
+    ADAM,
+    CLASSES,
+    SGD,
+    LogitL2,
+    data,
+    hidden,
+    linear,
+    mirrored,
+    noisy,
+    normalised,
+    settings,
+    train,
+)
 
 
 # 101 = 6 * 16 + 5: the last batch gives four replicas 2, 2, 1 and 0 examples; 97 leaves one of two replicas empty.
@@ -172,17 +127,6 @@ def test_the_same_seed_gives_the_same_bits(strategy):
         assert not np.array_equal(left, different) or left.size == CLASSES
 
 
-def test_how_many_steps_a_call_takes_changes_nothing(monkeypatch):
-    many = train(noisy, data(), Objective(LogitL2()), settings())
-    monkeypatch.setattr(trainer, "MAXIMUM_STEPS_PER_CALL", 1)
-    one = train(noisy, data(), Objective(LogitL2()), settings())
-    monkeypatch.setattr(trainer, "MAXIMUM_STEPS_PER_CALL", 3)
-    three = train(noisy, data(), Objective(LogitL2()), settings())
-    assert many.history == one.history == three.history
-    for left, right in zip(many.model.get_weights(), one.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(left, right)
-
-
 def test_a_share_of_the_ids_is_all_that_is_trained_on():
     examples = data()
     logits = examples._columns["teacher_logits"].numpy()
@@ -197,36 +141,9 @@ def test_a_share_of_the_ids_is_all_that_is_trained_on():
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_an_infinite_loss_ends_training_with_its_step_and_rate(devices):
-    examples = data(97)
-    logits = examples._columns["teacher_logits"].numpy()
-    logits[41, 2] = np.inf
-    poisoned = Examples(examples.split, logits)
-    order = list(shuffled_ids(poisoned, 16, 0).take(7).as_numpy_iterator())
-    step = next(number for number, ids in enumerate(order, 1) if 41 in ids)
-    with pytest.raises(TrainingDiverged, match=f"the loss became inf at step {step}, learning rate 0.02"):
-        train(linear, poisoned, Objective(LogitL2()), settings(), validation=examples,
-              strategy=mirrored(devices) if devices > 1 else None)  # fmt: skip
-
-
-def test_an_infinite_validation_loss_ends_training():
-    examples = data()
-    logits = examples._columns["teacher_logits"].numpy()
-    logits[41, 2] = np.inf
-    with pytest.raises(TrainingDiverged, match=r"the validation loss became inf at step 7, learning rate 0\.02"):
-        train(linear, examples, Objective(LogitL2()), settings(), validation=Examples(examples.split, logits))
-
-
 def test_labels_that_are_not_there_can_not_be_learnt():
     with pytest.raises(InputError, match="net: learns the labels, but the training or"):
         train(linear, data(20, unlabelled=20), Objective(), settings())
-
-
-def test_too_large_a_rate_ends_training():
-    chosen = settings(epochs=50, optimizer={"name": "sgd", "learning_rate": 1e4})
-    with pytest.raises(TrainingDiverged, match=r"the loss became (inf|nan) at step \d+, learning rate 10000$"):
-        train(hidden, data(), Objective(LogitL2()), chosen)
 
 
 def test_mixed_precision_trains_nearly_the_same_and_returns_float32():
@@ -256,39 +173,6 @@ def test_schedules(name):
     np.testing.assert_allclose(trained.history["learning_rate"], expected, rtol=1e-5)
 
 
-def plateau_rates(errors, **options):
-    callback = callbacks.Plateau(PlateauHalving(name="plateau_halving", **options), "val_error_rate")
-    callback.set_model(types.SimpleNamespace(optimizer=keras.optimizers.SGD(1.0), stop_training=False))
-    callback.on_train_begin()
-    rates = []
-    for epoch, error in enumerate(errors):
-        callback.on_epoch_end(epoch, {"val_error_rate": error})
-        rates.append(float(callback.model.optimizer.learning_rate.numpy()))
-        if callback.model.stop_training:
-            break
-    return rates
-
-
-def test_plateau_halves_after_ten_epochs_without_a_drop_and_not_within_eight_of_a_halving():
-    # The best is epoch 0. Ten epochs without a drop: halved at epoch 10; then epochs 11 to 18 are barred: 19; then 28.
-    rates = plateau_rates([0.5] * 40)
-    assert rates[:10] == [1.0] * 10
-    assert rates[10:19] == [0.5] * 9
-    assert rates[19:28] == [0.25] * 9
-    assert rates[28:] == [0.125] * 3
-    assert len(rates) == 31, "stops when 30 epochs have brought no drop"
-
-
-def test_plateau_starts_counting_again_at_a_drop():
-    rates = plateau_rates([0.5] * 9 + [0.4] * 12)
-    assert rates == [1.0] * 19 + [0.5] * 2
-
-
-def test_plateau_stops_below_the_smallest_fraction():
-    rates = plateau_rates([0.5] * 20, patience=1, cooldown=0, smallest_fraction=0.1)
-    assert rates == [1.0, 0.5, 0.25, 0.125, 0.0625]
-
-
 def test_restore_best_returns_the_weights_of_the_best_epoch():
     chosen = {"batch_size": 101, "optimizer": {"name": "sgd", "learning_rate": 0.9}}
     last = train(linear, data(), Objective(), settings(epochs=30, **chosen))
@@ -308,33 +192,9 @@ def test_validation_without_labels_is_judged_by_the_loss():
     assert history["val_loss"][-1] < history["val_loss"][0]
 
 
-def test_a_loss_is_given_the_labels_if_it_asks_for_them():
-    class Asks(keras.losses.Loss):
-        def call(self, teacher_logits, student_logits, labels):
-            picked = tf.gather(student_logits, tf.maximum(labels, 0), batch_dims=1)
-            return tf.where(labels >= 0, picked, tf.zeros_like(picked))
-
-    examples = data(16, unlabelled=4)
-    trained = train(linear, examples, Objective(Asks()), settings(epochs=1))
-    keras.utils.set_random_seed(0)
-    outputs = linear()(examples.split.batch(np.arange(16))).numpy()
-    labels = examples.split.labels
-    expected = np.where(labels >= 0, outputs[np.arange(16), labels], 0).mean()
-    np.testing.assert_allclose(trained.history["loss"], [expected], rtol=1e-5)
-
-
 @pytest.mark.parametrize(
     "loss", [keras.losses.Huber(), keras.losses.CosineSimilarity(), keras.losses.MeanSquaredError()]
 )
 def test_keras_own_losses_work_as_they_are(loss):
     history = train(hidden, data(), Objective(loss), settings(epochs=3)).history
     assert history["loss"][-1] < history["loss"][0]
-
-
-def test_a_loss_that_is_not_per_example_is_refused():
-    class Scalar(keras.losses.Loss):
-        def call(self, teacher_logits, student_logits):
-            return tf.reduce_mean(tf.square(teacher_logits - student_logits))
-
-    with pytest.raises(TypeError, match=r"Scalar.call must return one value per example, got \(\)"):
-        train(linear, data(), Objective(Scalar()), settings())

@@ -1,0 +1,55 @@
+"""Every private name of Keras, TensorFlow and keras-tuner that the program uses; no other module uses one.
+
+tests/test_private_api.py fails on a release that lacks one of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+    import keras_tuner
+    import tensorflow as tf
+    from keras_tuner.engine.trial import Trial
+
+
+class AlreadyBuilt:
+    """A base, before `keras.Model`, of a model whose variables all exist before `fit`.
+
+    Under a distribution strategy, `fit` averages the devices' parts of the first batch and builds the model with the
+    result, which fails where the parts differ in size.
+    """
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Do nothing."""
+
+
+def layers_read_by(layer: keras.layers.Layer) -> list[list[str]]:
+    """The names of the layers whose outputs `layer` reads, one list for each time it was called.
+
+    Example:
+        >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2)])
+        >>> layers_read_by(net.layers[1])
+        [['a']]
+    """
+    return [[parent.operation.name for parent in node.parent_nodes] for node in layer._inbound_nodes]
+
+
+def layer_that_made(tensor: Any) -> Any:
+    """The layer whose output a symbolic tensor is; None for anything else."""
+    return getattr(getattr(tensor, "_keras_history", None), "operation", None)
+
+
+def called_graph(operation: tf.Operation) -> tf.Graph:
+    """The graph of the function that a `PartitionedCall` or `StatefulPartitionedCall` operation calls."""
+    return operation.graph._get_function(operation.get_attr("f").name).graph
+
+
+def completed_trial(hyperparameters: keras_tuner.HyperParameters, trial_id: str, score: float) -> Trial:
+    """A trial of keras-tuner with its score, as an oracle keeps it. Imports keras-tuner."""
+    from keras_tuner.engine.trial import Trial, TrialStatus
+
+    trial = Trial(hyperparameters, trial_id, TrialStatus.COMPLETED)
+    trial.score = score
+    return trial

@@ -1,0 +1,133 @@
+"""The Keras model that trains a net: several steps in one graph call, and one loss on any number of devices.
+
+Keras' own step averages the replicas' means, which is wrong when a batch is divided unevenly. Here the loss is per
+example, and the local sum is divided by the count over all replicas, so any number of devices gives the same curve.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import keras
+import tensorflow as tf
+
+from mimic_keras.contracts import RunError
+from mimic_keras.training import models
+from mimic_keras.training.objective import Batch, Objective
+from mimic_keras.training.private_api import AlreadyBuilt
+
+Logs = dict[str, tf.Tensor]
+
+
+class TrainingDiverged(RunError):
+    """The loss became infinite or NaN."""
+
+
+class Trainer(AlreadyBuilt, keras.Model):
+    """A net under training.
+
+    One call of its train function runs `steps_per_call` steps, fewer at the end of a pass. `epoch` is the running one,
+    which the caller sets; `schedule` gives the learning rate of a step where one is used.
+    """
+
+    def __init__(self, net: keras.Model, objective: Objective, steps_per_pass: int, steps_per_call: int):
+        super().__init__()
+        self.net, self.objective = net, objective
+        self.steps_per_pass, self.steps_per_call, self.epoch = steps_per_pass, steps_per_call, 0
+        self.schedule: keras.optimizers.schedules.LearningRateSchedule | None = None
+        self._means = {name: keras.metrics.Mean(name=name) for name in ("loss", "error_rate")}
+        if objective.loss is not None:
+            self._means["agreement"] = keras.metrics.Mean(name="agreement")
+        self.validation_steps = 1
+        self.built = True
+        self.train_function: Callable[[Iterator[Batch]], Logs] | None = None
+        self.test_function: Callable[[Iterator[Batch]], Logs] | None = None
+
+    def last_learning_rate(self) -> float:
+        """The learning rate of the last step."""
+        if self.schedule is not None:
+            return float(self.schedule(max(0, int(self.optimizer.iterations.numpy()) - 1)))
+        return float(self.optimizer.learning_rate.numpy())
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """The net's outputs, float32 [B, num_classes]."""
+        return models.logits_of(self.net(inputs, training=training))
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return list(self._means.values())
+
+    def train_step(self, batch: Batch) -> tf.Tensor:
+        """Update the net on this replica's part of a batch; returns its share of the loss."""
+        with tf.GradientTape() as tape:
+            loss = self._loss(batch, training=True)
+        variables = self.net.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    def test_step(self, batch: Batch) -> tf.Tensor:
+        """As `train_step`, without the update."""
+        return self._loss(batch, training=False)
+
+    def _loss(self, batch: Batch, training: bool) -> tf.Tensor:
+        """This replica's share of the mean loss over all replicas' examples."""
+        outputs = self(batch["inputs"], training=training)
+        per_example, weight = self.objective(outputs, batch)
+        self._update_metrics(batch, outputs, per_example, weight)
+        replica = tf.distribute.get_replica_context()
+        count = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(weight))
+        penalties = tf.add_n(self.net.losses) / replica.num_replicas_in_sync if self.net.losses else 0.0
+        return tf.reduce_sum(per_example * weight) / tf.maximum(count, 1.0) + penalties
+
+    def _update_metrics(self, batch: Batch, outputs: tf.Tensor, per_example: tf.Tensor, weight: tf.Tensor) -> None:
+        predicted = tf.argmax(self.objective.logits(outputs), -1, output_type=tf.int32)
+        known = tf.cast(batch["labels"] >= 0, tf.float32)
+        self._means["loss"].update_state(per_example, weight)
+        self._means["error_rate"].update_state(tf.cast(predicted != batch["labels"], tf.float32), known)
+        if "agreement" in self._means:
+            same = predicted == tf.argmax(batch["teacher_logits"], -1, output_type=tf.int32)
+            self._means["agreement"].update_state(tf.cast(same, tf.float32))
+
+    def make_train_function(self, force: bool = False) -> None:
+        if self.train_function is None or force:
+            run = self._steps_function(self.train_step, "loss")
+
+            def function(iterator: Iterator[Batch]) -> Logs:
+                # 0 in the last calls of a resumed pass: Keras makes as many calls as for a whole one.
+                left = (self.epoch + 1) * self.steps_per_pass - int(self.optimizer.iterations.numpy())
+                return run(iterator, min(self.steps_per_call, left))
+
+            self.train_function = function
+
+    def make_test_function(self, force: bool = False) -> None:
+        if self.test_function is None or force:
+            run = self._steps_function(self.test_step, "validation loss")
+            self.test_function = lambda iterator: run(iterator, self.validation_steps)
+
+    def _steps_function(self, step: Callable[[Batch], tf.Tensor], what: str) -> Callable[[Iterator[Batch], int], Logs]:
+        """A function of (iterator, number of steps) that runs the steps in one graph call and returns the metrics.
+
+        It stops at the first step whose loss is infinite or NaN, and raises TrainingDiverged; `what` names the loss.
+        """
+        strategy = self.distribute_strategy
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def run(iterator: Iterator[Batch], steps: tf.Tensor) -> tf.Tensor:
+            def one(done: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                shares = strategy.run(step, args=(next(iterator),))
+                return done + 1, strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
+
+            def more(done: tf.Tensor, loss: tf.Tensor) -> tf.Tensor:
+                return (done < steps) & tf.math.is_finite(loss)
+
+            return tf.while_loop(more, one, (tf.constant(0), tf.constant(0.0)))[1]
+
+        def function(iterator: Iterator[Batch], steps: int) -> Logs:
+            loss = float(run(iterator, tf.constant(steps)))
+            if not math.isfinite(loss):
+                at = f"at step {int(self.optimizer.iterations.numpy())}, learning rate {self.last_learning_rate():g}"
+                raise TrainingDiverged(f"the {what} became {loss} {at}")
+            return {metric.name: metric.result() for metric in self.metrics}
+
+        return function
