@@ -22,7 +22,7 @@ from absl import app
 from absl.flags import argparse_flags
 
 from mimic_keras import __version__
-from mimic_keras.contracts import InputError, RunError
+from mimic_keras.contracts import InputError, MimicError
 from mimic_keras.interface import commands
 
 
@@ -170,7 +170,7 @@ def main(arguments: argparse.Namespace) -> int:
         folders = [str(getattr(arguments, name, "")) for name in ("home", "runs_dir", "saved_models_dir")]
         reason = f"{error.filename or ' or '.join(filter(None, folders))}: {error.strerror or error}"
         return _fail(arguments, f"{reason}; what was finished is kept. To resume once that is fixed: {again}", 1)
-    except RunError as error:
+    except MimicError as error:
         return _fail(arguments, str(error), 1)
     except Exception as error:  # a bug: one line, and the traceback on demand
         return _fail(arguments, f"{type(error).__name__}: {error}", 1)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mimic_keras.contracts import DatasetInfo, InputError, RunError
+from mimic_keras.contracts import DatasetInfo, InputError, MimicError
 from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.places import Place, substitute, walk
 from mimic_keras.experiment.problems import Problems, parse_section, quote
@@ -136,7 +136,7 @@ def _solve(
 
     try:
         return budget.widths(fit_width(count, budget.fit_parameters))
-    except (InputError, RunError) as error:
+    except MimicError as error:
         problems.add(base + place, str(error))
         return budget.widths(1)
 

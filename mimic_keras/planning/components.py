@@ -20,7 +20,7 @@ import packaging.requirements
 import typing_extensions
 
 from mimic_keras import __version__
-from mimic_keras.contracts import Architecture, InputError, RunError
+from mimic_keras.contracts import Architecture, InputError, MimicError, RunError
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems, did_you_mean, parse_section
 
@@ -122,7 +122,7 @@ class Component:
         """Call a function of the plugin; errors are raised again with the plugin's name and distribution."""
         try:
             return function(*positional, **named)
-        except (InputError, RunError):
+        except MimicError:
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from mimic_keras.contracts import DatasetInfo, InputError, RunError
+from mimic_keras.contracts import DatasetInfo, MimicError
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.planning.components import Component
@@ -21,7 +21,7 @@ def errors_as_problems(place: Place, problems: Problems) -> Iterator[None]:
     """Turn an InputError or RunError raised inside the block into a problem of `place`."""
     try:
         yield
-    except (InputError, RunError) as error:
+    except MimicError as error:
         problems.add(place, str(error))
 
 

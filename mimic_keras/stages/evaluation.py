@@ -14,7 +14,7 @@ from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
 from mimic_keras.stages.student import Net
 from mimic_keras.stages.teachers import TeacherMember
-from mimic_keras.training.models import Cost, inference_call, make_predictor
+from mimic_keras.training.models import Cost, inference_call, log_softmax, make_predictor
 
 SPLITS: tuple[str, ...] = ("validation", "test")
 
@@ -79,11 +79,6 @@ def measure_fidelity(teacher: np.ndarray, student: np.ndarray) -> dict[str, floa
         "kl": float(np.mean(np.sum(np.exp(log_p) * (log_p - log_q), -1))),
         "logit_mse": float(np.mean((z - s) ** 2)),
     }
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 def tabulate(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:

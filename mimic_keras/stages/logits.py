@@ -19,7 +19,7 @@ from mimic_keras.stages.data import Data
 from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.storage.files import write_bytes
 from mimic_keras.storage.store import Artifact, Store
-from mimic_keras.training.models import make_predictor
+from mimic_keras.training.models import log_softmax, make_predictor
 
 SPLITS = ("transfer", "validation", "test")
 SHARD_EXAMPLES = 1 << 16
@@ -95,9 +95,8 @@ def select_greedily(
         for member in range(len(logits)):
             if replacement or member not in chosen:
                 mean = (total + weights[member] * logits[member]) / (weights[chosen].sum() + weights[member])
-                shifted = mean - mean.max(-1, keepdims=True)
-                entropy = np.log(np.exp(shifted).sum(-1)) - shifted[rows, labels]
-                scores[member] = (int((mean.argmax(-1) != labels).sum()), float(entropy.mean()))
+                entropy = -log_softmax(mean)[rows, labels].mean()
+                scores[member] = (int((mean.argmax(-1) != labels).sum()), float(entropy))
         best = min(scores, key=lambda member: (*scores[member], member))
         chosen.append(best)
         total += weights[best] * logits[best]

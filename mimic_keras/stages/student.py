@@ -19,7 +19,7 @@ from mimic_keras.training import models
 from mimic_keras.training.batches import Examples
 from mimic_keras.training.models import Cost, FinishedNet
 from mimic_keras.training.objective import Objective
-from mimic_keras.training.trainer import Trained
+from mimic_keras.training.trainer import Train
 
 ROWS_AT_ONCE = 1 << 16
 STATE = "training_state.npz"
@@ -33,9 +33,7 @@ class Net(FinishedNet):
     model: keras.Model
 
 
-def make_net(
-    plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callable[..., Trained], store: Store
-) -> Net:
+def make_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Train, store: Store) -> Net:
     """Train one net, or find it: with a loss it mimics the teacher on "transfer", else it learns labels on "train"."""
     inputs = {
         "architecture": plan.architecture.key_inputs(),
@@ -57,9 +55,7 @@ def make_net(
     return load(artifact.folder, plan.name)
 
 
-def _train_net(
-    plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Callable[..., Trained], folder: Path
-) -> None:
+def _train_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Train, folder: Path) -> None:
     """Train a net and save it into `folder`, with an affine head if its outputs are standardised."""
     info, objective, state = data.dataset.info, _make_objective(plan, teacher), folder / STATE
     trained = train(

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mimic_keras.contracts import InputError, Member, RunError, Teacher, TeacherContext
+from mimic_keras.contracts import Member, MimicError, RunError, Teacher, TeacherContext
 from mimic_keras.planning.components import PluginError
 from mimic_keras.planning.plan import MemberPlan
 from mimic_keras.stages.data import Data, check_same_examples
@@ -21,7 +21,7 @@ from mimic_keras.training import models
 from mimic_keras.training.batches import Examples
 from mimic_keras.training.models import Cost, FinishedNet
 from mimic_keras.training.objective import Objective
-from mimic_keras.training.trainer import Trained
+from mimic_keras.training.trainer import Train, Trained
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TeacherMember(FinishedNet):
 
 
 def make_members(
-    members: Sequence[MemberPlan], data: Data, train: Callable[..., Trained], store: Store, workspace: Workspace
+    members: Sequence[MemberPlan], data: Data, train: Train, store: Store, workspace: Workspace
 ) -> list[TeacherMember]:
     """Train or load every member."""
     return [_make_member(plan, _own_data(plan, data, workspace), train, store) for plan in members]
@@ -50,7 +50,7 @@ def _own_data(plan: MemberPlan, data: Data, workspace: Workspace) -> Data:
     return own
 
 
-def _make_member(plan: MemberPlan, data: Data, train: Callable[..., Trained], store: Store) -> TeacherMember:
+def _make_member(plan: MemberPlan, data: Data, train: Train, store: Store) -> TeacherMember:
     teacher = plan.teacher()
     inputs: dict[str, Any] = {"teacher": plan.teacher.key_inputs(), "data": data.identity}
     if not plan.is_trained:
@@ -69,17 +69,18 @@ def _make_member(plan: MemberPlan, data: Data, train: Callable[..., Trained], st
     return TeacherMember(plan.name, artifact.key, cost, artifact.folder, history, plan.seed, plan.weight, data, load)
 
 
-def _train_member(plan: MemberPlan, data: Data, teacher: Teacher, train: Callable[..., Trained], folder: Path) -> None:
+def _train_member(plan: MemberPlan, data: Data, teacher: Teacher, train: Train, folder: Path) -> None:
     """Train a member and save it into `folder`."""
     trained: list[Trained] = []
+    assert plan.training
+    settings = (Objective(), plan.training, plan.seed, plan.name)
 
     def fit(build: Callable[[], keras.Model], ids: np.ndarray | None = None) -> keras.Model:
         examples, validation = Examples(data.split("train"), ids=ids), Examples(data.split("validation"))
         state = folder / f"training_state_{len(trained)}.npz"
-        settings = (Objective(), plan.training, plan.seed, plan.name)
         try:
             trained.append(train(build, examples, validation, *settings, judge=data.validation_metrics, state=state))
-        except (InputError, RunError, OSError):
+        except (MimicError, OSError):
             raise
         except Exception as error:  # not the plugin's fault, although it called us
             raise RunError(f"training {plan.name}: {type(error).__name__}: {error}") from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from mimic_keras.contracts import atomic_writer, file_digest
 
 RECORD = "artifact.json"
 
@@ -39,29 +40,10 @@ def file_names(folder: Path, record: str = RECORD) -> set[str]:
     return {name for name in _files(folder) if name != record}
 
 
-def file_digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def write_bytes(file: Path, data: bytes) -> None:
     """Write a file whole or not at all: to a sibling, which is synced and renamed."""
     with atomic_writer(file) as stream:
         stream.write(data)
-
-
-@contextlib.contextmanager
-def atomic_writer(file: Path) -> Iterator[BinaryIO]:
-    """A stream whose content replaces `file` at the end of the block, unless the block raises."""
-    sibling = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with sibling.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        sibling.replace(file)
-    finally:
-        sibling.unlink(missing_ok=True)
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -14,7 +14,7 @@ import keras
 from absl import logging
 
 from mimic_keras import runner
-from mimic_keras.contracts import InputError, RunError
+from mimic_keras.contracts import MimicError, RunError
 from mimic_keras.experiment.file import has_ranges, to_yaml
 from mimic_keras.planning.plan import Costs, Plan, make_plan
 from mimic_keras.reporting import console
@@ -123,7 +123,7 @@ def _run_cell(sweep: Sweep, each: PlannedCell, folder: Path, workspace: Workspac
         _check_metric(sweep, results)
     except Exception as error:  # whatever it is, the other cells are not affected
         logging.warning("%s failed: %s", each.cell, error)
-        name = "" if isinstance(error, InputError | RunError) else f"{type(error).__name__}: "
+        name = "" if isinstance(error, MimicError) else f"{type(error).__name__}: "
         return Outcome(each, FAILED, seconds=round(time.monotonic() - started, 1), note=f"{name}{error}")
     return Outcome(each, DONE, results, seconds)
 

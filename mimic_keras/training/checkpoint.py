@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mimic_keras.storage.files import replaced
+from mimic_keras.contracts import atomic_writer
 
 if TYPE_CHECKING:
     from mimic_keras.training.steps import Trainer
@@ -142,7 +142,7 @@ class Checkpoint(keras.callbacks.Callback):
         arrays += [(f"metrics_{place:05d}", value) for place, value in enumerate(metrics)]
         callbacks, of_callbacks = self._callback_states()
         state = {"epoch": self.epoch, "step": step, "callbacks": callbacks}
-        with replaced(self.file) as stream, zipfile.ZipFile(stream, "w") as archive:
+        with atomic_writer(self.file) as stream, zipfile.ZipFile(stream, "w") as archive:
             archive.writestr("state.json", json.dumps(state, default=float))
             for name, value in [*arrays, *of_callbacks]:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
