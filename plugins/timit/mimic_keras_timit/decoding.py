@@ -44,10 +44,10 @@ class Bigram:
         for transcript in transcripts:
             path = np.concatenate([[boundary], np.asarray(transcript, np.int64), [boundary]])
             np.add.at(counts, (path[:-1], path[1:]), 1)
-        alone = counts.sum(0) / counts.sum()
+        unigram = counts.sum(0) / counts.sum()
         kinds = (counts > 0).sum(1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
-            logarithm = np.log((counts + kinds * alone) / (counts.sum(1, keepdims=True) + kinds))
+            logarithm = np.log((counts + kinds * unigram) / (counts.sum(1, keepdims=True) + kinds))
         logarithm[np.isnan(logarithm)] = -np.inf  # after a phone that never occurs
         return cls(logarithm[boundary, :phones], logarithm[:phones, :phones], logarithm[:phones, boundary])
 

@@ -59,7 +59,7 @@ def _prepare_windows(samples: Any, lengths: Any, mean: np.ndarray, deviation: np
     checks = [
         tf.debugging.assert_equal(tf.shape(samples)[0], tf.shape(lengths)[0], "one length for each utterance"),
         tf.debugging.assert_non_negative(lengths, "lengths are numbers of samples"),
-        tf.debugging.assert_less_equal(lengths, tf.shape(samples)[1], "lengths are at most those of the padded sound"),
+        tf.debugging.assert_less_equal(lengths, tf.shape(samples)[1], "lengths do not exceed the padded sound"),
     ]
     with tf.control_dependencies([check for check in checks if check is not None]):
         samples, lengths = tf.identity(samples), tf.identity(lengths)
