@@ -279,7 +279,7 @@ class Member:
 
 
 class Train(Protocol):
-    """Trains the model that `build()` makes on the labels of "train", or of `ids` (int64) alone; returns it in float32.
+    """Trains the model that `build()` makes on the labels of "train", or only of `ids` (int64); returns it in float32.
 
     The settings are the `training` section of the teacher's entry. It takes a builder, not a model, because the model
     must be built under the distribution strategy, in the training precision and from the member's seed.

@@ -1,6 +1,6 @@
-"""TIMIT (Garofolo et al. 1993) as Ba & Caruana 2014, section 3, use it: 15 frames of 123 features to one of 183 states.
+"""TIMIT (Garofolo et al. 1993) as in Ba & Caruana 2014, section 3: 15 frames of 123 features to one of 183 states.
 
-Every frame is kept once; its window is gathered in the graph.
+Every frame is stored once; its window is gathered in the graph.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ from mimic_keras_timit import decoding, features, preparation, serving, synthesi
 from mimic_keras_timit.phones import NUM_STATES, PHONES, STATE_NAMES
 from mimic_keras_timit.speakers import DISC_UTTERANCES
 
-# Frames of 10 ms on the disc, by the corpus' own counts of samples; for estimates alone.
+# Frames of 10 ms, from the sample counts on the disc; used only for estimates.
 FRAMES_PER_UTTERANCE = 304
 SERVED_EXAMPLES = 3  # utterances
 
 
 class AlignmentFile(TypedDict):
-    """Targets from a file that `python -m mimic_keras_timit.align` has made."""
+    """Targets from a file written by `python -m mimic_keras_timit.align`."""
 
     file: Path
 
 
 class FrameSplit:
-    """The frames of one split, as windows. `labels` int32 [num_examples] are states.
+    """The frames of one split, as windows. `labels` are states, int32 [num_examples].
 
     Args:
-        arrays: variables `frames` [N, 123] of all splits, `first` and `last` [N] of each frame's utterance.
+        arrays: variables `frames` [N, 123] of all splits, and `first` and `last` [N], the bounds of each frame's
+            utterance.
         offset: the first frame of this split.
-        labels: of this split's frames.
+        labels: the states of this split's frames.
     """
 
     repeats = 1
@@ -48,20 +49,21 @@ class FrameSplit:
 
     def batch(self, ids: Any) -> Any:
         """Frames (int64 [B]) as float32 [B, 15, 123]."""
-        return features.windows(self._arrays["frames"], self._arrays["first"], self._arrays["last"], ids + self._offset)
+        frames, first, last = (self._arrays[name] for name in ("frames", "first", "last"))
+        return features.gather_windows(frames, first, last, ids + self._offset)
 
 
 class Timit(Dataset):
     """Inputs float32 [15, 123], normalised with the training set's mean and deviation; the classes are 183 states.
 
-    Splits: 462 training speakers, 50 development speakers (validation) and the 24 of the core test set, without the SA
-    sentences, which all speakers share. Metrics: `error_rate` of frames, and `phone_error_rate`.
+    Splits: 462 training speakers, 50 development speakers (validation) and the 24 speakers of the core test set,
+    without the SA sentences, which all speakers share. Metrics: `error_rate` of frames, and `phone_error_rate`.
 
     Args:
-        root: the folder that holds TRAIN and TEST, or one above it. None: that of the environment variable
+        root: the folder that contains TRAIN and TEST, or a folder above it. None: taken from the environment variable
             MIMIC_KERAS_TIMIT.
-        alignment: "uniform": every phone's segment is cut in thirds. {file: ...}: what a finished run's teacher found
-            to be each state's frames.
+        alignment: "uniform": every phone's segment is cut into thirds. {file: ...}: an alignment by the teacher of a
+            finished run.
 
     Raises:
         InputError: the corpus is missing or damaged; lists all damaged files.
@@ -82,7 +84,7 @@ class Timit(Dataset):
         return DISC_UTTERANCES
 
     def prepare(self, data_dir: Path) -> str:
-        """Verify the corpus, and compute its features if they are not in `data_dir` yet."""
+        """Verify the corpus, and compute its features unless they are already in `data_dir`."""
         self.corpus = corpora.read(self._corpus_folder(data_dir), self._utterances())
         self.corpus_digest = corpora.digest(self.corpus)
         prepared = preparation.prepare(self.corpus, data_dir)
@@ -111,7 +113,7 @@ class Timit(Dataset):
     def _targets(self) -> dict[str, np.ndarray]:
         if self.alignment == "uniform":
             aligned = {
-                item.name: targets.uniform(item.transcript, features.num_frames(item.samples))
+                item.name: targets.cut_in_thirds(item.transcript, features.num_frames(item.samples))
                 for utterances in self.corpus.values()
                 for item in utterances
             }
@@ -132,12 +134,12 @@ class Timit(Dataset):
         return FrameSplit(self._arrays, offset, self._labels[source])
 
     def scores(self, split: str, logits: np.ndarray) -> list[np.ndarray]:
-        """log(posterior / prior) of every utterance of a split, float32 [frames, 183] each."""
+        """log(posterior / prior) of each utterance in a split, float32 [frames, 183]."""
         values = decoding.scaled_likelihoods(logits, decoding.log_priors(self._labels["train"], NUM_STATES))
         return np.split(values, np.cumsum(self._lengths[_source(split)])[:-1])
 
     def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
-        """Error rates of frames and of phones, and the confusion of the 39 classes.
+        """Frame and phone error rates, and the confusion matrix of the 39 classes.
 
         Raises:
             ValueError: `logits` has no "validation", on which the decoder's constants are chosen.
@@ -161,8 +163,11 @@ class Timit(Dataset):
         return results
 
     def raw_signatures(self) -> dict[str, RawSignature]:
-        """`serve_waveform` (float32 samples from -1 to 1) and `serve_pcm16` (int16 samples), 16 kHz, of one utterance
-        or several, padded behind; `lengths` int32 says how many samples are the utterance's. A row is a frame."""
+        """`serve_waveform` (float32 samples from -1 to 1) and `serve_pcm16` (int16 samples), both 16 kHz.
+
+        They take one or more utterances, padded at the end; `lengths` int32 is each one's number of samples. A row of
+        the output is a frame.
+        """
         utterances = self.corpus["validation"][:SERVED_EXAMPLES]
         sounds = [utterance.read() for utterance in utterances]
         lengths = np.array([len(sound) for sound in sounds], np.int32)
@@ -177,17 +182,17 @@ class Timit(Dataset):
 
 
 def _source(split: str) -> str:
-    """The transfer set is the training set: all of TIMIT is labelled."""
+    """The transfer set is the training set, because all of TIMIT is labelled."""
     return "train" if split == "transfer" else split
 
 
 class SyntheticTimit(Timit):
-    """A synthetic corpus in TIMIT's layout, made of buzz and noise by a small formant synthesiser: not TIMIT.
+    """A synthetic corpus in TIMIT's layout: buzz and noise from a small formant synthesiser, not TIMIT.
 
     Args:
         training_speakers, test_speakers: synthetic voices; the first half of the test voices is the validation set.
-        utterances: of each speaker.
-        seed: of voices, sentences and noise.
+        utterances: number per speaker.
+        seed: draws voices, sentences and noise.
 
     Raises:
         ValueError: an argument is out of its range.

@@ -1,7 +1,7 @@
 """Realign the corpus with a finished run's teacher: python -m mimic_keras_timit.align RUN --out FILE
 
-Every utterance's phones are kept; which frames belong to which of their states is found anew by Viterbi with the
-teacher's scaled likelihoods, as the HMM of Ba & Caruana 2014, section 3.1, did for the paper's targets.
+The phones of every utterance stay; the frames of their states come from a Viterbi alignment with the teacher's scaled
+likelihoods, as the paper's targets came from an HMM (Ba & Caruana 2014, section 3.1).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _LOGITS_OF = {"train": "transfer", "validation": "validation", "test": "test"}
 
 
 def align(run: Path) -> tuple[str, dict[str, np.ndarray], list[str]]:
-    """Digest of the corpus, {utterance: states}, and the utterances with fewer frames than states, which keep thirds.
+    """The corpus digest, {utterance: states}, and the utterances with fewer frames than states, which keep thirds.
 
     Raises:
-        InputError: `run` is no finished run with a teacher on this data set.
+        InputError: `run` is not a finished run with a teacher on this data set.
     """
-    folders = json.loads(_text(run / "artifacts.json"))
-    dataset = _dataset(run)
+    folders = json.loads(_read_text(run / "artifacts.json"))
+    dataset = _load_dataset(run)
     home = Path(folders["dataset"]["folder"])
     if not home.is_dir():
         raise InputError(f"{run}: the folder of its data set is gone, {home}; run the experiment again")
@@ -43,22 +43,22 @@ def align(run: Path) -> tuple[str, dict[str, np.ndarray], list[str]]:
         frames = sum(features.num_frames(utterance.samples) for utterance in dataset.corpus[split])
         scores = dataset.scores(split, _mean_logits(members, _LOGITS_OF[split], frames))
         for utterance, rows in zip(dataset.corpus[split], scores, strict=True):
-            path = targets.forced(utterance.transcript, rows)
+            path = targets.force_align(utterance.transcript, rows)
             if path is None:
-                path = targets.uniform(utterance.transcript, features.num_frames(utterance.samples))
+                path = targets.cut_in_thirds(utterance.transcript, features.num_frames(utterance.samples))
                 short.append(utterance.name)
             aligned[utterance.name] = path
     return dataset.corpus_digest, aligned, short
 
 
-def _text(file: Path) -> str:
+def _read_text(file: Path) -> str:
     if not file.is_file():
         raise InputError(f"no such file: {file}; RUN is the folder of a finished run, runs/NAME")
     return file.read_text(encoding="utf-8")
 
 
-def _dataset(run: Path) -> Timit:
-    section = YAML(typ="safe", pure=True).load(_text(run / "experiment.yaml"))["dataset"]
+def _load_dataset(run: Path) -> Timit:
+    section = YAML(typ="safe", pure=True).load(_read_text(run / "experiment.yaml"))["dataset"]
     kinds: dict[str, type[Timit]] = {kind.name: kind for kind in (Timit, SyntheticTimit)}
     name = section.pop("name")
     if name not in kinds:
@@ -71,10 +71,10 @@ def _dataset(run: Path) -> Timit:
 
 
 def _mean_logits(members: Mapping[str, Mapping], split: str, frames: int) -> np.ndarray:
-    """The teacher's logits, float32 [frames, 183]: the weighted mean of its members'.
+    """The teacher's logits, float32 [frames, 183]: the weighted mean over its members.
 
     Raises:
-        InputError: they are not there, or not of so many frames.
+        InputError: they are missing, or their number of frames is wrong.
     """
     total = sum(entry["weight"] for entry in members.values())
     mean: np.ndarray | float = 0.0
@@ -90,7 +90,7 @@ def _mean_logits(members: Mapping[str, Mapping], split: str, frames: int) -> np.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m mimic_keras_timit.align", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run with a teacher")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the alignment to write (.npz)")
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     frames = sum(len(path) for path in aligned.values())
     print(f"{options.out}: {len(aligned):,} utterances, {frames:,} frames aligned")
     if short:
-        print(f"with fewer frames than states, and so with their thirds as before: {', '.join(short)}")
+        print(f"with fewer frames than states, still cut into thirds: {', '.join(short)}")
     return 0
 
 

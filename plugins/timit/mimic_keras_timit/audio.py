@@ -1,4 +1,4 @@
-"""One utterance's sound, from a NIST SPHERE or RIFF (WAV) file: int16 samples at 16 kHz, read whole or not at all."""
+"""Decode an utterance's sound from a NIST SPHERE or RIFF (WAV) file: int16 samples at 16 kHz, all or none."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ _BYTE_ORDERS = {"01": "<i2", "10": ">i2"}
 
 
 def decode(data: bytes) -> np.ndarray:
-    """The samples of a file's content, int16 [N].
+    """The samples in a file's content, int16 [N].
 
-    A file says what it is by its first bytes, not by its name: TIMIT's .WAV files are SPHERE files.
+    The first bytes tell the format, not the file name: TIMIT's .WAV files are SPHERE files.
 
     Raises:
-        ValueError: it is no such file, is damaged or cut off, or is not 16-bit PCM at 16 kHz on one channel.
+        ValueError: the format is another, the content is damaged or truncated, or it is not single-channel 16-bit PCM
+            at 16 kHz.
 
     Example:
         >>> decode(sphere_file(np.array([1, -2], np.int16))).tolist()
@@ -78,7 +79,7 @@ def _decode_riff(data: bytes) -> np.ndarray:
         with wave.open(io.BytesIO(data)) as file:
             found = {"channels": file.getnchannels(), "bytes": file.getsampwidth(), "rate": file.getframerate()}
             count, content = file.getnframes(), file.readframes(file.getnframes())
-    except (wave.Error, EOFError, RuntimeError) as error:  # the last where a chunk is longer than the file
+    except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError if a chunk is longer than the file
         raise ValueError(f"RIFF header: {str(error) or 'it ends too early'}") from error
     for name, expected in {"channels": 1, "bytes": 2, "rate": SAMPLE_RATE}.items():
         if found[name] != expected:

@@ -1,4 +1,4 @@
-"""The corpus as people have it on disk: finding its utterances, reading them, and listing all that is wrong at once."""
+"""The corpus as users have it on disk: find its utterances, read them, and list all problems at once."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from mimic_keras_timit.speakers import CORE_TEST, DEVELOPMENT
 
 VARIABLE = "MIMIC_KERAS_TIMIT"
 SPLITS = ("train", "validation", "test")
-LEVELS = 3  # the given folder and two below it
+LEVELS = 3  # the given folder and two levels below it
 PROBLEMS_SHOWN = 100
-LONGEST_NUMBER = 12  # digits of a place in the sound
-_AUDIO_ENDINGS = (".wav", ".wav.wav")  # the second is a RIFF copy beside the disc's file, which wins
+LONGEST_NUMBER = 12  # digits of a position in the sound
+_AUDIO_ENDINGS = (".wav", ".wav.wav")  # the second is a RIFF copy of the disc's file; the disc's file is preferred
 _PLACES = {phone: place for place, phone in enumerate(PHONES)}
 
 NO_CORPUS = f"""\
@@ -37,7 +37,7 @@ sounds."""
 
 @dataclass(frozen=True)
 class Transcript:
-    """Phones (int [P], places in `PHONES`) and where each begins and ends (int [P], samples)."""
+    """Phones (int [P], indices into `PHONES`), and the start and end of each in samples (int [P])."""
 
     phones: np.ndarray
     starts: np.ndarray
@@ -46,7 +46,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One verified utterance. `name` is SPEAKER/SENTENCE; `samples` is its length; `digest` is of both files."""
+    """A verified utterance. `name` is SPEAKER/SENTENCE, `samples` its length, `digest` that of both files."""
 
     name: str
     audio: Path
@@ -55,7 +55,7 @@ class Utterance:
     digest: str
 
     def read(self) -> np.ndarray:
-        """Its sound, int16 [samples]."""
+        """The sound, int16 [samples]."""
         return audio.decode(self.audio.read_bytes())
 
 
@@ -63,10 +63,10 @@ Corpus = dict[str, list[Utterance]]
 
 
 def find(root: Path | None) -> Path:
-    """The folder that holds TRAIN and TEST, from `root` or the environment.
+    """The folder that contains TRAIN and TEST, at or below `root` or the environment variable's folder.
 
     Raises:
-        InputError: there is none; says what TIMIT is and where to get it.
+        InputError: there is none; the message says what TIMIT is and where to get it.
     """
     given = "dataset.root" if root else VARIABLE
     place = root or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
@@ -85,12 +85,12 @@ def find(root: Path | None) -> Path:
 
 
 def read(root: Path, expected: Mapping[str, int]) -> Corpus:
-    """{split: utterances by name} of the corpus at `root` (as `find` returns it), every file read and verified.
+    """{split: utterances sorted by name} of the corpus at `root` (from `find`), every file read and verified.
 
-    Other counts of utterances than `expected` are a warning.
+    Warns if a split does not have its `expected` number of utterances.
 
     Raises:
-        InputError: files are missing or damaged; lists the first hundred problems, and how many there are.
+        InputError: files are missing or damaged; lists the first hundred problems and their number.
     """
     candidates = {split: sorted(_candidates(root, split), key=lambda found: found[0]) for split in SPLITS}
     jobs = [(split, name, files) for split, found in candidates.items() for name, files in found]
@@ -100,7 +100,8 @@ def read(root: Path, expected: Mapping[str, int]) -> Corpus:
         if name == other:
             places = [next(iter(found.values())) for found in (files, others)]
             problems.append(f"{name} is in '{split}' twice: {places[0]} and {places[1]}")
-    for (split, _, _), (utterance, faults) in zip(jobs, in_parallel(lambda job: _read(*job[1:]), jobs), strict=True):
+    results = in_parallel(lambda job: _read_utterance(*job[1:]), jobs)
+    for (split, _, _), (utterance, faults) in zip(jobs, results, strict=True):
         problems += faults
         if utterance:
             corpus[split].append(utterance)
@@ -116,7 +117,7 @@ def read(root: Path, expected: Mapping[str, int]) -> Corpus:
 
 
 def digest(corpus: Corpus) -> str:
-    """SHA-256 of what every utterance is called, which split it is in, and what its files hold."""
+    """SHA-256 of every utterance's split, name and file contents."""
     result = hashlib.sha256()
     for split, utterances in corpus.items():
         for utterance in utterances:
@@ -125,13 +126,13 @@ def digest(corpus: Corpus) -> str:
 
 
 def in_parallel(function: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
-    """`function` of each job, in order, on all processors."""
+    """`function(job)` for each job, in order, on all processors."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(function, jobs)
 
 
 def _folders(place: Path) -> list[Path]:
-    """Those in it; none where it may not be read, as lost+found beside a corpus."""
+    """Subfolders; none if `place` is not readable, such as lost+found next to a corpus."""
     try:
         return sorted(child for child in place.iterdir() if child.is_dir())
     except PermissionError:
@@ -139,7 +140,7 @@ def _folders(place: Path) -> list[Path]:
 
 
 def _candidates(root: Path, split: str) -> Iterator[tuple[str, dict[str, Path]]]:
-    """(name, {"audio": file, "phn": file}, either may be missing) of a split's utterances."""
+    """(name, {"audio": file, "phn": file}) of a split's utterances; either file may be missing."""
     part = "train" if split == "train" else "test"
     (half,) = [folder for folder in _folders(root) if folder.name.lower() == part][:1]
     members = {"validation": DEVELOPMENT, "test": CORE_TEST}.get(split)
@@ -155,8 +156,8 @@ def _candidates(root: Path, split: str) -> Iterator[tuple[str, dict[str, Path]]]
         yield from found.items()
 
 
-def _read(name: str, files: dict[str, Path]) -> tuple[Utterance | None, list[str]]:
-    """The utterance, or what is wrong with its files."""
+def _read_utterance(name: str, files: dict[str, Path]) -> tuple[Utterance | None, list[str]]:
+    """The utterance, or the problems of its files."""
     faults, samples, transcript = [], None, None
     here = next(iter(files.values()))
     missing = {"audio": ".WAV", "phn": ".PHN"}
@@ -184,12 +185,12 @@ def _read(name: str, files: dict[str, Path]) -> tuple[Utterance | None, list[str
 
 
 def parse_transcript(text: str, samples: int | None = None) -> Transcript:
-    """A .PHN file's lines, "begin end phone" in samples, of an utterance of `samples` samples (None: not known).
+    """Parse a .PHN file's lines, "begin end phone" in samples; the sound has `samples` samples (None: unknown).
 
     The last phone may end up to one frame shift (160 samples) after the sound.
 
     Raises:
-        ValueError: a line is not of that form, a phone is unknown, or boundaries overlap or lie outside the sound.
+        ValueError: a line has another form, a phone is unknown, or boundaries overlap or lie outside the sound.
     """
     rows = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not rows:

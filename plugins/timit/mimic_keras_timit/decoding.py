@@ -1,8 +1,8 @@
-"""Frame posteriors to phones, and phones to a phone error rate: the hybrid recogniser of Ba & Caruana 2014, 3.1.
+"""Decode frame posteriors to phones, and score them: the hybrid recogniser of Ba & Caruana 2014, section 3.1.
 
-A phone is three states from left to right, each lasting at least a frame. Staying and moving on are equally likely, a
-factor common to all paths, which is left out. A path's score is the sum over frames of log(posterior / prior), plus,
-for every phone, language_model_weight * log P(phone | phone before) + insertion_penalty.
+A phone is three states from left to right, each lasting at least one frame. Staying and moving on are equally likely;
+this factor is common to all paths and left out. A path's score is the sum over frames of log(posterior / prior), plus,
+for every phone, language_model_weight * log P(phone | previous phone) + insertion_penalty.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rapidfuzz.distance import Levenshtein
 from mimic_keras_timit.corpus import in_parallel
 from mimic_keras_timit.phones import CLASSES, STATES, fold
 
-# What the two constants are chosen from, on validation. Neighbouring frames share most of their window, so that their
-# scores together say less than their sum: the language model has to weigh more than 1.
+# The grid for the two constants, chosen on validation. Neighbouring frames share most of their window, so the sum of
+# their scores overstates the evidence: the language model needs a weight above 1.
 LANGUAGE_MODEL_WEIGHTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
 INSERTION_PENALTIES = (-4.0, 0.0, 4.0, 8.0, 12.0, 16.0, 20.0)
 NOTHING = "(nothing)"
@@ -26,7 +26,7 @@ NOTHING = "(nothing)"
 
 @dataclass(frozen=True)
 class Bigram:
-    """Logarithms of P(first phone) [P], P(phone | phone before) [before, phone] and P(end | last phone) [P]."""
+    """Logarithms of P(first phone) [P], P(phone | previous phone) [previous, phone] and P(end | last phone) [P]."""
 
     first: np.ndarray
     next: np.ndarray
@@ -34,48 +34,48 @@ class Bigram:
 
     @classmethod
     def of(cls, transcripts: Sequence[np.ndarray], phones: int) -> Bigram:
-        """Counted in transcripts (int [N] each), smoothed as Witten & Bell 1991, method C.
+        """Counted in transcripts (int [N] each), smoothed by method C of Witten & Bell 1991.
 
-        P(b | a) = (count(a, b) + kinds(a) P(b)) / (count(a) + kinds(a)), kinds(a) the number of different followers
-        of a; a boundary is one more phone. A phone that is in no transcript has probability 0.
+        P(b | a) = (count(a, b) + kinds(a) P(b)) / (count(a) + kinds(a)) with kinds(a) different phones following a;
+        the boundary counts as a phone. A phone in no transcript has probability 0.
         """
         boundary = phones
         counts = np.zeros([phones + 1, phones + 1])
         for transcript in transcripts:
             path = np.concatenate([[boundary], np.asarray(transcript, np.int64), [boundary]])
             np.add.at(counts, (path[:-1], path[1:]), 1)
-        alone = counts.sum(0) / counts.sum()
+        unigram = counts.sum(0) / counts.sum()
         kinds = (counts > 0).sum(1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
-            logarithm = np.log((counts + kinds * alone) / (counts.sum(1, keepdims=True) + kinds))
-        logarithm[np.isnan(logarithm)] = -np.inf  # behind a phone that never occurs
+            logarithm = np.log((counts + kinds * unigram) / (counts.sum(1, keepdims=True) + kinds))
+        logarithm[np.isnan(logarithm)] = -np.inf  # after a phone that never occurs
         return cls(logarithm[boundary, :phones], logarithm[:phones, :phones], logarithm[:phones, boundary])
 
 
 def log_priors(states: np.ndarray, count: int) -> np.ndarray:
-    """log P(state) [count] from the training frames' targets; +inf, never to be decoded, for a state without one."""
+    """log P(state) [count] from the training targets; +inf for a state without frames, so that it is never decoded."""
     frames = np.bincount(states, minlength=count).astype(np.float64)
     with np.errstate(divide="ignore"):
         return np.where(frames > 0, np.log(frames / max(frames.sum(), 1)), np.inf)
 
 
 def scaled_likelihoods(logits: np.ndarray, priors: np.ndarray) -> np.ndarray:
-    """log(posterior / prior), float32 [frames, states], of logits and `log_priors`."""
+    """log(posterior / prior), float32 [frames, states], from logits and `log_priors`."""
     shifted = logits - logits.max(-1, keepdims=True)
     return (shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)) - priors).astype(np.float32)
 
 
 def decode(scores: Sequence[np.ndarray], bigram: Bigram, weight: float, penalty: float) -> list[np.ndarray]:
-    """The best phone sequence of every utterance (Viterbi), all utterances at once.
+    """The best phone sequence of each utterance (Viterbi), all utterances at once.
 
     Args:
-        scores: float32 [frames, 3 * phones] of each utterance: log(posterior / prior).
-        bigram: of `phones` phones.
-        weight: of the language model's logarithms.
-        penalty: added for every phone; below 0 there are fewer insertions.
+        scores: log(posterior / prior) of each utterance, float32 [frames, 3 * phones].
+        bigram: the language model of the phones.
+        weight: factor on the language model's logarithms.
+        penalty: added for every phone; a negative one reduces insertions.
 
     Returns:
-        Phones, int64 [N] of each utterance; none where it has fewer than 3 frames.
+        The phones of each utterance, int64 [N]; none if it has fewer than 3 frames.
     """
     phones = len(bigram.first)
     with np.errstate(invalid="ignore"):
@@ -109,7 +109,7 @@ def decode(scores: Sequence[np.ndarray], bigram: Bigram, weight: float, penalty:
         best[:active] = np.where(moves, before, old) + local
         since[:active] = np.where(moves, before_since, begun)
         entered[frame, :active] = since[:active, :, -1]
-    # `best` of an utterance has not been touched since its last frame.
+    # `best` of an utterance has not changed since its last frame.
     ends = best[..., -1] + last
     for row, place in enumerate(order):
         if np.isfinite(ends[row].max()):
@@ -127,14 +127,14 @@ def _trace(phone: int, came_from: np.ndarray, entered: np.ndarray, frame: int) -
 
 @dataclass(frozen=True)
 class Constants:
-    """What `decode` is given, as chosen on validation."""
+    """The weight and penalty for `decode`, chosen on validation."""
 
     language_model_weight: float
     insertion_penalty: float
 
 
 def choose(scores: Sequence[np.ndarray], references: Sequence[np.ndarray], bigram: Bigram) -> Constants:
-    """The constants with the lowest phone error rate; of equal ones, the first."""
+    """The constants with the lowest phone error rate; the first in case of a tie."""
 
     def error(constants: Constants) -> float:
         found = decode(scores, bigram, constants.language_model_weight, constants.insertion_penalty)
@@ -146,7 +146,7 @@ def choose(scores: Sequence[np.ndarray], references: Sequence[np.ndarray], bigra
 
 
 def phone_error_rate(references: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
-    """Edit distance over the references' length, of phones folded to 39 classes, all utterances together.
+    """Edit distance divided by the references' length, over all utterances, with phones folded to 39 classes.
 
     Example:
         >>> phone_error_rate([np.array([0, 1, 2])], [np.array([0, 2])])
@@ -159,8 +159,10 @@ def phone_error_rate(references: Sequence[np.ndarray], found: Sequence[np.ndarra
 
 
 def confusion(references: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names and counts [40, 40] of what each class was recognised as, along the cheapest edit; the last row counts
-    insertions, the last column deletions."""
+    """Class names, and counts [40, 40] of classes (rows) recognised as others (columns), along the cheapest edit.
+
+    The last row counts insertions, the last column deletions.
+    """
     nothing = len(CLASSES)
     counts = np.zeros([nothing + 1, nothing + 1], np.int64)
     for reference, phones in zip(references, found, strict=True):

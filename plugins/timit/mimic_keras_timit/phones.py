@@ -1,4 +1,4 @@
-"""The 61 phones of TIMIT's transcripts, their three states each, and the 39 classes that systems are scored on."""
+"""The 61 phones of TIMIT's transcripts, with three states each, and the 39 classes used for scoring."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NUM_STATES = STATES * len(PHONES)
 STATE_NAMES = tuple(f"{phone}/{state}" for phone in PHONES for state in range(STATES))
 
 # Lee & Hon 1989, "Speaker-independent phone recognition using hidden Markov models", Table 2: the phones of one class
-# are not told apart, and the glottal stop q is left out of both transcripts.
+# count as the same, and the glottal stop q is removed from both transcripts.
 _SAME = {
     "aa": ("ao",),
     "ah": ("ax", "ax-h"),
@@ -32,12 +32,12 @@ DELETED = "q"
 _CLASS_OF = {phone: name for name, phones in _SAME.items() for phone in phones}
 CLASSES = tuple(sorted({_CLASS_OF.get(phone, phone) for phone in PHONES} - {DELETED}))
 
-# [61]: the class of each phone, -1 for the one that is deleted.
+# The class of each phone, [61]; -1 for the deleted one.
 FOLDED = np.array([-1 if phone == DELETED else CLASSES.index(_CLASS_OF.get(phone, phone)) for phone in PHONES])
 
 
 def fold(phones: np.ndarray) -> np.ndarray:
-    """Phones (int [N], places in `PHONES`) to classes (int [M], places in `CLASSES`), M <= N.
+    """Phones (int [N], indices into `PHONES`) to classes (int [M], indices into `CLASSES`), M <= N.
 
     Example:
         >>> [CLASSES[c] for c in fold(np.array([PHONES.index(p) for p in ("h#", "q", "ix", "tcl", "t")]))]

@@ -1,4 +1,4 @@
-"""The corpus turned into arrays, once: normalised features of every frame, in one file that is keyed by the corpus."""
+"""Convert the corpus to arrays, once: normalised features of all frames, in a folder keyed by the corpus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mimic_keras.contracts import InputError
+from mimic_keras.contracts import InputError, file_digest
 from mimic_keras_timit import features
 from mimic_keras_timit.corpus import SPLITS, Corpus, digest, in_parallel
 
@@ -22,8 +22,10 @@ ARRAYS = ("features", "mean", "deviation")
 
 @dataclass(frozen=True)
 class Prepared:
-    """`features` float32 [frames, 123] of all splits, one after the other, normalised; `mean` and `deviation` float64
-    [123] of the training set. `fingerprint` is of their content."""
+    """Normalised `features` of all splits in order, float32 [frames, 123]; `fingerprint` is the digest of all arrays.
+
+    `mean` and `deviation` are those of the training set, float64 [123].
+    """
 
     features: np.ndarray
     mean: np.ndarray
@@ -32,7 +34,7 @@ class Prepared:
 
 
 def prepare(corpus: Corpus, folder: Path) -> Prepared:
-    """The arrays of `corpus`, made once and kept in a folder of `folder`, which exists.
+    """The arrays of `corpus`, computed once and kept in a subfolder of the existing `folder`.
 
     Raises:
         InputError: no training utterance is as long as one frame.
@@ -45,12 +47,12 @@ def prepare(corpus: Corpus, folder: Path) -> Prepared:
     unfinished = folder / f".{key}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    _make(corpus, unfinished)
+    _write_arrays(corpus, unfinished)
     unfinished.replace(place)
     return _load(place)
 
 
-def _make(corpus: Corpus, place: Path) -> None:
+def _write_arrays(corpus: Corpus, place: Path) -> None:
     utterances = [utterance for split in SPLITS for utterance in corpus[split]]
     counts = [features.num_frames(utterance.samples) for utterance in utterances]
     training = sum(counts[: len(corpus["train"])])
@@ -60,14 +62,14 @@ def _make(corpus: Corpus, place: Path) -> None:
         place / "features.npy", "w+", dtype=np.float32, shape=(sum(counts), features.FEATURES)
     )
     start = 0
-    for count, values in zip(counts, _shown(_extracted(utterances), len(utterances)), strict=True):
+    for count, values in zip(counts, _with_progress(_extract(utterances), len(utterances)), strict=True):
         rows[start : start + count] = values
         start += count
-    mean = sum(part.sum(0, dtype=np.float64) for part in _parts(rows[:training])) / training
-    variance = sum(((part - mean) ** 2).sum(0) for part in _parts(rows[:training])) / training
+    mean = sum(part.sum(0, dtype=np.float64) for part in _split_rows(rows[:training])) / training
+    variance = sum(((part - mean) ** 2).sum(0) for part in _split_rows(rows[:training])) / training
     deviation = np.where(variance > 0, np.sqrt(variance), 1.0)
-    for part in _parts(rows):
-        part[:] = normalised(part, mean, deviation)
+    for part in _split_rows(rows):
+        part[:] = normalise(part, mean, deviation)
     rows.flush()
     np.save(place / "mean.npy", mean)
     np.save(place / "deviation.npy", deviation)
@@ -76,21 +78,21 @@ def _make(corpus: Corpus, place: Path) -> None:
             os.fsync(stream.fileno())
 
 
-def normalised(values: Any, mean: np.ndarray, deviation: np.ndarray) -> Any:
-    """Features [N, 123], an array or a tensor, to float64 [N, 123] in units of the training set's deviation."""
+def normalise(values: Any, mean: np.ndarray, deviation: np.ndarray) -> Any:
+    """Features [N, 123], an array or a tensor, minus the mean and in units of the deviation, float64 [N, 123]."""
     return (values - mean) / deviation
 
 
-def _extracted(utterances: list) -> Any:
-    """The features of each utterance, in order, several at a time."""
+def _extract(utterances: list) -> Any:
+    """The features of each utterance, in order, computed in parallel."""
     import tensorflow as tf
 
-    compute = tf.function(features.features, input_signature=[tf.TensorSpec([None], tf.int16)], autograph=False)
+    compute = tf.function(features.extract, input_signature=[tf.TensorSpec([None], tf.int16)], autograph=False)
     return in_parallel(lambda utterance: compute(utterance.read()).numpy(), utterances)
 
 
-def _shown(values: Any, total: int) -> Any:
-    """`values`, with a progress bar where there is a terminal."""
+def _with_progress(values: Any, total: int) -> Any:
+    """`values`, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import track
 
@@ -98,15 +100,14 @@ def _shown(values: Any, total: int) -> Any:
     return track(values, "features", total, console=console, transient=True, disable=hidden)
 
 
-def _parts(rows: np.ndarray) -> list[np.ndarray]:
+def _split_rows(rows: np.ndarray) -> list[np.ndarray]:
     return [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
 
 
 def _load(place: Path) -> Prepared:
     content = hashlib.sha256()
     for name in ARRAYS:
-        with (place / f"{name}.npy").open("rb") as stream:
-            content.update(hashlib.file_digest(stream, "sha256").digest())
-    # Mapped, not read: the one copy in memory is the variable that graphs gather from.
+        content.update(bytes.fromhex(file_digest(place / f"{name}.npy")))
+    # Mapped, not read: the only copy in memory is the variable from which graphs gather.
     values, mean, deviation = (np.load(place / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
     return Prepared(values, np.array(mean), np.array(deviation), content.hexdigest())

@@ -1,4 +1,4 @@
-"""Who is in which split. The training set is every speaker under TRAIN."""
+"""The speakers of each split. The training set is all speakers under TRAIN."""
 
 # The core test set: two men and one woman of each of the eight dialect regions; testset.doc of the corpus, and
 # Garofolo et al. 1993, "DARPA TIMIT acoustic-phonetic continuous speech corpus".

@@ -1,5 +1,7 @@
-"""A synthetic corpus in TIMIT's layout, for those who have no TIMIT, and for tests: harmonics and noise through moving
-formants, spoken by several voices. It has nothing of TIMIT but the layout, the phone symbols and the speakers' ids."""
+"""A synthetic corpus in TIMIT's layout, for tests and for users without TIMIT: harmonics and noise through formants.
+
+It shares only the layout, the phone symbols and the speakers' ids with TIMIT.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ GLIDE = 5  # control points over which one phone moves into the next
 REGIONS, SENTENCE_WORDS, LEXICON_WORDS = 8, 5, 150
 NOTICE = "Synthetic sounds in the layout of TIMIT. This is not TIMIT, and contains no part of it.\n"
 
-# Formants in Hz near Peterson & Barney 1952 (vowels); the rest is ours. Columns: phone, three formants, loudness of the
-# voice and of the noise, the noise's centre and width in Hz, length in ms. A second row is where a diphthong ends.
+# Vowel formants in Hz near Peterson & Barney 1952; the rest is our own. Columns: phone, three formants, loudness of
+# voice and noise, centre and width of the noise in Hz, length in ms. A second row is the end of a diphthong.
 _TABLE = """
 iy 270 2290 3010 1 0 0 1 90; ih 390 1990 2550 1 0 0 1 70; eh 530 1840 2480 1 0 0 1 85; ae 660 1720 2410 1 0 0 1 120
 aa 730 1090 2440 1 0 0 1 115; ao 570 840 2410 1 0 0 1 115; uh 440 1020 2240 1 0 0 1 75; uw 300 870 2240 1 0 0 1 95
@@ -51,8 +53,8 @@ _CONSONANTS = (
 _VOWELS = "iy ih eh ae aa ao uh uw ux ah ax ix ax-h er axr ey ay oy aw ow el em en eng"
 
 
-def _shapes() -> dict[str, np.ndarray]:
-    """{phone: [1 or 2, 8]} of the table."""
+def _parse_table() -> dict[str, np.ndarray]:
+    """{phone: [1 or 2, 8]}"""
     shapes: dict[str, list[list[float]]] = {}
     for row in _TABLE.replace("\n", ";").split(";"):
         if row.strip():
@@ -61,12 +63,12 @@ def _shapes() -> dict[str, np.ndarray]:
     return {phone: np.array(rows) for phone, rows in shapes.items()}
 
 
-SHAPES = _shapes()
+SHAPES = _parse_table()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How large a corpus to make. Half of the test voices, at least one, are the validation set."""
+    """The size and seed of a corpus. Half of the test voices, at least one, are the validation set."""
 
     training_speakers: int
     test_speakers: int
@@ -91,7 +93,7 @@ class Plan:
         """(folder, speaker)"""
 
         def in_order(names: frozenset[str]) -> list[str]:
-            return sorted(names, key=lambda name: name[1:])  # the first letter is F or M: any number has both
+            return sorted(names, key=lambda name: name[1:])  # without the F or M in front: any number has both
 
         validation = self.test_speakers // 2
         for number in range(self.training_speakers):
@@ -101,7 +103,7 @@ class Plan:
 
 
 def write_corpus(plan: Plan, folder: Path) -> Path:
-    """The corpus of `plan`, in a folder of `folder`; made if it is not there."""
+    """The folder with the corpus of `plan`, in `folder`; the corpus is written unless it exists."""
     key = hashlib.sha256(repr(plan).encode() + Path(__file__).read_bytes()).hexdigest()[:16]
     place, unfinished = folder / f"synthetic-{key}", folder / f".synthetic-{key}"
     if place.is_dir():
@@ -121,7 +123,7 @@ def write_corpus(plan: Plan, folder: Path) -> Path:
 
 
 def _write_utterance(plan: Plan, lexicon: list[list[str]], folder: Path, speaker: int, number: int) -> None:
-    """The last of a speaker's utterances is the sentence that all of them say, as SA1 is in TIMIT."""
+    """A speaker's last utterance is a sentence that all speakers say, like SA1 in TIMIT."""
     is_common = number == plan.utterances
     words = np.random.default_rng([plan.seed, 1] if is_common else [plan.seed, 2, speaker, number])
     sentence = [phone for _ in range(SENTENCE_WORDS) for phone in lexicon[words.integers(len(lexicon))]]
@@ -137,7 +139,7 @@ def _write_utterance(plan: Plan, lexicon: list[list[str]], folder: Path, speaker
 
 
 def _lexicon(random: np.random.Generator) -> list[list[str]]:
-    """Words of one to three syllables, each a consonant or none, a vowel, a consonant or none."""
+    """Words of one to three syllables: a vowel, with or without a consonant on either side."""
     consonants, vowels = [item.split() for item in _CONSONANTS.split(";")], _VOWELS.split()
 
     def syllable() -> list[str]:
@@ -149,7 +151,7 @@ def _lexicon(random: np.random.Generator) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker: pitch in Hz, factors on formants and on lengths, the voice's fall per octave, and background noise."""
+    """A speaker: pitch in Hz, factors on formants and lengths, fall of the voice per octave, and background noise."""
 
     pitch: float
     tract: float
@@ -169,13 +171,13 @@ class Voice:
         )
 
     def say(self, phones: list[str], random: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, int, str]]]:
-        """Sound, int16 [samples], and (begin, end, phone) of every phone in samples."""
+        """The sound, int16 [samples], and (begin, end, phone) of every phone, in samples."""
         rows, segments, at = [], [], 0
         for phone in phones:
             shape = SHAPES[phone]
             length = max(3, round(shape[0, -1] * self.pace * random.uniform(0.7, 1.4) * SAMPLE_RATE / 1000 / CONTROL))
             path = np.linspace(shape[0, :-1], shape[-1, :-1], length)
-            path[:, :3] *= self.tract * random.normal(1, 0.05, 3)  # nobody says a sound twice the same way
+            path[:, :3] *= self.tract * random.normal(1, 0.05, 3)  # no phone sounds the same twice
             path[:, 3:5] *= random.uniform(0.6, 1.4)
             rows.append(path)
             segments.append((at * CONTROL, (at + length) * CONTROL, phone))
@@ -184,12 +186,12 @@ class Voice:
         controls = np.concatenate(rows)
         padded = np.pad(controls, [(GLIDE // 2, GLIDE // 2), (0, 0)], "edge")
         controls = np.stack([np.convolve(column, smooth, "valid") for column in padded.T], 1)
-        sound = self._voiced(controls, random) + self._noisy(controls, random)
+        sound = self._make_voice(controls, random) + self._make_noise(controls, random)
         sound += self.noise * random.standard_normal(len(sound))
         return np.clip(sound * 6000, -32768, 32767).astype(np.int16), segments
 
-    def _voiced(self, controls: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Harmonics of a drifting pitch, each as loud as the formants are at its frequency."""
+    def _make_voice(self, controls: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Harmonics of a drifting pitch, as loud as the formants at their frequencies."""
         points = len(controls)
         drift = np.linspace(1.1, 0.9, points) * (1 + 0.03 * np.sin(np.arange(points) / random.uniform(8, 20)))
         pitch = self.pitch * drift
@@ -205,7 +207,7 @@ class Voice:
             sound += np.interp(samples, at, curve) * np.sin(order * phase)
         return sound
 
-    def _noisy(self, controls: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    def _make_noise(self, controls: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """White noise in overlapping frames of two control intervals, shaped in frequency."""
         length = 2 * CONTROL
         spectrum = np.fft.rfft(random.standard_normal([len(controls), length]))

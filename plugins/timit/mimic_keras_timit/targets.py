@@ -1,4 +1,4 @@
-"""The target of every frame: one of 183 states, from the transcript's boundaries or from a finished run's alignment."""
+"""The target of every frame: one of 183 states, from the transcript's boundaries or a finished run's alignment."""
 
 from __future__ import annotations
 
@@ -6,51 +6,51 @@ from pathlib import Path
 
 import numpy as np
 
-from mimic_keras.contracts import InputError
+from mimic_keras.contracts import InputError, atomic_writer
 from mimic_keras_timit.corpus import Corpus, Transcript, Utterance
-from mimic_keras_timit.features import centres, num_frames
+from mimic_keras_timit.features import frame_centres, num_frames
 from mimic_keras_timit.phones import STATES
 
 SMALLEST_SCORE = -1e6
 
 
-def uniform(transcript: Transcript, frames: int) -> np.ndarray:
-    """States, int32 [frames]: every phone's segment cut in thirds; a frame belongs to where its middle lies.
+def cut_in_thirds(transcript: Transcript, frames: int) -> np.ndarray:
+    """States, int32 [frames]: every phone's segment is cut into thirds; a frame's middle decides its third.
 
-    A frame before the first or behind the last phone counts as theirs.
+    A frame before the first phone or after the last counts as part of that phone.
 
     Example:
         >>> phones, bounds = np.array([2, 0]), np.array([0, 600, 1080])
-        >>> uniform(Transcript(phones, bounds[:-1], bounds[1:]), 5).tolist()
+        >>> cut_in_thirds(Transcript(phones, bounds[:-1], bounds[1:]), 5).tolist()
         [7, 7, 8, 0, 1]
     """
-    middles = centres(frames)
+    middles = frame_centres(frames)
     segment = np.maximum(np.searchsorted(transcript.starts, middles, "right") - 1, 0)
     starts, lengths = transcript.starts[segment], (transcript.ends - transcript.starts)[segment]
     third = np.clip(STATES * (middles - starts) // lengths, 0, STATES - 1)
     return (transcript.phones[segment] * STATES + third).astype(np.int32)
 
 
-def chain(transcript: Transcript) -> np.ndarray:
-    """The states that an utterance passes through, int32 [3 * phones]."""
+def list_states(transcript: Transcript) -> np.ndarray:
+    """The states of an utterance in order, int32 [3 * phones]."""
     return (transcript.phones[:, None] * STATES + np.arange(STATES)).reshape(-1).astype(np.int32)
 
 
-def forced(transcript: Transcript, scores: np.ndarray) -> np.ndarray | None:
-    """The best path through the transcript's states, every one for at least a frame (Viterbi).
+def force_align(transcript: Transcript, scores: np.ndarray) -> np.ndarray | None:
+    """The best path through the transcript's states, at least one frame in each (Viterbi).
 
     Args:
-        transcript: whose boundaries are not looked at.
-        scores: float [frames, 183], the logarithm of each state's (scaled) likelihood.
+        transcript: the phones; its boundaries are ignored.
+        scores: logarithm of each state's (scaled) likelihood, float [frames, 183].
 
     Returns:
         States, int32 [frames]; None if there are fewer frames than states.
     """
-    states = chain(transcript)
+    states = list_states(transcript)
     frames, length = len(scores), len(states)
     if frames < length:
         return None
-    # A state that training never saw scores -inf; a floor keeps the paths through it apart.
+    # A state absent from training scores -inf; a floor keeps paths through it comparable.
     local = np.maximum(np.asarray(scores, np.float64)[:, states], SMALLEST_SCORE)
     best = np.full(length, -np.inf)
     best[0] = local[0, 0]
@@ -70,7 +70,7 @@ def forced(transcript: Transcript, scores: np.ndarray) -> np.ndarray | None:
 def write(file: Path, corpus_digest: str, aligned: dict[str, np.ndarray]) -> None:
     """Save an alignment: {utterance: states [frames]}."""
     states = np.concatenate([*aligned.values(), np.zeros(0, np.int16)]).astype(np.int16)
-    with file.open("wb") as stream:
+    with atomic_writer(file) as stream:
         np.savez_compressed(
             stream,
             corpus=np.array(corpus_digest),
@@ -81,10 +81,10 @@ def write(file: Path, corpus_digest: str, aligned: dict[str, np.ndarray]) -> Non
 
 
 def read(file: Path, corpus: Corpus, corpus_digest: str) -> dict[str, np.ndarray]:
-    """An alignment of this very corpus, {utterance: states}, every path a way through the utterance's transcript.
+    """An alignment of this corpus, {utterance: states}, checked against the transcripts.
 
     Raises:
-        InputError: the file is missing, damaged, or of another corpus.
+        InputError: the file is missing, damaged, or belongs to another corpus.
     """
     where = f"dataset.alignment.file: {file}"
     if not file.is_file():
@@ -94,22 +94,22 @@ def read(file: Path, corpus: Corpus, corpus_digest: str) -> dict[str, np.ndarray
             found = str(stored["corpus"])
             paths = np.split(stored["states"].astype(np.int32), np.cumsum(stored["frames"])[:-1])
             aligned = dict(zip(stored["utterances"].tolist(), paths, strict=True))
-    except Exception as error:  # NumPy raises anything here, depending on what the file holds
-        raise InputError(f"{where} is no alignment: {error}") from error
+    except Exception as error:  # NumPy raises anything here, depending on the file's content
+        raise InputError(f"{where} is not an alignment: {error}") from error
     if found != corpus_digest:
-        raise InputError(f"{where} was made from another corpus; make it again from a run on this one")
+        raise InputError(f"{where} was made from another corpus; rebuild it from a run on this one")
     for utterance in (utterance for utterances in corpus.values() for utterance in utterances):
         if (path := aligned.get(utterance.name)) is None or not _fits(path, utterance):
-            raise InputError(f"{where} does not follow the transcript of {utterance.name}; make it again")
+            raise InputError(f"{where} does not follow the transcript of {utterance.name}; rebuild it")
     return aligned
 
 
 def _fits(path: np.ndarray, utterance: Utterance) -> bool:
-    """Whether the states are as many as the frames, and the transcript's in order; its thirds where they are few."""
+    """Whether there is a state per frame, in the transcript's order; thirds if there are fewer frames than states."""
     if len(path) != num_frames(utterance.samples):
         return False
-    states = chain(utterance.transcript)
+    states = list_states(utterance.transcript)
     if len(path) < len(states):
-        return bool(np.array_equal(path, uniform(utterance.transcript, len(path))))
-    # A state that follows itself in the chain can not be told from one that lasts: a phone never is one state long.
+        return bool(np.array_equal(path, cut_in_thirds(utterance.transcript, len(path))))
+    # Two equal states in a row would look like one lasting longer, but a phone has three different states.
     return bool(np.array_equal(path[np.flatnonzero(np.diff(path, prepend=-1))], states))

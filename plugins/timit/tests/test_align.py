@@ -50,9 +50,9 @@ def paths(data, seed):
     """{utterance: a random way through its states}, thirds where there are too few frames."""
     found, random = {}, np.random.default_rng(seed)
     for utterance in (utterance for utterances in data.corpus.values() for utterance in utterances):
-        states, frames = targets.chain(utterance.transcript), num_frames(utterance.samples)
+        states, frames = targets.list_states(utterance.transcript), num_frames(utterance.samples)
         if frames < len(states):
-            found[utterance.name] = targets.uniform(utterance.transcript, frames)
+            found[utterance.name] = targets.cut_in_thirds(utterance.transcript, frames)
         else:
             cuts = np.sort(random.choice(np.arange(1, frames), len(states) - 1, replace=False))
             found[utterance.name] = np.repeat(states, np.diff([0, *cuts, frames]))
@@ -121,7 +121,7 @@ def test_every_frame_gets_the_state_that_the_teacher_is_sure_of(timit, run, tmp_
     frames = sum(len(path) for path in expected.values())
     assert capsys.readouterr().out == (
         f"{tmp_path / 'new.npz'}: 5 utterances, {frames} frames aligned\n"
-        f"with fewer frames than states, and so with their thirds as before: {SHORT}\n"
+        f"with fewer frames than states, still cut into thirds: {SHORT}\n"
     )
 
 
@@ -152,7 +152,7 @@ def test_likelihoods_are_scaled_by_the_priors_of_the_runs_targets(timit, run, tm
 
     counts = np.bincount(labels(timit, first, "transfer"), minlength=183)
     (utterance,) = timit.corpus["validation"]
-    states = targets.chain(utterance.transcript)
+    states = targets.list_states(utterance.transcript)
     rarest = counts[states].min()
     spent = np.bincount(found["validation"], minlength=183)
     chained = np.bincount(states, minlength=183)
@@ -165,7 +165,7 @@ def test_a_run_on_synthetic_sounds_is_aligned_too(tmp_path):
     data = SyntheticTimit(2, 2, 2, seed=1)
     data.prepare(tmp_path)
     missing = np.bincount(data.split("train").labels, minlength=183) == 0
-    references = [targets.chain(item.transcript) for item in data.corpus["validation"] + data.corpus["test"]]
+    references = [targets.list_states(item.transcript) for item in data.corpus["validation"] + data.corpus["test"]]
     assert missing[np.concatenate(references)].any()
     random = np.random.default_rng(0)
     logits = {split: random.normal(size=[data.split(split).num_examples, 183]).astype(np.float32) for split in SPLITS}

@@ -68,7 +68,7 @@ SOUNDS = {
 
 @pytest.mark.parametrize("sound", SOUNDS.values(), ids=SOUNDS)
 def test_features_are_scipys(sound):
-    found = features.features(tf.constant(sound))
+    found = features.extract(tf.constant(sound))
 
     assert found.dtype == tf.float32
     assert found.shape == (features.num_frames(len(sound)), 123)
@@ -80,11 +80,11 @@ def test_features_are_scipys(sound):
 def test_features_of_any_noise_are_scipys(count, scale, seed):
     sound = noise(count, scale, seed)
 
-    np.testing.assert_allclose(features.features(tf.constant(sound)), by_scipy(sound), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(features.extract(tf.constant(sound)), by_scipy(sound), rtol=0, atol=1e-4)
 
 
 def assert_scipys(utterances):
-    compute = tf.function(features.features, input_signature=[tf.TensorSpec([None], tf.int16)])
+    compute = tf.function(features.extract, input_signature=[tf.TensorSpec([None], tf.int16)])
     for utterance in utterances:
         sound = utterance.read()
         np.testing.assert_allclose(compute(sound), by_scipy(sound), rtol=0, atol=1e-4, err_msg=utterance.name)
@@ -105,11 +105,11 @@ def test_features_of_timit_are_scipys():
 
 
 def test_silence_by_hand():
-    np.testing.assert_array_equal(features.features(tf.zeros([880], tf.int16)), np.zeros([4, 123]))
+    np.testing.assert_array_equal(features.extract(tf.zeros([880], tf.int16)), np.zeros([4, 123]))
 
 
 def test_a_constant_by_hand():
-    found = features.features(tf.fill([1040], tf.constant(3, tf.int16))).numpy()
+    found = features.extract(tf.fill([1040], tf.constant(3, tf.int16))).numpy()
 
     np.testing.assert_allclose(found[:, 40], [np.log(400 * 9)] * 5, rtol=1e-6)
     np.testing.assert_allclose(found[:, 41:], 0, atol=1e-6)
@@ -117,7 +117,7 @@ def test_a_constant_by_hand():
 
 def test_derivatives_by_hand():
     # A click in frames 2, 3 and 4 of nine. A slope is (2 * (v[t + 2] - v[t - 2]) + v[t + 1] - v[t - 1]) / 10.
-    found = features.features(tf.constant(click(400 + 8 * 160, 700))).numpy() / np.log(32767**2)
+    found = features.extract(tf.constant(click(400 + 8 * 160, 700))).numpy() / np.log(32767**2)
 
     np.testing.assert_allclose(found[:, 40], [0, 0, 1, 1, 1, 0, 0, 0, 0], atol=1e-6)
     np.testing.assert_allclose(found[:, 81] * 10, [2, 3, 3, 0, -3, -3, -2, 0, 0], atol=1e-5)
@@ -129,7 +129,7 @@ def test_a_tone_is_loudest_in_the_filter_around_it(bin_):
     corner = 2595 * np.log10(1 + 8000 / 700) * (bin_ + 1) / 41
     hertz = 700 * (10 ** (corner / 2595) - 1)
 
-    found = features.features(tf.constant(1000 * np.sin(2 * np.pi * hertz * SECOND))).numpy()
+    found = features.extract(tf.constant(1000 * np.sin(2 * np.pi * hertz * SECOND))).numpy()
 
     assert set(found[:, :40].argmax(1)) == {bin_}
 
@@ -137,9 +137,9 @@ def test_a_tone_is_loudest_in_the_filter_around_it(bin_):
 def test_floats_in_the_scale_of_samples_give_the_same_bits():
     sound = SOUNDS["quiet noise"]
 
-    expected = features.features(tf.constant(sound)).numpy().tobytes()
+    expected = features.extract(tf.constant(sound)).numpy().tobytes()
 
-    assert features.features(tf.constant(sound.astype(np.float32))).numpy().tobytes() == expected
+    assert features.extract(tf.constant(sound.astype(np.float32))).numpy().tobytes() == expected
 
 
 # Filters
@@ -168,20 +168,20 @@ def test_filters_are_those_of_tensorflow_io():
     ("samples", "frames"), [(0, 0), (1, 0), (399, 0), (400, 1), (559, 1), (560, 2), (719, 2), (720, 3), (16_000, 98)]
 )
 def test_frames_in_a_sound(samples, frames):
-    traced = tf.function(features.features, input_signature=[tf.TensorSpec([None], tf.int16)])
+    traced = tf.function(features.extract, input_signature=[tf.TensorSpec([None], tf.int16)])
 
     assert features.num_frames(samples) == frames
-    np.testing.assert_array_equal(features.centres(frames), [200 + 160 * frame for frame in range(frames)])
+    np.testing.assert_array_equal(features.frame_centres(frames), [200 + 160 * frame for frame in range(frames)])
     assert traced(tf.zeros([samples], tf.int16)).shape == (frames, 123)
-    assert features.features(tf.zeros([samples], tf.int16)).shape == (frames, 123)
+    assert features.extract(tf.zeros([samples], tf.int16)).shape == (frames, 123)
 
 
 def test_a_frame_is_its_own_400_samples():
     sound = SOUNDS["loud noise"].copy()
-    before = features.features(tf.constant(sound)).numpy()[:, :41]
+    before = features.extract(tf.constant(sound)).numpy()[:, :41]
     sound[1600:2000] = 7  # all of frame 10: 1600 to 1999
 
-    changed = (features.features(tf.constant(sound)).numpy()[:, :41] != before).any(1)
+    changed = (features.extract(tf.constant(sound)).numpy()[:, :41] != before).any(1)
 
     # Frame 8 ends before sample 1680, frame 12 begins at 1920; frame 7 ends at 1519 and frame 13 begins at 2080.
     np.testing.assert_array_equal(np.flatnonzero(changed), [8, 9, 10, 11, 12])

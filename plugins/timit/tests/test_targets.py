@@ -55,7 +55,7 @@ def by_fractions(transcript, frames):
     ],
 )
 def test_thirds_by_hand(rows, expected):
-    found = targets.uniform(spoken(*rows), 6)
+    found = targets.cut_in_thirds(spoken(*rows), 6)
 
     assert found.dtype == np.int32
     assert found.tolist() == expected == by_fractions(spoken(*rows), 6)
@@ -72,7 +72,7 @@ def test_thirds_of_any_transcript(parts, frames):
         rows.append((phone, at + gap, at + gap + length))
         at += gap + length
 
-    assert targets.uniform(spoken(*rows), frames).tolist() == by_fractions(spoken(*rows), frames)
+    assert targets.cut_in_thirds(spoken(*rows), frames).tolist() == by_fractions(spoken(*rows), frames)
 
 
 # Forced paths
@@ -90,7 +90,7 @@ def score(path, scores):
 
 
 def test_the_chain_of_states():
-    found = targets.chain(of_phones(2, 0, 60, 60))
+    found = targets.list_states(of_phones(2, 0, 60, 60))
 
     assert found.dtype == np.int32
     assert found.tolist() == [6, 7, 8, 0, 1, 2, 180, 181, 182, 180, 181, 182]
@@ -101,7 +101,7 @@ def test_a_forced_path_by_hand():
     for frame, state in enumerate([4, 3, 3, 4, 5, 3]):  # what each frame is most like; frames 0 and 5 cannot be
         scores[frame, state] = 0
 
-    found = targets.forced(of_phones(1), scores)
+    found = targets.force_align(of_phones(1), scores)
 
     assert found.dtype == np.int32
     assert found.tolist() == [3, 3, 3, 4, 5, 5]
@@ -124,7 +124,7 @@ def test_a_forced_path_is_the_best_of_all(phones, more, seed, impossible):
     best = max(values.values())
     assume(best > -np.inf)
 
-    found = targets.forced(of_phones(*phones), scores)
+    found = targets.force_align(of_phones(*phones), scores)
 
     assert values[tuple(found.tolist())] == best
     if list(values.values()).count(best) == 1:
@@ -138,14 +138,14 @@ def test_the_transcript_is_followed_where_no_path_is_possible(impossible, frames
     scores = np.random.default_rng(0).normal(size=[frames, 183])
     scores[:, impossible] = -np.inf
 
-    found = targets.forced(of_phones(0, 1), scores)
+    found = targets.force_align(of_phones(0, 1), scores)
 
     assert found.tolist() in [path.tolist() for path in all_paths(range(6), frames)]
 
 
 @pytest.mark.parametrize(("phones", "frames", "enough"), [(1, 2, False), (1, 3, True), (4, 11, False), (4, 12, True)])
 def test_fewer_frames_than_states_have_no_path(phones, frames, enough):
-    found = targets.forced(of_phones(*range(phones)), np.zeros([frames, 183]))
+    found = targets.force_align(of_phones(*range(phones)), np.zeros([frames, 183]))
 
     assert (found is not None) is enough
     if enough:
@@ -174,8 +174,8 @@ def paths(corpus, seed=0):
     found, random = {}, np.random.default_rng(seed)
     for utterance in itertools.chain(*corpus.values()):
         frames = num_frames(utterance.samples)
-        path = targets.forced(utterance.transcript, random.normal(size=[frames, 183]))
-        found[utterance.name] = targets.uniform(utterance.transcript, frames) if path is None else path
+        path = targets.force_align(utterance.transcript, random.normal(size=[frames, 183]))
+        found[utterance.name] = targets.cut_in_thirds(utterance.transcript, frames) if path is None else path
     return found
 
 
@@ -212,9 +212,7 @@ def test_a_path_that_leaves_the_transcript_is_refused(small, name, path, tmp_pat
     with pytest.raises(InputError) as caught:
         targets.read(file, small, "corpus")
 
-    assert str(caught.value) == (
-        f"dataset.alignment.file: {file} does not follow the transcript of {name}; make it again"
-    )
+    assert str(caught.value) == (f"dataset.alignment.file: {file} does not follow the transcript of {name}; rebuild it")
 
 
 def saved(**arrays):
@@ -232,22 +230,22 @@ def saved(**arrays):
 FILES = {
     "missing": (lambda file, _: None, "no such file; `python -m mimic_keras_timit.align RUN --out FILE` makes one"),
     "a folder": (lambda file, _: file.mkdir(), ": no such file; "),
-    "empty": (lambda file, _: file.write_bytes(b""), " is no alignment: "),
-    "text": (lambda file, _: file.write_bytes(b"garbage"), " is no alignment: "),
-    "an archive's first bytes": (lambda file, _: file.write_bytes(b"PK\3\4 garbage"), " is no alignment: "),
-    "one array": (lambda file, _: np.save(file.open("wb"), np.zeros(3)), " is no alignment: "),
-    "objects": (lambda file, _: np.save(file.open("wb"), np.array([{}]), allow_pickle=True), " is no alignment: "),
-    "no digest": (saved(corpus=None), " is no alignment: "),
-    "no states": (saved(states=None), " is no alignment: "),
-    "more utterances than lengths": (saved(frames=np.array([7, 23])), " is no alignment: "),
-    "lengths that are no numbers": (saved(frames=np.array(["a"] * 5)), " is no alignment: "),
+    "empty": (lambda file, _: file.write_bytes(b""), " is not an alignment: "),
+    "text": (lambda file, _: file.write_bytes(b"garbage"), " is not an alignment: "),
+    "an archive's first bytes": (lambda file, _: file.write_bytes(b"PK\3\4 garbage"), " is not an alignment: "),
+    "one array": (lambda file, _: np.save(file.open("wb"), np.zeros(3)), " is not an alignment: "),
+    "objects": (lambda file, _: np.save(file.open("wb"), np.array([{}]), allow_pickle=True), " is not an alignment: "),
+    "no digest": (saved(corpus=None), " is not an alignment: "),
+    "no states": (saved(states=None), " is not an alignment: "),
+    "more utterances than lengths": (saved(frames=np.array([7, 23])), " is not an alignment: "),
+    "lengths that are no numbers": (saved(frames=np.array(["a"] * 5)), " is not an alignment: "),
     "another corpus": (
         lambda file, corpus: targets.write(file, "another", paths(corpus)),
-        " was made from another corpus; make it again from a run on this one",
+        " was made from another corpus; rebuild it from a run on this one",
     ),
     "an utterance missing": (
         lambda file, corpus: targets.write(file, "corpus", {k: v for k, v in paths(corpus).items() if k != "C/1"}),
-        " does not follow the transcript of C/1; make it again",
+        " does not follow the transcript of C/1; rebuild it",
     ),
 }
 

@@ -28,7 +28,7 @@ def noise(samples, seed):
 
 @functools.cache
 def extracted_once(samples, seed):
-    return features.features(tf.constant(noise(samples, seed))).numpy()
+    return features.extract(tf.constant(noise(samples, seed))).numpy()
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def quick(monkeypatch):
         for item in utterances:
             yield extracted_once(item.samples, int(item.digest)) if item.samples >= 400 else np.zeros([0, 123])
 
-    monkeypatch.setattr(preparation, "_extracted", extracted)
+    monkeypatch.setattr(preparation, "_extract", extracted)
 
 
 def sounds(**lengths):
@@ -60,7 +60,7 @@ def small():
 def extracted(corpus):
     """Features that nothing has normalised, float64 [frames, 123]."""
     utterances = [utterance for split in SPLITS for utterance in corpus[split] if utterance.samples >= 400]
-    return np.concatenate([features.features(tf.constant(item.read())).numpy() for item in utterances]).astype(float)
+    return np.concatenate([features.extract(tf.constant(item.read())).numpy() for item in utterances]).astype(float)
 
 
 def bits(prepared):
@@ -101,7 +101,7 @@ def test_statistics_are_summed_in_float64(monkeypatch, tmp_path):
     # 20,000,000 in float32 has neighbours 2 apart, and its square 2**25: no float32 sum tells such values apart.
     frames = np.where(np.arange(1999)[:, None] % 2, np.float32(20_000_000), np.float32(20_000_002))
     values = np.broadcast_to(frames, [1999, 123])
-    monkeypatch.setattr(preparation, "_extracted", lambda _: [values, values[:1], values[:1]])
+    monkeypatch.setattr(preparation, "_extract", lambda _: [values, values[:1], values[:1]])
     corpus = sounds(train=[400 + 1998 * 160], validation=[400], test=[400])
 
     prepared = preparation.prepare(corpus, tmp_path)
@@ -162,7 +162,7 @@ def test_a_training_set_without_a_frame_is_refused(tmp_path):
 def test_features_are_made_once(monkeypatch, tmp_path):
     first = preparation.prepare(small(), tmp_path)
     written = {file: file.stat().st_mtime_ns for file in kept(tmp_path).iterdir()}
-    monkeypatch.setattr(preparation, "_make", forbidden)
+    monkeypatch.setattr(preparation, "_write_arrays", forbidden)
 
     again = preparation.prepare(small(), tmp_path)
 

@@ -78,7 +78,7 @@ def test_windows_are_those_of_utterances_padded_alone(counts):
     every = arrays(counts)
     expected = by_numpy(np.split(every["frames"], np.cumsum(counts)[:-1]))
 
-    found = features.windows(*map(tf.constant, every.values()), tf.range(sum(counts), dtype=tf.int64))
+    found = features.gather_windows(*map(tf.constant, every.values()), tf.range(sum(counts), dtype=tf.int64))
 
     np.testing.assert_array_equal(found, expected)
 
@@ -147,7 +147,7 @@ def timit(tmp_path_factory):
 )
 def test_windows_of_a_corpus_with_utterances_too_short_for_a_frame(timit, name, frames):
     utterances = [
-        (features.features(tf.constant(spoken(name, count).read())).numpy() - timit.mean) / timit.deviation
+        (features.extract(tf.constant(spoken(name, count).read())).numpy() - timit.mean) / timit.deviation
         for count in SAMPLES[name]
         if count >= 400
     ]
