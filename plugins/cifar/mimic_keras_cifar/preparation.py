@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from mimic_keras.contracts import atomic_writer, host_variable
 CONTRAST = 55.0
 EIGENVALUE_BIAS = 0.1
 IMAGES_AT_ONCE = 2048
-BLOCK = 64
+BLOCK = 64  # rows of a product
+SUM = 384  # terms of a product's sums
 
 
 def standardize(images: Any) -> Any:
@@ -60,10 +62,16 @@ class Whitening:
         values = len(self.mean)
         mean, matrix = self._variables
         flat = tf.reshape(standardize(images), [-1, values]) * np.float32(CONTRAST / np.sqrt(values)) - mean
-        # The summation order of a product depends on the number of rows; blocks of one size always give the same bits.
+        # A product's order of summation depends on its number of rows and, where sums are long, on the threads that
+        # share it: blocks of one size and short sums always give the same bits.
         count = tf.shape(flat)[0]
         blocks = tf.reshape(tf.pad(flat, [[0, -count % BLOCK], [0, 0]]), [-1, BLOCK, values])
-        return tf.reshape(tf.reshape(blocks @ matrix, [-1, values])[:count], tf.shape(images))
+
+        def whiten(block: Any) -> Any:
+            parts = [slice(start, start + SUM) for start in range(0, values, SUM)]
+            return functools.reduce(operator.add, (block[:, part] @ matrix[part] for part in parts))
+
+        return tf.reshape(tf.reshape(tf.map_fn(whiten, blocks), [-1, values])[:count], tf.shape(images))
 
     @functools.cached_property
     def _variables(self) -> tuple[Any, Any]:
