@@ -47,6 +47,40 @@ def test_logits_shape_reads_dicts():
     assert models.logits_of(model(np.ones([2, 5], "f4"))).shape == (2, 3)
 
 
+def test_outputs_are_not_cast():
+    values = np.ones([2, 3], np.float16)
+    assert models.output_logits({"logits": values, "hidden": None}) is values
+    assert models.output_logits(values) is values
+
+
+def test_log_softmax_by_hand():
+    found = models.log_softmax(np.array([[0.0, np.log(3.0)], [np.log(3.0), 0.0]]))
+    np.testing.assert_allclose(found, np.log([[0.25, 0.75], [0.75, 0.25]]), rtol=1e-15)
+
+
+def test_log_softmax_is_float64_and_finite_for_large_logits():
+    found = models.log_softmax(np.array([[1e30, -1e30], [5.0, 5.0]], np.float32))
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found[1], np.log([0.5, 0.5]))
+    assert np.isfinite(found).all()
+
+
+def test_a_net_is_built_without_values():
+    def build():
+        net = keras.Sequential([keras.Input((4,)), layers.Dense(10**9)])
+        return models.count_parameters(net)
+
+    assert models.build_without_values(build, lambda _: None) == 5 * 10**9, "20 GB, if it had values"
+
+
+def test_a_net_that_needs_its_values_is_built_in_full():
+    def build():
+        return float(keras.ops.sum(layers.Dense(1, kernel_initializer="ones")(np.ones([1, 3], np.float32))))
+
+    given = []
+    assert models.build_without_values(build, lambda build: given.append(build) or build()) == 3.0
+
+
 def net_with_head(*last):
     keras.utils.set_random_seed(1)
     net = keras.Sequential([keras.Input((5,)), layers.Dense(16, activation="relu"), *last])

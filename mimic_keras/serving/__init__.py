@@ -1,1 +1,1 @@
-"""From a finished student to versions that TensorFlow Serving picks up: folded, written, verified, published."""
+"""From a finished student to a version that TensorFlow Serving picks up: folded, written, verified, published."""

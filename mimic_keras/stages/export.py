@@ -62,7 +62,7 @@ def publish(
     folder = base / experiment
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".publishing.lock", "export"):
-        newest = folder / str(max(publishing.versions(folder), default=0))
+        newest = folder / str(max(publishing.list_versions(folder), default=0))
         found = _whole_record(newest)
         if found and found["key"] == key:
             logging.info("export: reused (%s)", newest)
@@ -128,7 +128,7 @@ def _examples(student: keras.Model, data: Data, raw: Mapping[str, RawSignature])
         rows, splits = rows if isinstance(rows, tuple) else (rows, None)
         if not np.array_equal(rows.numpy(), batch(signature.ids).numpy()):
             raise RunError(f"{data.component.plugin}: {name} does not prepare its examples as the data set does")
-        answers = saved_model.answers(tf.constant(logits(rows)), data.dataset.info.class_names, splits)
+        answers = saved_model.make_outputs(tf.constant(logits(rows)), data.dataset.info.class_names, splits)
         examples[name] = dict(signature.examples), answers["logits"].numpy()
     return examples
 
