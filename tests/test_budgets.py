@@ -6,14 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic_keras.contracts import DatasetInfo, InputError
+from mimic_keras.contracts import DatasetInfo, InputError, count_parameters
 from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.planning import budgets
 from mimic_keras.planning.budgets import Budget
 from mimic_keras.planning.components import bind
-from mimic_keras.training import models
 from tests.tiny import plan_of, tiny, write
 
 BUDGETS = (10_000, 31_623, 100_000, 316_228)  # half a decade apart, as Urban et al. 2017's
@@ -77,7 +76,7 @@ def built(info, spec):
     problems = Problems("x")
     component = bind("architecture", spec, Place("architecture"), problems)
     problems.check()
-    return models.count_parameters(component(info.input_shape, info.num_classes))
+    return count_parameters(component(info.input_shape, info.num_classes).trainable_weights)
 
 
 def solved(folder, info, spec, place, ratios, budget):

@@ -29,8 +29,8 @@ def shaken(model, seed=0):
 
 def spread(model, folded, inputs):
     """The largest change of the logits as a share of their spread."""
-    expected = models.logits_of(model(inputs, training=False)).numpy()
-    return np.abs(models.logits_of(folded(inputs, training=False)).numpy() - expected).max() / expected.std()
+    expected = models.float32_logits(model(inputs, training=False)).numpy()
+    return np.abs(models.float32_logits(folded(inputs, training=False)).numpy() - expected).max() / expected.std()
 
 
 def names(model):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from mimic_keras.contracts import ArraySplit
+from mimic_keras.contracts import ArraySplit, count_parameters
 from mimic_keras.training import models
 
 # (layers, input shape, multiply-adds by hand)
@@ -37,14 +37,48 @@ def test_multiply_adds_of_a_loaded_saved_model(tmp_path):
 
 def test_parameters_count_trainable_weights_alone():
     model = keras.Sequential([keras.Input((5,)), layers.Dense(7, use_bias=False), layers.BatchNormalization()])
-    assert models.count_parameters(model) == 35 + 14
+    assert count_parameters(model.trainable_weights) == 35 + 14
 
 
 def test_logits_shape_reads_dicts():
     inputs = keras.Input((5,))
     model = keras.Model(inputs, {"logits": layers.Dense(3)(inputs), "hidden": layers.Dense(9)(inputs)})
     assert models.logits_shape(model, (5,)) == (1, 3)
-    assert models.logits_of(model(np.ones([2, 5], "f4"))).shape == (2, 3)
+    assert models.float32_logits(model(np.ones([2, 5], "f4"))).shape == (2, 3)
+
+
+def test_outputs_are_not_cast():
+    values = np.ones([2, 3], np.float16)
+    assert models.output_logits({"logits": values, "hidden": None}) is values
+    assert models.output_logits(values) is values
+
+
+def test_log_softmax_by_hand():
+    found = models.log_softmax(np.array([[0.0, np.log(3.0)], [np.log(3.0), 0.0]]))
+    np.testing.assert_allclose(found, np.log([[0.25, 0.75], [0.75, 0.25]]), rtol=1e-15)
+
+
+def test_log_softmax_is_float64_and_finite_for_large_logits():
+    found = models.log_softmax(np.array([[1e30, -1e30], [5.0, 5.0]], np.float32))
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found[1], np.log([0.5, 0.5]))
+    assert np.isfinite(found).all()
+
+
+def test_a_net_is_built_without_values():
+    def build():
+        net = keras.Sequential([keras.Input((4,)), layers.Dense(10**9)])
+        return count_parameters(net.trainable_weights)
+
+    assert models.build_without_values(build, lambda _: None) == 5 * 10**9, "20 GB, if it had values"
+
+
+def test_a_net_that_needs_its_values_is_built_in_full():
+    def build():
+        return float(keras.ops.sum(layers.Dense(1, kernel_initializer="ones")(np.ones([1, 3], np.float32))))
+
+    given = []
+    assert models.build_without_values(build, lambda build: given.append(build) or build()) == 3.0
 
 
 def net_with_head(*last):

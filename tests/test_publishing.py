@@ -127,7 +127,7 @@ def test_versions_are_those_that_the_server_would_take(tmp_path):
     for name in ("2", "10", ".partial-x", "v7", "5.tmp", "-5"):
         (tmp_path / name).mkdir()
     (tmp_path / "12").write_text("a file")
-    assert publishing.versions(tmp_path) == [2, 10]
+    assert publishing.list_versions(tmp_path) == [2, 10]
     assert publishing.publish(tmp_path, fill).name == "11"
 
 

@@ -1,6 +1,7 @@
 """Exports answer as their students do, through the loader that TensorFlow Serving uses, and survive any request."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,10 +12,9 @@ import tensorflow as tf
 from mimic_keras_digits import Digits
 from tensorflow_serving.apis import prediction_log_pb2
 
-from mimic_keras.contracts import DatasetInfo, RawSignature, RunError
-from mimic_keras.serving import saved_model, verification, warmup
-from mimic_keras.serving.session_loader import Served, ServingError
-from mimic_keras.serving.verification import VerificationError
+from mimic_keras.contracts import RawSignature
+from mimic_keras.serving import verification, warmup
+from mimic_keras.serving.session_loader import ServedModel, ServingError
 from tests.tiny import command, run, tiny, write
 
 NAMES = tuple(str(digit) for digit in range(10))
@@ -23,8 +23,8 @@ SENDER = """
 import collections, json, sys
 import numpy as np
 from pathlib import Path
-from mimic_keras.serving.session_loader import Served, ServingError
-served, random = Served(Path(sys.argv[1])), np.random.default_rng(int(sys.argv[3]))
+from mimic_keras.serving.session_loader import ServedModel, ServingError
+served, random = ServedModel(Path(sys.argv[1])), np.random.default_rng(int(sys.argv[3]))
 for name, signature in served.signatures.items():
     ended = collections.Counter()
     for _ in range(int(sys.argv[2])):
@@ -83,7 +83,7 @@ def speech(tmp_path_factory):
 @pytest.mark.parametrize("count", [1, 64])
 def test_every_signature_gives_the_students_logits(exported, count):
     _, export, student, _ = exported
-    served, split = Served(export), Digits().split("test")
+    served, split = ServedModel(export), Digits().split("test")
     inputs = split.batch(tf.range(count, dtype=tf.int64)).numpy()
     expected = student(inputs, training=False).numpy()
     pixels = np.round(inputs * 16).astype(np.uint8)
@@ -105,6 +105,14 @@ def test_the_record_says_what_was_verified_and_done(exported):
     assert record["verified"]["warmup_requests"] == 4
     assert metrics["export"]["signatures"] == record["signatures"]
     assert {"assets.extra/examples.npz", "assets.extra/tf_serving_warmup_requests"} <= set(record["files"])
+
+
+def test_every_signature_is_warmed_up_with_one_example_and_with_all(exported):
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(exported[1] / warmup.FILE))]
+    found = [prediction_log_pb2.PredictionLog.FromString(record).predict_log.request for record in records]
+    assert [each.model_spec.name for each in found] == ["tiny"] * 4
+    sizes = {(each.model_spec.signature_name, each.inputs.popitem()[1].tensor_shape.dim[0].size) for each in found}
+    assert sizes == {(name, size) for name in ("serving_default", "serve_images") for size in (1, 64)}
 
 
 def test_each_weight_is_there_once_and_nothing_else(exported):
@@ -129,7 +137,7 @@ def test_no_request_takes_the_process_down(exported, speech):
 
 
 def test_sound_is_prepared_as_for_the_training(speech):
-    served = Served(speech)
+    served = ServedModel(speech)
     inputs, logits = verification.read_examples(speech)["serve_pcm16"]
     whole = served.run("serve_pcm16", inputs)
     counts = whole["row_counts"]
@@ -149,7 +157,7 @@ def test_sound_is_prepared_as_for_the_training(speech):
 @pytest.mark.parametrize(("samples", "length", "frames"), [(0, 0, 0), (399, 399, 0), (400, 400, 1), (900, 0, 0)])
 def test_sound_shorter_than_a_frame_has_no_rows(speech, samples, length, frames):
     request = {"waveform": np.zeros([1, samples], np.float32), "lengths": np.array([length], np.int32)}
-    found = Served(speech).run("serve_waveform", request)
+    found = ServedModel(speech).run("serve_waveform", request)
     assert found["row_counts"].tolist() == [frames]
     assert found["logits"].shape == (1, frames, 183)
 
@@ -158,103 +166,7 @@ def test_sound_shorter_than_a_frame_has_no_rows(speech, samples, length, frames)
 def test_lengths_that_do_not_fit_are_refused(speech, lengths):
     request = {"waveform": np.zeros([1, 900], np.float32), "lengths": np.array(lengths, np.int32)}
     with pytest.raises(ServingError, match="length"):
-        Served(speech).run("serve_waveform", request)
-
-
-def test_what_is_no_number_stays_with_its_example(exported):
-    inputs = np.random.default_rng(0).random([3, 8, 8, 1], np.float32)
-    clean = Served(exported[1]).run("serving_default", {"inputs": inputs})
-    inputs[1, 2, 2] = np.nan
-    found = Served(exported[1]).run("serving_default", {"inputs": inputs})
-    assert np.isnan(found["logits"][1]).all()
-    assert (found["class"][1], found["label"][1]) == (-1, b"")
-    np.testing.assert_array_equal(found["logits"][[0, 2]], clean["logits"][[0, 2]])
-
-
-@pytest.mark.parametrize(
-    ("signature", "inputs", "message"),
-    [
-        ("serving_defualt", {}, "no signature 'serving_defualt'; there are serve_images, serving_default"),
-        ("serve_images", {"image": np.zeros(3)}, r"inputs \['image'\]; serve_images has \['images'\]"),
-        ("serve_images", {"images": np.zeros([1, 8, 8, 1])}, "'images' is float64, the signature has uint8"),
-        ("serve_images", {"images": np.zeros([8, 8, 1], np.uint8)}, "not compatible with expected shape"),
-    ],
-)
-def test_requests_that_do_not_fit_are_refused_with_a_reason(exported, signature, inputs, message):
-    with pytest.raises(ServingError, match=message):
-        Served(exported[1]).run(signature, inputs)
-
-
-# What verification finds
-
-
-def copied(export, tmp_path):
-    import shutil
-
-    return shutil.copytree(export, tmp_path / "copy")
-
-
-def test_verification_finds_another_students_numbers(exported, tmp_path):
-    export = copied(exported[1], tmp_path)
-    examples = verification.read_examples(export)
-    inputs, logits = examples["serve_images"]
-    verification.write_examples(export, {**examples, "serve_images": (inputs, logits + 0.01)})
-    with pytest.raises(VerificationError, match="serve_images: its logits differ from the student's by"):
-        verification.verify(export)
-
-
-def test_verification_finds_a_signature_without_examples(exported, tmp_path):
-    export = copied(exported[1], tmp_path)
-    examples = verification.read_examples(export)
-    del examples["serve_images"]
-    verification.write_examples(export, examples)
-    with pytest.raises(VerificationError, match=r"examples for \['serving_default'\], signatures"):
-        verification.verify(export)
-
-
-def test_verification_finds_missing_weights(exported, tmp_path):
-    export = copied(exported[1], tmp_path)
-    (export / "variables" / "variables.index").unlink()
-    with pytest.raises(VerificationError, match="copy: "):
-        verification.verify(export)
-
-
-def test_verification_survives_a_graph_that_kills_its_process(exported, tmp_path):
-    """A convolution whose input nobody checks aborts on a request without the batch dimension."""
-    export = copied(exported[1], tmp_path)
-    net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(10, 8), keras.layers.Flatten()])
-    kernel, bias = net.get_weights()
-
-    class Unguarded(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec(None, tf.float32, name="inputs")])
-        def serve(self, inputs):
-            inputs = tf.raw_ops.EnsureShape(input=inputs, shape=tf.TensorShape(None))
-            logits = tf.nn.conv2d(inputs, kernel, 1, "VALID")[:, 0, 0] + bias
-            return saved_model.answers(logits, NAMES)
-
-    module = Unguarded()
-    tf.saved_model.save(module, str(export), {"serving_default": module.serve})
-    inputs = verification.read_examples(export)["serving_default"][0]["inputs"]
-    verification.write_examples(export, {"serving_default": ({"inputs": inputs}, net(inputs).numpy())})
-    with pytest.raises(VerificationError) as error:
-        verification.verify(export)
-    assert "died (SIGABRT) at serving_default: inputs without the batch dimension" in str(error.value)
-
-
-@pytest.mark.parametrize("change", ["probabilities", "class", "label", "shape"])
-def test_outputs_have_to_go_together(change):
-    logits = np.array([[0.0, 1.0, 3.0], [2.0, 0.0, 1.0]], np.float32)
-    outputs = {key: value.numpy() for key, value in saved_model.answers(tf.constant(logits), ("a", "b", "c")).items()}
-    assert outputs["label"].tolist() == [b"c", b"a"]
-    assert verification.compare(outputs, logits, ("a", "b", "c")) == 0
-    wrong = {
-        "probabilities": {"probabilities": outputs["probabilities"][::-1]},
-        "class": {"class": np.array([1, 0], np.int32)},
-        "label": {"label": np.array([b"c", b"b"], object)},
-        "shape": {"logits": logits[:1]},
-    }
-    with pytest.raises(VerificationError, match=change):
-        verification.compare({**outputs, **wrong[change]}, logits, ("a", "b", "c"))
+        ServedModel(speech).run("serve_waveform", request)
 
 
 def test_a_signature_that_prepares_otherwise_than_the_data_set_is_not_published(tmp_path, monkeypatch, capsys):
@@ -272,39 +184,8 @@ def test_a_signature_that_prepares_otherwise_than_the_data_set_is_not_published(
     assert not [path for path in (tmp_path / "exports" / "tiny").iterdir() if path.is_dir()]
 
 
-# Warm-up
-
-
-def requests(count):
-    return [warmup.Request("serve_images", {"images": np.zeros([1, 8, 8, 1], np.uint8)})] * count
-
-
-@pytest.mark.parametrize("count", [0, 1001])
-def test_as_many_warm_up_requests_as_the_server_takes(count, tmp_path):
-    with pytest.raises(RunError, match=r"warm-up requests; TensorFlow Serving takes 1 to 1,000"):
-        warmup.write(tmp_path, "digits", requests(count))
-    assert not (tmp_path / warmup.FILE).exists()
-
-
-def test_warm_up_requests_are_the_servers_records(exported, tmp_path):
-    warmup.write(tmp_path, "digits", requests(1000))
-    assert len(list(warmup.read(tmp_path))) == 1000
-    records = [record.numpy() for record in tf.data.TFRecordDataset(str(exported[1] / warmup.FILE))]
-    found = [prediction_log_pb2.PredictionLog.FromString(record).predict_log.request for record in records]
-    assert [each.model_spec.name for each in found] == ["tiny"] * 4
-    sizes = {(each.model_spec.signature_name, each.inputs.popitem()[1].tensor_shape.dim[0].size) for each in found}
-    assert sizes == {(name, size) for name in ("serving_default", "serve_images") for size in (1, 64)}
-
-
-def test_a_bad_warm_up_request_is_found_before_publishing(exported, tmp_path):
-    export = copied(exported[1], tmp_path)
-    bad = warmup.Request("serve_images", {"images": np.zeros([8, 8, 1], np.uint8)})
-    warmup.write(export, "tiny", [*requests(1), bad])
-    with pytest.raises(VerificationError, match="not compatible with expected shape"):
-        verification.verify(export)
-    (export / warmup.FILE).write_bytes((export / warmup.FILE).read_bytes()[:-3])
-    with pytest.raises(VerificationError, match="tf_serving_warmup_requests is damaged"):
-        verification.verify(export)
+def copied(export, tmp_path):
+    return shutil.copytree(export, tmp_path / "copy")
 
 
 # The commands
@@ -320,7 +201,7 @@ def test_a_finished_run_is_exported_again_with_other_options(exported, capsys):
     assert record["folding"] == ["standardisation folded into the last layer"]
     assert record["multiply_adds"] >= before
     inputs = np.random.default_rng(0).random([8, 8, 8, 1], np.float32)
-    found = Served(folder / "saved_models" / "kept" / "1").run("serving_default", {"inputs": inputs})
+    found = ServedModel(folder / "saved_models" / "kept" / "1").run("serving_default", {"inputs": inputs})
     assert verification.compare(found, student(inputs).numpy(), NAMES) <= 1e-5
     assert command("export", run_folder, *places) == 0
     assert f"Export:    {export}" in capsys.readouterr().out, "the same export is not published twice"
@@ -340,13 +221,3 @@ def test_verify_says_what_it_found(exported, tmp_path, capsys):
     assert "is damaged: saved_model.pb" in capsys.readouterr().err
     assert command("verify", tmp_path) == 2
     assert "is not an export" in capsys.readouterr().err
-
-
-def test_rows_of_an_example_are_padded():
-    info = DatasetInfo("x", "1", (2,), 3, ("a", "b", "c"))
-    logits = tf.constant([[1.0, 0, 0], [0, 0, 5], [0, 2, 0]])
-    found = saved_model.answers(logits, info.class_names, tf.constant([0, 2, 2, 3], tf.int64))
-    assert found["class"].numpy().tolist() == [[0, 2], [-1, -1], [1, -1]]
-    assert found["label"].numpy().tolist() == [[b"a", b"c"], [b"", b""], [b"b", b""]]
-    assert found["row_counts"].numpy().tolist() == [2, 0, 1]
-    assert found["logits"].numpy()[2].tolist() == [[0, 2, 0], [0, 0, 0]]

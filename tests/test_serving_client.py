@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from mimic_keras.serving import verification
-from mimic_keras.serving.session_loader import Served, ServingError
+from mimic_keras.serving.session_loader import ServedModel, ServingError
 from tests.tiny import run, tiny
 
 SOURCE = Path(__file__).parent.parent / "examples" / "serving" / "client.py"
@@ -104,7 +104,7 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     run(folder, tiny())
     export = folder / "saved_models" / "tiny" / "1"
-    served, faults = Served(export), Faults()
+    served, faults = ServedModel(export), Faults()
     rest = http.server.ThreadingHTTPServer(("127.0.0.1", 0), rest_handler(served, faults))
     threading.Thread(target=rest.serve_forever, daemon=True).start()
     server = grpc.server(futures.ThreadPoolExecutor(4))

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mimic_keras.contracts import DatasetInfo, InputError, MimicError
+from mimic_keras.contracts import DatasetInfo, InputError, MimicError, count_parameters
 from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.places import Place, substitute, walk
 from mimic_keras.experiment.problems import Problems, parse_section, quote
@@ -131,7 +131,7 @@ def _solve(
     def count(width: int) -> int:
         if width not in counts:
             arguments = substitute(component.arguments, {place: budget.widths(width)})
-            counts[width] = count_parameters(replace(component, arguments=arguments), info)
+            counts[width] = count_net(replace(component, arguments=arguments), info)
         return counts[width]
 
     try:
@@ -141,10 +141,10 @@ def _solve(
         return budget.widths(1)
 
 
-def count_parameters(component: Component, info: DatasetInfo) -> int:
+def count_net(component: Component, info: DatasetInfo) -> int:
     """Trainable weights of a net, which is built without values."""
     return models.build_without_values(
-        lambda: models.count_parameters(component(info.input_shape, info.num_classes)), lambda build: build()
+        lambda: count_parameters(component(info.input_shape, info.num_classes).trainable_weights), lambda build: build()
     )
 
 

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from mimic_keras.training.models import AFFINE_HEAD, logits_of, output_logits
+from mimic_keras.contracts import logits_of
+from mimic_keras.training.models import AFFINE_HEAD, float32_logits
 from mimic_keras.training.private_api import layer_that_made, layers_read_by
 
 Absorb = Literal["auto", "always", "never"]
@@ -63,10 +64,10 @@ def fold(model: keras.Model, absorb_bottleneck: Absorb = "auto") -> tuple[keras.
     """
     notes: list[str] = []
     probe = np.random.default_rng(0).normal(size=(PROBES, *model.input_shape[1:])).astype(np.float32)
-    expected = logits_of(model(probe, training=False)).numpy()
+    expected = float32_logits(model(probe, training=False)).numpy()
 
     def accept(candidate: keras.Model, before: keras.Model, what: str) -> keras.Model:
-        found = logits_of(candidate(probe, training=False)).numpy()
+        found = float32_logits(candidate(probe, training=False)).numpy()
         difference = float(np.abs(found - expected).max() / max(expected.std(), 1e-30))
         refused = f"not done, since the logits would change by {difference:.1g} of their spread: "
         notes.append(what if difference <= TOLERANCE else refused + what)
@@ -129,7 +130,7 @@ def _kernel_and_bias(layer: Any) -> tuple[np.ndarray, np.ndarray]:
 def _fold_affine_head(net: Any, head: Any) -> Change | str:
     """The change after which `net` computes what it and its head compute, or why there is none."""
     output = net.outputs[0] if isinstance(net, keras.Sequential) else getattr(net, "output", None)
-    layer = layer_that_made(output_logits(output))
+    layer = layer_that_made(logits_of(output))
     if not _is_linear(layer, (keras.layers.Dense,)):
         return "the logits are not a linear Dense layer's"
     if _Graph.of(net).readers(layer.name) or len(layers_read_by(layer)) > 1:

@@ -1,4 +1,4 @@
-"""Versions below a base path that TensorFlow Serving watches: each appears whole, and none is ever changed."""
+"""Versions below a base path that TensorFlow Serving watches: each appears complete, and none is ever changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from mimic_keras.storage.files import sync_folder, sync_tree, write_bytes
 
-HIDDEN = ".partial-"  # the server takes only names that are numbers
+HIDDEN = ".partial-"  # the server only serves folders whose names are numbers
 BATCHING = """\
 # Parameters of the server's batching: --enable_batching --batching_parameters_file=/models/{name}/batching.config
 # A request waits up to batch_timeout_micros for others; set num_batch_threads to the number of processors.
@@ -24,24 +24,29 @@ num_batch_threads {{ value: 4 }}
 PAD = "pad_variable_length_inputs: true  # utterances of different lengths, which their `lengths` tell apart\n"
 
 
-def versions(base: Path) -> list[int]:
+def list_versions(base: Path) -> list[int]:
+    """The versions below `base`, in order."""
     return sorted(int(path.name) for path in base.iterdir() if path.is_dir() and path.name.isdecimal())
 
 
 def publish(base: Path, fill: Callable[[Path], None]) -> Path:
-    """Have `fill(folder)` write the next version of `base`; returns its folder.
+    """Have `fill(folder)` write the next version below `base`; returns its folder.
 
-    A crash at any moment leaves the versions that were there, and at most a hidden folder, which the next one removes.
+    A crash at any moment leaves the versions as they were and at most a hidden folder, which the next call removes.
     Only one process may publish at a time.
 
     Raises:
-        OSError: the version exists already: another process published it.
+        OSError: another process has published the version.
+
+    Example:
+        >>> publish(Path("saved_models/digits"), lambda folder: saved_model.write(folder, net, info, {})).name
+        '1'
     """
     for abandoned in base.glob(f"{HIDDEN}*"):
         shutil.rmtree(abandoned)
-    version = base / str(max(versions(base), default=0) + 1)
+    version = base / str(max(list_versions(base), default=0) + 1)
     hidden = Path(tempfile.mkdtemp(prefix=HIDDEN, dir=base))
-    hidden.chmod(0o755)  # mkdtemp's folder is its owner's alone, and the server is another user
+    hidden.chmod(0o755)  # mkdtemp's folder is for its owner only, and the server runs as another user
     try:
         fill(hidden)
         sync_tree(hidden)
@@ -54,9 +59,9 @@ def publish(base: Path, fill: Callable[[Path], None]) -> Path:
 
 
 def write_server_files(base: Path, pads: bool) -> None:
-    """`models.config` and `batching.config` beside the versions, for a server that has `base` as /models/NAME.
+    """Write `models.config` and `batching.config` beside the versions, for a server that mounts `base` as /models/NAME.
 
-    What is there already, and may have been edited, stays. `pads`: requests of one batch may be of different lengths.
+    Existing files are left alone, since they may have been edited. `pads`: requests in a batch may differ in length.
     """
     configuration = model_server_config_pb2.ModelServerConfig()
     configuration.model_config_list.config.add(

@@ -1,4 +1,4 @@
-"""The SavedModel that is served: signatures that check their inputs, every weight once, nothing of the training."""
+"""The SavedModel that is served: signatures that check their inputs, each weight once, nothing of the training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mimic_keras.contracts import DatasetInfo, RawSignature
-from mimic_keras.training.models import logits_of
+from mimic_keras.training.models import float32_logits
 
 DEFAULT = "serving_default"
 INPUTS = "inputs"
@@ -20,19 +20,29 @@ INPUTS = "inputs"
 def write(folder: Path, net: keras.Model, info: DatasetInfo, raw: Mapping[str, RawSignature]) -> dict[str, Any]:
     """Write `net` with `serving_default`, which takes prepared inputs, and the data set's own signatures.
 
+    Args:
+        folder: the SavedModel's; it exists.
+        net: float32 [B, *input_shape] to float32 logits [B, num_classes].
+        info: of the data set.
+        raw: the data set's own signatures, by name.
+
     Returns:
         {signature: {"inputs": {name: shape}, "outputs": {name: shape}}}; -1 stands for any size.
+
+    Example:
+        >>> write(Path("saved_models/digits/1"), net, info, {})["serving_default"]["inputs"]
+        {'inputs': [-1, 8, 8, 1]}
     """
 
-    def prepared(**inputs: tf.Tensor) -> tf.Tensor:
+    def take_prepared(**inputs: tf.Tensor) -> tf.Tensor:
         return inputs[INPUTS]
 
     specification = tf.TensorSpec((None, *info.input_shape), tf.float32)
-    signatures = {DEFAULT: _signature(net, info, {INPUTS: specification}, prepared)}
+    signatures = {DEFAULT: _trace_signature(net, info, {INPUTS: specification}, take_prepared)}
     for name, signature in raw.items():
-        signatures[name] = _signature(net, info, signature.inputs, signature.prepare)
+        signatures[name] = _trace_signature(net, info, signature.inputs, signature.prepare)
     module = tf.Module()
-    # What the graphs read and nothing else: neither Keras' objects nor random seeds are of use to a server.
+    # What the graphs read and nothing else: a server has no use for Keras' objects and random seeds.
     module.variables_read = list({id(item): item for each in signatures.values() for item in each.variables}.values())
     tf.saved_model.save(module, str(folder), signatures)
     return {
@@ -44,28 +54,38 @@ def write(folder: Path, net: keras.Model, info: DatasetInfo, raw: Mapping[str, R
     }
 
 
-def _signature(
+def _trace_signature(
     net: keras.Model, info: DatasetInfo, inputs: Mapping[str, tf.TensorSpec], prepare: Callable[..., Any]
 ) -> Any:
     def answer(**given: tf.Tensor) -> dict[str, tf.Tensor]:
-        # TF Serving does not check shapes, and some kernels abort the server on a missing batch dimension.
+        # TensorFlow Serving does not check shapes, and some kernels abort the server on a missing batch dimension.
         rows = prepare(**{name: tf.ensure_shape(value, inputs[name].shape) for name, value in given.items()})
         rows, splits = rows if isinstance(rows, tuple) else (rows, None)
         rows = tf.ensure_shape(rows, (None, *info.input_shape))
-        # A rectifier makes 0 of NaN, and a guess of it would look like any other answer.
+        # A rectifier turns NaN into 0, and the guess that follows would look like any other answer.
         are_numbers = tf.reduce_all(tf.math.is_finite(tf.reshape(rows, [tf.shape(rows)[0], -1])), -1)
-        logits = tf.where(are_numbers[:, None], logits_of(net(rows, training=False)), np.nan)
-        return answers(logits, info.class_names, splits)
+        logits = tf.where(are_numbers[:, None], float32_logits(net(rows, training=False)), np.nan)
+        return make_outputs(logits, info.class_names, splits)
 
     named = {name: tf.TensorSpec(each.shape, each.dtype, name=name) for name, each in inputs.items()}
     return tf.function(answer, autograph=False).get_concrete_function(**named)
 
 
-def answers(logits: tf.Tensor, class_names: tuple[str, ...], splits: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-    """What a signature gives for logits [N, classes]; class -1 and label "" where they are no numbers.
+def make_outputs(
+    logits: tf.Tensor, class_names: tuple[str, ...], splits: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
+    """A signature's outputs: `logits`, `probabilities`, `class` and `label`; class -1 and label "" for NaN or infinity.
 
-    `splits` int64 [B + 1]: the rows of example b are splits[b] to splits[b + 1]. Then every output is [B, rows, ...],
-    padded with 0, class -1 and label "", and `row_counts` int32 [B] says how many rows are not padding.
+    Args:
+        logits: float32 [N, num_classes].
+        class_names: the labels.
+        splits: int64 [B + 1]: the rows of example b are splits[b] to splits[b + 1]. With them every output is
+            [B, rows, ...], padded with 0, class -1 and label "", and `row_counts`, int32 [B], counts the rows that are
+            not padding.
+
+    Example:
+        >>> make_outputs(tf.constant([[0.0, 2.0]]), ("cat", "dog"))["label"].numpy().tolist()
+        [b'dog']
     """
     are_numbers = tf.reduce_all(tf.math.is_finite(logits), -1)
     classes = tf.where(are_numbers, tf.argmax(logits, -1, tf.int32), -1)

@@ -1,6 +1,6 @@
 """A SavedModel loaded and run as TensorFlow Serving does it: by the C++ loader, through TensorFlow's C API.
 
-Nothing of Python's tf.saved_model takes part, so that what works here works in the server.
+Python's tf.saved_model is not involved, so that what works here works in the server.
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/c/c_api.h
 """
 
@@ -66,23 +66,23 @@ _FUNCTIONS: dict[str, tuple] = {
 
 
 class ServingError(RunError):
-    """The export can not be loaded, or refuses a request: TensorFlow's message, with its error `code`."""
+    """The export cannot be loaded, or refuses a request: TensorFlow's message and its error `code`."""
 
     def __init__(self, message: str, code: int = 0):
         super().__init__(message)
         self.code = code
 
 
-class Served:
-    """A SavedModel in a session. As in the server, nothing is cast: a request has the signature's names and types.
+class ServedModel:
+    """A SavedModel in a session. As in the server, nothing is cast: a request has the signature's names and dtypes.
 
     Example:
-        >>> served = Served(Path("saved_models/quickstart/1"))
+        >>> served = ServedModel(Path("saved_models/quickstart/1"))
         >>> served.run("serving_default", {"inputs": np.zeros([2, 8, 8, 1], np.float32)})["class"].shape
         (2,)
 
     Raises:
-        ServingError: the folder holds no SavedModel that the C++ loader can read.
+        ServingError: the folder has no SavedModel that the C++ loader can read.
     """
 
     def __init__(self, folder: Path):
@@ -100,10 +100,10 @@ class Served:
         self.signatures = {name: found[name] for name in sorted(found) if not name.startswith("__")}
 
     def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The outputs for one request. Shapes are the graph's to refuse, as in the server.
+        """The outputs of one request. Shapes are checked by the graph alone, as in the server.
 
         Raises:
-            ServingError: no such signature, other inputs than it has, or the graph refuses what is in them.
+            ServingError: there is no such signature, it has other inputs, or the graph refuses their content.
         """
         if signature not in self.signatures:
             raise ServingError(f"no signature '{signature}'; there are {', '.join(self.signatures)}")
@@ -133,7 +133,7 @@ class Served:
             raise ServingError(self._tf.Message(self._status).decode(errors="replace"), code)
 
     def _outputs(self, infos: Sequence[tuple[str, Any]]) -> Any:
-        """Where in the graph the tensors are that a signature names, as in "serving_default_inputs:0"."""
+        """The graph's tensors that a signature names, as in "serving_default_inputs:0"."""
         outputs = (_Output * len(infos))()
         for place, (_, info) in enumerate(infos):
             operation, _, index = info.name.partition(":")
@@ -168,11 +168,11 @@ class Served:
         texts = [
             ctypes.string_at(self._tf.StringGetDataPointer(place), self._tf.StringGetSize(place)) for place in places
         ]
-        return np.array([*texts, None], object)[:-1].reshape(shape)  # None keeps NumPy from making it a text array
+        return np.array([*texts, None], object)[:-1].reshape(shape)  # None keeps NumPy from making a text array of it
 
 
 def _library() -> SimpleNamespace:
-    """TensorFlow's C functions; which of its libraries has one varies with the release."""
+    """TensorFlow's C functions; which of its libraries has which varies with the release."""
     root = Path(tf.sysconfig.get_lib())
     libraries = [ctypes.CDLL(str(root / f"libtensorflow_{part}.so.2")) for part in ("framework", "cc")]
     found = SimpleNamespace()

@@ -1,7 +1,7 @@
 """Whether an export answers as its student does, and survives requests that it should refuse.
 
-The export is loaded in a process of its own by the loader that TensorFlow Serving uses, since a wrong graph can take
-the process down with it. `python -m mimic_keras.serving.verification EXPORT` is that process.
+The export is loaded by TensorFlow Serving's loader in a process of its own, since a wrong graph can bring its process
+down. `python -m mimic_keras.serving.verification EXPORT` is that process.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import numpy as np
 from mimic_keras.contracts import RunError
 
 EXAMPLES = Path("assets.extra", "examples.npz")
-TOLERANCE = 1e-5  # largest difference to the student's logits, as a share of their spread
+TOLERANCE = 1e-5  # largest difference from the student's logits, as a share of their spread
 
 
 class VerificationError(RunError):
-    """An export does not do what it should; the message says at which request."""
+    """An export is wrong; the message says at which request."""
 
 
 def write_examples(folder: Path, examples: Mapping[str, tuple[Mapping[str, np.ndarray], np.ndarray]]) -> None:
-    """Keep {signature: ({input: array}, the student's logits)} with an export, so that it can be verified anywhere."""
+    """Store {signature: ({input: array}, the student's logits)} in an export, so that it can be verified anywhere."""
     arrays: dict[str, np.ndarray] = {}
     for signature, (inputs, logits) in examples.items():
         arrays |= {f"{signature}/inputs/{name}": value for name, value in inputs.items()}
@@ -38,16 +38,16 @@ def write_examples(folder: Path, examples: Mapping[str, tuple[Mapping[str, np.nd
 
 
 def read_examples(folder: Path) -> dict[str, tuple[dict[str, np.ndarray], np.ndarray]]:
-    """What `write_examples` wrote.
+    """The examples of an export, as given to `write_examples`.
 
     Raises:
-        VerificationError: the export has none, or they are damaged.
+        VerificationError: it has none, or they are damaged.
     """
     try:
         with np.load(folder / EXAMPLES) as stored:
             arrays = dict(stored)
     except Exception as error:  # NumPy raises anything here, depending on what the file holds
-        raise VerificationError(f"{folder / EXAMPLES} can not be read: {error}") from error
+        raise VerificationError(f"{folder / EXAMPLES} cannot be read: {error}") from error
     found: dict[str, tuple[dict[str, np.ndarray], np.ndarray]] = {}
     for name, logits in arrays.items():
         if name.endswith("/logits"):
@@ -61,11 +61,15 @@ def verify(folder: Path) -> dict[str, Any]:
     """Verify an export in a process of its own.
 
     Returns:
-        {"signatures": {name: {"examples", "largest_difference" (of the logits' spread), "refused", "answered" (how many
-        requests that do not fit)}}, "warmup_requests": how many were replayed}
+        {"signatures": {name: {"examples": how many, "largest_difference": as a share of the logits' spread, "refused"
+        and "answered": how many malformed requests}}, "warmup_requests": how many were replayed}
 
     Raises:
-        VerificationError: it can not be loaded, gives other numbers than the student, or the process died.
+        VerificationError: it cannot be loaded, its numbers are not the student's, or the process died.
+
+    Example:
+        >>> verify(Path("saved_models/quickstart/1"))["warmup_requests"]
+        4
     """
     command = [sys.executable, "-m", "mimic_keras.serving.verification", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -81,8 +85,8 @@ def verify(folder: Path) -> dict[str, Any]:
     return last["result"]
 
 
-def malformed(inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """(what is wrong, a request) of every way in which the shape or the values of a request do not fit."""
+def malformed_requests(inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """(what is wrong, a request) for every way in which shape or values of a request can be wrong."""
     for name, value in inputs.items():
         yield f"{name} without the batch dimension", {**inputs, name: value[0]}
         yield f"{name} with one dimension more", {**inputs, name: value[None]}
@@ -103,23 +107,28 @@ def malformed(inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, dict[str,
 
 
 def compare(outputs: Mapping[str, np.ndarray], logits: np.ndarray, labels: Sequence[str]) -> float:
-    """Largest difference of the logits, as a share of the expected ones' spread.
+    """The largest difference of an export's logits from the expected ones, as a share of their spread.
+
+    Args:
+        outputs: of a signature: `saved_model.make_outputs` says what they are.
+        logits: the expected ones, float32 [B, num_classes], or [B, rows, num_classes] with `row_counts`.
+        labels: the class names.
 
     Raises:
-        VerificationError: a shape, the probabilities, a class or a label does not go with the logits.
+        VerificationError: a shape, the probabilities, a class or a label does not agree with the logits.
     """
+    from mimic_keras.training.models import log_softmax  # TensorFlow: not needed by the process that waits
+
     found = outputs["logits"]
     if found.shape != logits.shape:
         raise VerificationError(f"logits of shape {list(found.shape)}, expected {list(logits.shape)}")
-    shifted = found.astype(np.float64) - found.max(-1, keepdims=True)
-    softmax = np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)
     real = np.ones(found.shape[:-1], bool)
     if "row_counts" in outputs:
         real = np.arange(found.shape[1]) < outputs["row_counts"][:, None]
-    if not np.allclose(outputs["probabilities"][real], softmax[real], atol=1e-5):
+    if not np.allclose(outputs["probabilities"][real], np.exp(log_softmax(found[real])), atol=1e-5):
         raise VerificationError("the probabilities are not the softmax of the logits")
     if (outputs["class"][real] != found.argmax(-1)[real]).any():
-        raise VerificationError("the class is not that of the largest logit")
+        raise VerificationError("the class is not the largest logit's")
     names = np.array(labels, object)[outputs["class"][real]]
     if [name.encode() for name in names] != list(outputs["label"][real]):
         raise VerificationError("the label is not the class's")
@@ -129,13 +138,13 @@ def compare(outputs: Mapping[str, np.ndarray], logits: np.ndarray, labels: Seque
 
 def _main(folder: Path) -> None:
     from mimic_keras.serving import warmup
-    from mimic_keras.serving.session_loader import Served, ServingError
+    from mimic_keras.serving.session_loader import ServedModel, ServingError
 
     def at(what: str) -> None:
         print(json.dumps({"at": what}), flush=True)
 
     at("loading")
-    served = Served(folder)
+    served = ServedModel(folder)
     labels = json.loads((folder / "export.json").read_text(encoding="utf-8"))["class_names"]
     examples = read_examples(folder)
     if set(examples) != set(served.signatures):
@@ -153,7 +162,7 @@ def _main(folder: Path) -> None:
                 f"{signature}: its logits differ from the student's by {difference:.2g} of their spread"
             )
         counts: Counter[str] = Counter()
-        for what, request in malformed(inputs):
+        for what, request in malformed_requests(inputs):
             at(f"{signature}: {what}")
             try:
                 served.run(signature, request)

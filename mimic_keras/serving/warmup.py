@@ -1,4 +1,4 @@
-"""`assets.extra/tf_serving_warmup_requests`: requests that TensorFlow Serving runs before it takes others.
+"""`assets.extra/tf_serving_warmup_requests`: requests that TensorFlow Serving runs before it accepts others.
 
 https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
@@ -16,12 +16,12 @@ from tensorflow_serving.apis import prediction_log_pb2
 from mimic_keras.contracts import RunError
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
-MOST_RECORDS = 1000  # the server refuses to load a model that has more
+MAXIMUM_RECORDS = 1000  # the server refuses to load a model that has more
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What is sent to a signature: {input: array}."""
+    """A request to a signature; `inputs` is {input: array}."""
 
     signature: str
     inputs: Mapping[str, np.ndarray]
@@ -31,10 +31,13 @@ def write(folder: Path, model_name: str, requests: Sequence[Request]) -> None:
     """Write the requests of an export.
 
     Raises:
-        RunError: there are none, or more than the server takes.
+        RunError: there are none, or more than the server accepts.
+
+    Example:
+        >>> write(folder, "digits", [Request("serving_default", {"inputs": np.zeros([1, 8, 8, 1], np.float32)})])
     """
-    if not 1 <= len(requests) <= MOST_RECORDS:
-        raise RunError(f"{len(requests):,} warm-up requests; TensorFlow Serving takes 1 to {MOST_RECORDS:,}")
+    if not 1 <= len(requests) <= MAXIMUM_RECORDS:
+        raise RunError(f"{len(requests):,} warm-up requests; TensorFlow Serving takes 1 to {MAXIMUM_RECORDS:,}")
     (folder / FILE).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
         for request in requests:

@@ -62,7 +62,7 @@ def publish(
     folder = base / experiment
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".publishing.lock", "export"):
-        newest = folder / str(max(publishing.versions(folder), default=0))
+        newest = folder / str(max(publishing.list_versions(folder), default=0))
         intact = _read_record(newest)
         if intact and intact["key"] == key:
             logging.info("export: reused (%s)", newest, extra=REUSED)
@@ -119,7 +119,7 @@ def _make_examples(student: keras.Model, data: Data, raw: Mapping[str, RawSignat
         return split.batch(tf.constant(ids, tf.int64))
 
     def logits(rows: tf.Tensor) -> np.ndarray:
-        return models.logits_of(student(rows, training=False)).numpy()
+        return models.float32_logits(student(rows, training=False)).numpy()
 
     prepared = batch(np.arange(min(EXAMPLES, split.num_examples))).numpy()
     examples: Examples = {saved_model.DEFAULT: ({saved_model.INPUTS: prepared}, logits(prepared))}
@@ -128,7 +128,7 @@ def _make_examples(student: keras.Model, data: Data, raw: Mapping[str, RawSignat
         rows, splits = rows if isinstance(rows, tuple) else (rows, None)
         if not np.array_equal(rows.numpy(), batch(signature.ids).numpy()):
             raise RunError(f"{data.component.plugin}: {name} prepares its examples differently from the data set")
-        answers = saved_model.answers(tf.constant(logits(rows)), data.dataset.info.class_names, splits)
+        answers = saved_model.make_outputs(tf.constant(logits(rows)), data.dataset.info.class_names, splits)
         examples[name] = dict(signature.examples), answers["logits"].numpy()
     return examples
 

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mimic_keras.contracts import logits_of
 from mimic_keras.testing.rules import Case, Rule, are_probabilities, require, require_same
-from mimic_keras.training.models import logits_of, output_logits
+from mimic_keras.training.models import float32_logits
 
 ROWS = 4
 
@@ -24,7 +25,7 @@ def _inputs(case: Case, rows: int = ROWS) -> np.ndarray:
 
 
 def _logits(net: Any, inputs: Any) -> np.ndarray:
-    return np.asarray(output_logits(net(inputs, training=False)))
+    return np.asarray(logits_of(net(inputs, training=False)))
 
 
 def is_an_uncompiled_keras_model(case: Case) -> None:
@@ -96,7 +97,7 @@ def comes_back_from_a_saved_model(case: Case) -> None:
     specification = tf.TensorSpec((None, *case.input_shape), tf.float32, name="inputs")
     archive = keras.export.ExportArchive()
     archive.add_endpoint(
-        "serve", lambda inputs: logits_of(net(inputs, training=False)), input_signature=[specification]
+        "serve", lambda inputs: float32_logits(net(inputs, training=False)), input_signature=[specification]
     )
     archive.write_out(str(case.folder / "export"), verbose=False)
     loaded = tf.saved_model.load(str(case.folder / "export"))  # owns the weights that its function reads
@@ -109,7 +110,7 @@ def learns(case: Case) -> None:
     """Every trainable weight gets a finite gradient."""
     net = _net(case)
     with tf.GradientTape() as tape:
-        value = tf.reduce_sum(tf.square(logits_of(net(_inputs(case), training=True)) - 1.0))
+        value = tf.reduce_sum(tf.square(float32_logits(net(_inputs(case), training=True)) - 1.0))
     for weight, gradient in zip(
         net.trainable_weights, tape.gradient(value, [w.value for w in net.trainable_weights]), strict=True
     ):

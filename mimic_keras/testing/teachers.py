@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from mimic_keras.contracts import ArraySplit, Dataset, DatasetInfo, Member, TeacherContext
 from mimic_keras.testing.rules import Case, Rule, are_probabilities, require, require_same, writing_only_below
-from mimic_keras.training.models import logits_of
+from mimic_keras.training.models import float32_logits
 
 EXAMPLES = 24
 
@@ -62,7 +62,7 @@ def _member(case: Case, seed: int = 0) -> Member:
 
 def _logits(case: Case, member: Member, rows: int = EXAMPLES) -> np.ndarray:
     inputs = _Random(case).split("test").batch(tf.range(rows, dtype=tf.int64))
-    return logits_of(member.call(inputs)).numpy()
+    return float32_logits(member.call(inputs)).numpy()
 
 
 def gives_one_logit_per_class(case: Case) -> None:

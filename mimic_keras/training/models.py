@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mimic_keras.contracts import Split
+from mimic_keras.contracts import Split, count_parameters, logits_of
 from mimic_keras.storage.files import write_json
 from mimic_keras.training.private_api import called_graph
 
@@ -22,19 +22,9 @@ AFFINE_HEAD = "affine_head"
 PREDICTION_BATCH = 512
 
 
-def output_logits(output: Any) -> Any:
-    """The logits in an architecture's output, which is a tensor or a dict with "logits"; nothing is cast.
-
-    Example:
-        >>> output_logits({"logits": 1.0, "hidden": 2.0}), output_logits(3.0)
-        (1.0, 3.0)
-    """
-    return output["logits"] if isinstance(output, dict) else output
-
-
-def logits_of(output: Any) -> tf.Tensor:
-    """As `output_logits`, in float32."""
-    return tf.cast(output_logits(output), tf.float32)
+def float32_logits(output: Any) -> tf.Tensor:
+    """The logits in an architecture's output, in float32."""
+    return tf.cast(logits_of(output), tf.float32)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -47,11 +37,6 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     logits = np.asarray(logits, np.float64)
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
-def count_parameters(model: keras.Model) -> int:
-    """The number of trainable weights."""
-    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
 def build_without_values(build: Callable[[], Any], otherwise: Callable[[Callable[[], Any]], Any]) -> Any:
@@ -90,7 +75,8 @@ class FinishedNet:
 
 def measure_cost(model: keras.Model) -> Cost:
     """The cost of a model of one input."""
-    return Cost(count_parameters(model), count_multiply_adds(inference_call(model), model.input_shape[1:]))
+    multiply_adds = count_multiply_adds(inference_call(model), model.input_shape[1:])
+    return Cost(count_parameters(model.trainable_weights), multiply_adds)
 
 
 def count_multiply_adds(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> int:
@@ -105,7 +91,7 @@ def count_multiply_adds(call: Callable[[tf.Tensor], Any], input_shape: Sequence[
 
 def logits_shape(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> tuple[int | None, ...]:
     """The shape of `call`'s logits for one example, (1, num_classes) if it keeps the contract."""
-    return tuple(output_logits(_trace(call, input_shape).structured_outputs).shape)
+    return tuple(logits_of(_trace(call, input_shape).structured_outputs).shape)
 
 
 def _trace(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> Any:
@@ -158,7 +144,7 @@ def with_affine_head(net: keras.Model, scale: np.ndarray, offset: np.ndarray) ->
     """A model whose logits are the net's standardised ones times `scale` plus `offset`, both [num_classes]."""
     inputs = keras.Input(net.input_shape[1:], name="inputs")
     head = keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=AFFINE_HEAD)
-    return keras.Model(inputs, head(output_logits(net(inputs))), name="student")
+    return keras.Model(inputs, head(logits_of(net(inputs))), name="student")
 
 
 def inference_call(model: keras.Model) -> Callable[[tf.Tensor], Any]:
@@ -171,7 +157,7 @@ def make_predictor(call: Callable[[tf.Tensor], Any]) -> Callable[[Split, np.ndar
 
     It runs in batches of PREDICTION_BATCH. `call` takes float32 [B, *input_shape].
     """
-    run = tf.function(lambda inputs: logits_of(call(inputs)), reduce_retracing=True, autograph=False)
+    run = tf.function(lambda inputs: float32_logits(call(inputs)), reduce_retracing=True, autograph=False)
 
     def predict(split: Split, ids: np.ndarray) -> np.ndarray:
         batches = tf.data.Dataset.from_tensor_slices(ids).batch(PREDICTION_BATCH)

@@ -52,7 +52,7 @@ class Trainer(AlreadyBuilt, keras.Model):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """The net's outputs, float32 [B, num_classes]."""
-        return models.logits_of(self.net(inputs, training=training))
+        return models.float32_logits(self.net(inputs, training=training))
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
