@@ -32,7 +32,7 @@ from mimic_keras.storage.store import Store, damaged_files
 from mimic_keras.training import distribution, trainer
 from mimic_keras.training.models import FinishedNet
 
-RESULTS = ("metrics.json", "artifacts.json", "report.html")
+OUTPUTS = ("metrics.json", "artifacts.json", "report.html")
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,15 @@ class Results:
     stages: dict[str, dict[str, Any]]
 
     @property
-    def finished(self) -> list[FinishedNet]:
+    def all_nets(self) -> list[FinishedNet]:
         """Every net: the teacher's members, the baseline, the student."""
         return [*self.members, *self.nets]
 
 
 def configure_devices(source: Source) -> None:
-    """Make the settings of the whole process that an experiment asks for.
+    """Apply the process-wide settings of an experiment.
 
-    Comes before the plan, since nothing of TensorFlow may have been made yet. Invalid settings are left for the plan to
-    report.
+    Call before planning: TensorFlow must not have been initialised yet. The plan reports invalid settings.
     """
     if section := parse_distribution(source):
         distribution.configure(section, deterministic=source.complete.get("deterministic") is not False)
@@ -77,7 +76,7 @@ def run(plan: Plan, workspace: Workspace, runs_dir: Path, saved_models_dir: Path
 
 def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path) -> dict[str, Any]:
     experiment = plan.experiment
-    for name in RESULTS:  # of an earlier run, which this one replaces
+    for name in OUTPUTS:  # left by an earlier run
         (folder / name).unlink(missing_ok=True)
     source, environment = resolve(experiment), describe_environment(experiment.distribution)
     write_bytes(folder / "experiment.yaml", source.encode())
@@ -99,7 +98,7 @@ def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path)
         "export": published.to_json(),
     }
     with _stage(results.stages, results.store, "report"):
-        histories = {net.name: net.history for net in results.finished if net.history}
+        histories = {net.name: net.history for net in results.all_nets if net.history}
         classes = results.data.dataset.info.class_names
         report.write_report(
             folder / "report.html", source, metrics, results.evaluation, histories, classes, environment
@@ -164,7 +163,7 @@ def republish(plan: Plan, run_folder: Path, workspace: Workspace, saved_models_d
 
 
 def collect_provenance(plan: Plan, workspace: Workspace) -> list[Any]:
-    """What the results of a plan follow from besides its file: data, loaded models, code and the trainer's version."""
+    """What determines a plan's results besides its file: data, loaded models, code and the trainer's version."""
     prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
     others = [workspace.prepare(member.dataset, prepared.seed).identity for member in plan.members if member.dataset]
     loaded = [member.teacher for member in plan.members if not member.is_trained]
@@ -175,7 +174,7 @@ def collect_provenance(plan: Plan, workspace: Workspace) -> list[Any]:
 def _list_artifacts(results: Results) -> dict[str, dict[str, Any]]:
     """The content of artifacts.json: {"dataset": {"folder"}, net: {"model", and of a member "logits" and "weight"}}."""
     listed: dict[str, dict[str, Any]] = {"dataset": {"folder": str(results.data.folder)}}
-    listed |= {net.name: {"model": str(net.folder)} if net.folder else {} for net in results.finished}
+    listed |= {net.name: {"model": str(net.folder)} if net.folder else {} for net in results.all_nets}
     if results.teacher:
         for name, folders in results.teacher.folders.items():
             listed[name]["logits"] = {split: str(folder) for split, folder in folders.items()}
@@ -184,7 +183,7 @@ def _list_artifacts(results: Results) -> dict[str, dict[str, Any]]:
 
 
 def resolve(experiment: Experiment) -> str:
-    """The experiment as YAML with every default written out, except seeds that follow from the experiment's own."""
+    """The experiment as YAML with sections' defaults written out, except seeds that follow from the experiment's."""
     content = experiment.model_dump(exclude_none=True)
     for section in (content.get("teacher", {}), content["student"]):
         if section.get("seed") == experiment.seed:
@@ -193,7 +192,7 @@ def resolve(experiment: Experiment) -> str:
 
 
 def describe_environment(section: DistributionSection) -> dict[str, Any]:
-    """The content of environment.json: what the results may depend on of the machine and the installed packages."""
+    """The content of environment.json: the machine and packages that results may depend on."""
     packages = ("mimic-keras", "tensorflow", "keras", "numpy")
     return {
         "python": sys.version.split()[0],

@@ -107,7 +107,7 @@ WRONG = {
     ),
     "the same member twice": (
         tiny(teacher={**tiny()["teacher"], "members": [tiny()["teacher"]["members"][0]] * 2}),
-        ["teacher.members[1]: the same net as teacher.members[0]; use copies:"],
+        ["teacher.members[1]: the same net as teacher.members[0]; to train several, use copies"],
     ),
     "the same member in other words": (
         tiny(
@@ -125,7 +125,7 @@ WRONG = {
                 ],
             }
         ),
-        ["teacher.members[1]: the same net as teacher.members[0]; use copies:"],
+        ["teacher.members[1]: the same net as teacher.members[0]; to train several, use copies"],
     ),
     "copies of a loaded model": (
         ["teacher.members.0.teacher={name: keras_file, path: no/such.keras}"],

@@ -27,8 +27,7 @@ Kind = Literal["experiment", "search", "sweep"]
 class Document:
     """A YAML file as plain data. `name` is what messages call it.
 
-    The `KEY=VALUE` settings of the command line are applied, but for those that every cell of a sweep is to have:
-    `settings` holds them.
+    The `KEY=VALUE` settings of the command line are applied, except a sweep's, which `settings` keeps for its cells.
     """
 
     name: str
@@ -78,7 +77,7 @@ class Source:
         return replace(self, given=given, complete=_complete(given))
 
     def drop_inherited_problems(self) -> None:
-        """A fault of `seed` or `student` appears again where it is inherited: keep only what the file itself says."""
+        """Drop problems that are repeated where `seed` or `student` is inherited."""
         found = self.problems.found
         faults = [place[1:] for place in found if place[:1] == ("student",)]
         for place in list(found):

@@ -61,7 +61,7 @@ class Place(tuple[str | int, ...]):
     def parent(self) -> Place:
         return Place(*self[:-1])
 
-    def is_below(self, other: Place) -> bool:
+    def is_within(self, other: Place) -> bool:
         """Whether this is `other` or a place inside it."""
         return self[: len(other)] == tuple(other)
 

@@ -44,7 +44,7 @@ class Problems(InputError):
         that one entry stands for.
         """
         for generated, origin in self.origins.items():
-            if place.is_below(generated):
+            if place.is_within(generated):
                 place = origin + place[len(generated) :]
                 break
         self.found.setdefault(place, message)
@@ -97,7 +97,7 @@ def _problem(
 
 
 def suggest(word: str, options: Mapping[str, str]) -> str:
-    """'Did you mean ...? Accepted: ...' for a word that is none of the options ({name: how it is shown})."""
+    """'Did you mean ...? Accepted: ...' for a word that is not among the options ({name: how it is shown})."""
     return f"{did_you_mean(word, options)}Accepted: {', '.join(options.values()) or 'none'}"
 
 

@@ -136,7 +136,7 @@ def draw_members(source: Source) -> Source:
 
 
 def _draw_entry(entry: Any, base: Place, seed: Any, problems: Problems) -> Iterator[Any]:
-    """The entries that one with ranges stands for; one without ranges as it is."""
+    """One entry per copy, with values drawn for it; an entry without ranges as it is."""
     ranges = {
         place: parse_range(content, base + place / "draw", problems) for place, content in find_ranges(entry, "draw")
     }

@@ -49,15 +49,14 @@ def solve_budgets(source: Source) -> Source:
     """The experiment with widths in place of budgets; a budget that another problem makes unsolvable becomes 1."""
     complete = source.complete
     infos: dict[str, DatasetInfo | None] = {}
-    for spec, base, dataset in list(_architectures(source)):
+    for spec, base, dataset in list(_list_architectures(source)):
         budgets = {
             place: content for place, content in walk(spec) if isinstance(content, Mapping) and KEYWORD in content
         }
         for place, content in budgets.items():
-            others = dict.fromkeys((other for other in budgets if other != place), 1)
             width: int | list[int] = [1] if "ratios" in content else 1
-            budget = parse_section(Budget, content, base + place, source.problems) if not others else None
-            if others:
+            budget = parse_section(Budget, content, base + place, source.problems) if len(budgets) == 1 else None
+            if len(budgets) > 1:
                 message = f"{KEYWORD} stands {len(budgets)} times in one net, but it can fit only one width"
                 source.problems.add(base + place, message)
             elif budget:
@@ -75,7 +74,7 @@ def solve_budgets(source: Source) -> Source:
 def fit_width(count: Callable[[int], int], budget: int) -> int:
     """The width of at least 1 whose `count` is nearest to `budget`; of two equally near, the smaller.
 
-    `count` must not decrease. A net's parameters are quadratic in a width, so that three small widths usually tell it.
+    `count` must not decrease. A net's parameters are quadratic in a width, so three small widths usually suffice.
 
     Raises:
         InputError: even the narrowest net has more parameters, or no width comes near.
@@ -87,7 +86,7 @@ def fit_width(count: Callable[[int], int], budget: int) -> int:
     narrowest = count(1)
     if narrowest > budget:
         raise InputError(f"{budget:,} parameters are too few: the narrowest net, of width 1, has {narrowest:,}")
-    low, step = _root(narrowest, count(2), count(3), budget), 1
+    low, step = _guess_width(narrowest, count(2), count(3), budget), 1
     if count(low) > budget:
         while low > 1 and count(low) > budget:
             low, step = max(1, low - step), 2 * step
@@ -104,7 +103,7 @@ def fit_width(count: Callable[[int], int], budget: int) -> int:
     return low if budget - count(low) <= count(high) - budget else high
 
 
-def _root(first: int, second: int, third: int, budget: int) -> int:
+def _guess_width(first: int, second: int, third: int, budget: int) -> int:
     """The width at which the parabola through the counts of widths 1, 2 and 3 reaches `budget`, rounded down."""
     curvature = (third - 2 * second + first) / 2
     slope = second - first - 3 * curvature
@@ -148,7 +147,7 @@ def count_net(component: Component, info: DatasetInfo) -> int:
     )
 
 
-def _architectures(source: Source) -> Iterator[tuple[dict[str, Any], Place, Any]]:
+def _list_architectures(source: Source) -> Iterator[tuple[dict[str, Any], Place, Any]]:
     """(mapping, place, mapping of its data set) of every architecture, including those inside teachers."""
     datasets = {place.parent: spec for kind, spec, place in source.components() if kind == "dataset"}
     for kind, spec, place in source.components():

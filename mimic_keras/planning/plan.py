@@ -95,7 +95,7 @@ class Plan:
 def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
     """Bind every component and build every net once; no data is read and nothing of TensorFlow is configured.
 
-    `known_costs` {key of a net: its cost} spares building nets again; new ones are added to it.
+    `known_costs` {key of a net: its cost} are not measured again; new costs are added.
 
     Raises:
         InputError: a `Problems` with everything that does not fit.
@@ -154,7 +154,7 @@ def _plan_members(
             problems.add(place / "copies", f"copies of a loaded model are all the same; expected 1, got {entry.copies}")
         key = hash_json([teacher.specification(), dataset and dataset.specification(), training])
         if first_places.setdefault(key, place) != place:
-            problems.add(place, f"the same net as {first_places[key]}; use copies: for several nets of a trained kind")
+            problems.add(place, f"the same net as {first_places[key]}; to train several, use copies: N")
         for copy in range(entry.copies):
             seed = _member_seed(section.seed, entry, teacher, dataset, copy)
             members[place, copy] = replace(plan, name=f"teacher/{len(members)}", seed=seed)
@@ -162,7 +162,7 @@ def _plan_members(
 
 
 def _member_seed(seed: int, entry: MemberEntry, teacher: Component, dataset: Component | None, copy: int) -> int:
-    """Follows from the entry, never from its place in the list: adding a member leaves the others as they are."""
+    """The seed depends on the entry, not on its position: adding a member leaves the others as they are."""
     content = {
         "seed": seed,
         "teacher": teacher.configuration(),
@@ -204,7 +204,7 @@ class _CostMeter:
 
 
 def _measure_members(meter: _CostMeter, info: DatasetInfo, members: Mapping[tuple[Place, int], MemberPlan]) -> None:
-    """Check that every member fits its data set, and measure the nets inside of those that are trained."""
+    """Check that every member fits its data set, and measure the nets inside the trained ones."""
     for (place, _), member in members.items():
         own = info
         if member.dataset:

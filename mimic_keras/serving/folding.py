@@ -24,7 +24,7 @@ KERNELS: tuple[type, ...] = (keras.layers.Dense, keras.layers.Conv1D, keras.laye
 TRANSPARENT: tuple[type, ...] = (keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.GaussianDropout)
 
 
-class _Nothing(keras.layers.Layer):
+class _Identity(keras.layers.Layer):
     """Stands in for a folded layer; it takes the arguments that Keras passes to any layer."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -90,7 +90,7 @@ def fold(model: keras.Model, absorb_bottleneck: Absorb = "auto") -> tuple[keras.
 
 @dataclass(frozen=True)
 class _Graph:
-    """Which layer reads the outputs of which; a subclassed net does not tell, and has no parents here."""
+    """Which layers read which; unknown for a subclassed net, whose layers get no parents."""
 
     layers: dict[str, Any]
     parents: dict[str, list[str]]
@@ -128,7 +128,7 @@ def _kernel_and_bias(layer: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fold_affine_head(net: Any, head: Any) -> Change | str:
-    """The change after which `net` computes what it and its head compute, or why there is none."""
+    """The change that moves the head into `net`, or why it is impossible."""
     output = net.outputs[0] if isinstance(net, keras.Sequential) else getattr(net, "output", None)
     layer = layer_that_made(logits_of(output))
     if not _is_linear(layer, (keras.layers.Dense,)):
@@ -176,7 +176,7 @@ def _apply(change: Change, net: keras.Model) -> keras.Model:
 
     def replaced(layer: Any) -> Any:
         if layer.name == change.removed:
-            return _Nothing(name=layer.name)
+            return _Identity(name=layer.name)
         config = layer.get_config()
         return layer.__class__.from_config({**config, "use_bias": True} if layer.name == change.kept else config)
 

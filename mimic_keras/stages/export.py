@@ -71,14 +71,14 @@ def publish(
         pads = any(None in tuple(each.shape)[1:] for signature in raw.values() for each in signature.inputs.values())
         publishing.write_server_files(folder, pads)
         record: dict[str, Any] = {"key": key, "experiment": experiment, "student": student.key, "metrics": metrics}
-        version = publishing.publish(folder, lambda hidden: _fill(hidden, student, data, raw, options, record))
+        version = publishing.publish(folder, lambda hidden: _write_version(hidden, student, data, raw, options, record))
     for note in record["folding"]:
         logging.info("export: %s", note)
     logging.info("export: published %s", version)
     return Published(version, int(version.name), record["signatures"], made=True)
 
 
-def _fill(
+def _write_version(
     folder: Path,
     student: Net,
     data: Data,

@@ -58,7 +58,7 @@ def select_members(
     if not (labels >= 0).any():
         raise InputError("teacher.select: members are chosen on validation, which has no labels")
     order = sorted(members, key=lambda member: (member.seed, member.key))
-    stack = np.stack([_load_all(_label(member, store, ("validation",))["validation"]) for member in order])
+    stack = np.stack([_load_all(_label_splits(member, store, ("validation",))["validation"]) for member in order])
     weights = np.array([member.weight for member in order])
     times = np.bincount(
         select_greedily(stack, labels, weights, select.members, select.replacement), minlength=len(order)
@@ -107,12 +107,14 @@ def compute_teacher_logits(members: Sequence[TeacherMember], data: Data, store: 
     """Label all splits with every member, and average; None if there is no teacher."""
     if not members:
         return None
-    artifacts = {member.name: _label(member, store) for member in members}
+    artifacts = {member.name: _label_splits(member, store) for member in members}
     # Sorted, so that the last bits of the mean do not depend on the order of the list.
     order = sorted(members, key=lambda member: (member.seed, member.key))
     total = sum(member.weight for member in order)
     weights = {member.name: member.weight / total for member in order}
-    means = {split: _mean([(artifacts[name][split], weight) for name, weight in weights.items()]) for split in SPLITS}
+    means = {
+        split: _average([(artifacts[name][split], weight) for name, weight in weights.items()]) for split in SPLITS
+    }
     transfer = data.split("transfer")
     examples = filled_variable(_count_examples(transfer, "transfer"), _log_error_rate(means["transfer"], transfer))
     mean = {split: np.concatenate(list(means[split])) for split in SPLITS[1:]}
@@ -123,10 +125,10 @@ def compute_teacher_logits(members: Sequence[TeacherMember], data: Data, store: 
     )
 
 
-def _mean(members: Sequence[tuple[Artifact, float]]) -> Iterator[np.ndarray]:
+def _average(members: Sequence[tuple[Artifact, float]]) -> Iterator[np.ndarray]:
     """The weighted mean of the members' logits, shard by shard; one member's shard is in memory at a time."""
     weights = [np.float32(weight) for _, weight in members]
-    for files in zip(*(_shards(artifact) for artifact, _ in members), strict=True):
+    for files in zip(*(_list_shards(artifact) for artifact, _ in members), strict=True):
         yield sum(np.load(file) * weight for file, weight in zip(files, weights, strict=True))
 
 
@@ -148,7 +150,7 @@ def _count_examples(split: Split, name: str) -> int:
     return split.num_examples * (split.repeats if name == "transfer" else 1)
 
 
-def _label(member: TeacherMember, store: Store, splits: Sequence[str] = SPLITS) -> dict[str, Artifact]:
+def _label_splits(member: TeacherMember, store: Store, splits: Sequence[str] = SPLITS) -> dict[str, Artifact]:
     """{split: the member's logits}, computed where they are missing."""
     predict = None
     artifacts = {}
@@ -198,9 +200,9 @@ def _check_finite(logits: np.ndarray, member: str) -> np.ndarray:
 
 
 def _load_all(artifact: Artifact) -> np.ndarray:
-    return np.concatenate([np.load(file) for file in _shards(artifact)])
+    return np.concatenate([np.load(file) for file in _list_shards(artifact)])
 
 
-def _shards(artifact: Artifact) -> list[Path]:
+def _list_shards(artifact: Artifact) -> list[Path]:
     """The files of the logits, in order."""
     return sorted(artifact.folder.glob("*.npy"))

@@ -290,8 +290,10 @@ def collect_problems(file: str, cells: Sequence[Cell], make: Callable[[Cell], Ma
         except InputError as error:
             affected.setdefault((Place(), str(error)), []).append(cell)
     problems = Problems(file)
-    for (place, message), those in affected.items():
-        who = f"cell {those[0]}" if len(those) == 1 else f"{len(those)} of {len(cells)} cells, the first {those[0]}"
-        problems.add(Place(f"{place} [{who}]".strip()), message)
+    for (place, message), failing in affected.items():
+        label = f"cell {failing[0]}"
+        if len(failing) > 1:
+            label = f"{len(failing)} of {len(cells)} cells, the first {failing[0]}"
+        problems.add(Place(f"{place} [{label}]".strip()), message)
     problems.check()
     return made

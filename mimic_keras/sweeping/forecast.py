@@ -16,30 +16,30 @@ FLOATING_POINT_OPERATIONS = 6  # a multiply-add is two; backpropagation costs tw
 
 
 def describe_sweep(sweep: Sweep, cells: Sequence[PlannedCell]) -> list[str]:
-    """One line each on cells, teachers, students and cost."""
-    members = {_member(each.plan, member): (each.plan, member) for each in cells for member in each.plan.members}
-    logits = {hash_json([key, _data(plan)]) for key, (plan, _) in members.items()}
+    """One line cell on cells, teachers, students and cost."""
+    members = {_member_key(cell.plan, member): (cell.plan, member) for cell in cells for member in cell.plan.members}
+    logits = {hash_json([key, _data_key(plan)]) for key, (plan, _) in members.items()}
     teachers = {
-        hash_json([sorted(_member(each.plan, member) for member in each.plan.members), each.plan.select])
-        for each in cells
-        if each.plan.members
+        hash_json([sorted(_member_key(cell.plan, member) for member in cell.plan.members), cell.plan.select])
+        for cell in cells
+        if cell.plan.members
     }
-    searches = [each for each in cells if each.search]
-    students = sum(each.trainings for each in cells)
-    baselines = {_net(each.plan, each.plan.baseline) for each in cells if each.plan.baseline}
+    searches = [cell for cell in cells if cell.search]
+    students = sum(cell.trainings for cell in cells)
+    baselines = {_net_key(cell.plan, cell.plan.baseline) for cell in cells if cell.plan.baseline}
     lines = [
         f"cells       {len(cells)}: {' x '.join(f'{len(values)} {axis}' for axis, values in sweep.axes.items())}"
         + (", less what is excluded" if sweep.exclude else ""),
         f"teachers    {len(teachers)} distinct, of {len(members)} members; {len(logits)} sets of logits"
-        + (", fewer where members are chosen on validation" if any(each.plan.select for each in cells) else ""),
+        + (", fewer where members are chosen on validation" if any(cell.plan.select for cell in cells) else ""),
         f"students    {students} trainings"
         + (f" in {len(searches)} searches" if searches else "")
         + (f", {len(baselines)} baselines" if baselines else ""),
     ]
     cost = sum(_training_cost(plan, member.name, member.training) for plan, member in members.values())
     labelling = sum(_labelling_cost(plan, member) for plan, member in members.values())
-    cost += sum(each.trainings * _training_cost(each.plan, "student", each.plan.student.training) for each in cells)
-    seen: dict[str, Plan] = {_net(each.plan, each.plan.baseline): each.plan for each in cells if each.plan.baseline}
+    cost += sum(cell.trainings * _training_cost(cell.plan, "student", cell.plan.student.training) for cell in cells)
+    seen: dict[str, Plan] = {_net_key(cell.plan, cell.plan.baseline): cell.plan for cell in cells if cell.plan.baseline}
     cost += sum(_training_cost(plan, "baseline", plan.baseline.training) for plan in seen.values() if plan.baseline)
     bound = "about" if searches else "at most"  # a search's nets differ in size from the one in the middle
     lines.append(f"cost        {bound} {cost + labelling:.2g} floating-point operations")
@@ -51,15 +51,15 @@ def tabulate_cells(sweep: Sweep, cells: Sequence[PlannedCell]) -> tuple[list[str
     rows: dict[str, dict[str, Any]] = {}
     shown: dict[str, dict[str, Value]] = {}
     counted: dict[str, Any] = {"trainings": 0, "operations": 0.0}
-    for each in cells:
-        values, published = drop_averaged(sweep, each.cell), each.cell.paper.get("parameters")
-        cost = each.plan.costs["student"]
+    for cell in cells:
+        values, published = drop_averaged(sweep, cell.cell), cell.cell.paper.get("parameters")
+        cost = cell.plan.costs["student"]
         row = rows.setdefault(
             hash_json(values),
             {"parameters": cost.parameters, "paper's": published, "multiply-adds": cost.multiply_adds, **counted},
         )
-        row["trainings"] += each.trainings
-        row["operations"] += each.trainings * _training_cost(each.plan, "student", each.plan.student.training)
+        row["trainings"] += cell.trainings
+        row["operations"] += cell.trainings * _training_cost(cell.plan, "student", cell.plan.student.training)
         shown[hash_json(values)] = values
     listed = []
     for key, row in rows.items():
@@ -69,18 +69,18 @@ def tabulate_cells(sweep: Sweep, cells: Sequence[PlannedCell]) -> tuple[list[str
     return [key for key in listed[0] if any(row.get(key) is not None for row in listed)], listed
 
 
-def _data(plan: Plan) -> str:
+def _data_key(plan: Plan) -> str:
     return hash_json([plan.dataset.configuration(), plan.augmentation_seed])
 
 
-def _member(plan: Plan, member: MemberPlan) -> str:
+def _member_key(plan: Plan, member: MemberPlan) -> str:
     dataset = member.dataset.configuration() if member.dataset else None
     training = member.training.key_inputs() if member.training and member.is_trained else None
-    return hash_json([member.teacher.specification(), member.seed, training, dataset, _data(plan)])
+    return hash_json([member.teacher.specification(), member.seed, training, dataset, _data_key(plan)])
 
 
-def _net(plan: Plan, net: NetPlan) -> str:
-    return hash_json([net.architecture.configuration(), net.training.key_inputs(), net.seed, _data(plan)])
+def _net_key(plan: Plan, net: NetPlan) -> str:
+    return hash_json([net.architecture.configuration(), net.training.key_inputs(), net.seed, _data_key(plan)])
 
 
 def _training_cost(plan: Plan, name: str, training: TrainingSection | None) -> float:

@@ -51,18 +51,18 @@ def group_cells(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student
     for outcome in outcomes:
         members.setdefault(hash_json(drop_averaged(sweep, outcome.cell)), []).append(outcome)
     groups = []
-    for those in members.values():
-        first = those[0]
-        known = [result["models"]["student"] for outcome in those for result in outcome.results]
+    for cells in members.values():
+        first = cells[0]
+        known = [result["models"]["student"] for outcome in cells for result in outcome.results]
         planned = first.planned.plan.costs["student"]
         cost = known[0] if known else {"parameters": planned.parameters, "multiply_adds": planned.multiply_adds}
-        per_cell = [scores for outcome in those if (scores := list_scores(sweep, outcome, model))]
+        per_cell = [scores for outcome in cells if (scores := list_scores(sweep, outcome, model))]
         # Of several searches, the mean of each one's best nets varies with the seed.
-        scores = per_cell[0] if len(those) == 1 and per_cell else [statistics.fmean(each) for each in per_cell]
+        scores = per_cell[0] if len(cells) == 1 and per_cell else [statistics.fmean(each) for each in per_cell]
         groups.append(
             Group(
                 drop_averaged(sweep, first.cell),
-                those,
+                cells,
                 scores,
                 cost["parameters"],
                 cost["multiply_adds"],

@@ -1,4 +1,4 @@
-"""A sweep's run: every cell in turn; finished cells are left as they are, and a failed one stops no other."""
+"""A sweep's run: every cell in turn; finished cells are left as they are, and a failure does not stop the rest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell with its checked plan; with `search`, if it has ranges, `plan` is that of the ranges' middle."""
+    """A cell with its checked plan. With ranges it has a `search`, and `plan` is an example of it."""
 
     cell: Cell
     plan: Plan
@@ -80,7 +80,7 @@ def _plan_cell(cell: Cell, folder: Path, known_costs: Costs) -> PlannedCell:
 def run_cells(
     sweep: Sweep, cells: Sequence[PlannedCell], folder: Path, workspace: Workspace
 ) -> Iterator[list[Outcome]]:
-    """Run every cell; yields all outcomes whenever another cell is done.
+    """Run every cell; yields all outcomes after each cell.
 
     Raises:
         InputError: another process is running this sweep.
@@ -117,11 +117,11 @@ def _run_cell(sweep: Sweep, each: PlannedCell, folder: Path, workspace: Workspac
             return Outcome(each, DONE, stored["results"], stored["seconds"])
         file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file.with_name("experiment.yaml"), to_yaml(each.cell.source.given).encode())
-        results = [_run_plan(plan, workspace) for plan in _plans_that_count(each, workspace)]
+        results = [_run_plan(plan, workspace) for plan in _finish_search(each, workspace)]
         seconds = round(time.monotonic() - started, 1)
         write_json(file, {"key": key, "axes": each.cell.values, "results": results, "seconds": seconds})
         _check_metric(sweep, results)
-    except Exception as error:  # whatever it is, the other cells are not affected
+    except Exception as error:  # no failure may stop the other cells
         logging.warning("%s failed: %s", each.cell, error)
         name = "" if isinstance(error, MimicError) else f"{type(error).__name__}: "
         return Outcome(each, FAILED, seconds=round(time.monotonic() - started, 1), note=f"{name}{error}")
@@ -136,8 +136,8 @@ def _check_metric(sweep: Sweep, results: Sequence[dict[str, Any]]) -> None:
             raise RunError(f"metric: no {sweep.metric!r} on test; there is: {known}")
 
 
-def _plans_that_count(each: PlannedCell, workspace: Workspace) -> list[Plan]:
-    """The cell's own experiment, or the best ones of its search."""
+def _finish_search(each: PlannedCell, workspace: Workspace) -> list[Plan]:
+    """Run the cell's search, if it has one; the plans of its best trials, or the cell's own."""
     if each.search is None:
         return [each.plan]
     each.search.work(workspace)
@@ -166,7 +166,7 @@ def _read_results(file: Path, key: str) -> dict[str, Any] | None:
 
 
 def list_scores(sweep: Sweep, outcome: Outcome, model: str = "student") -> list[float]:
-    """The sweep's metric on test for each net of a cell that counts, in per cent, the way it is shown."""
+    """The sweep's metric on test for each result net of a cell, in per cent, as error or accuracy."""
     errors = [result["models"].get(model, {}).get("test", {}).get(sweep.metric) for result in outcome.results]
     return [to_shown(sweep, error) for error in errors if error is not None]
 

@@ -37,7 +37,7 @@ def layers_read_by(layer: keras.layers.Layer) -> list[list[str]]:
 
 
 def layer_that_made(tensor: Any) -> Any:
-    """The layer whose output a symbolic tensor is; None for anything else."""
+    """The layer that produced a symbolic tensor; None for anything else."""
     return getattr(getattr(tensor, "_keras_history", None), "operation", None)
 
 
