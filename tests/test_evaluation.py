@@ -1,4 +1,4 @@
-"""The numbers of metrics.json and the pictures of the report."""
+"""The numbers of metrics.json: fidelity to the teacher, the data set's own metrics, and the table of a run."""
 
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from hypothesis.extra import numpy as arrays
 
 from mimic_keras.contracts import ArraySplit, Confusion, Dataset, DatasetInfo, host_variable
 from mimic_keras.planning.components import Component, Plugin
-from mimic_keras.reporting import console
-from mimic_keras.stages import evaluation, report
+from mimic_keras.stages import evaluation
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
 
@@ -67,28 +66,6 @@ def test_a_data_sets_own_metrics_and_missing_ones(judged):
     assert judged.confusions["teacher"]["test"]["phones"].names == ("aa", "<b>")
 
 
-def test_the_report_draws_confusions_and_escapes_names(judged, tmp_path):
-    judged.models["student"] = {
-        **judged.models["teacher"],
-        "test": {"error_rate": None, "phone_error_rate": 0.5, "agreement": 1.0},
-    }
-    for model in judged.models.values():
-        model |= {"members": 1, "multiply_adds": 10}
-    judged.logits["student"] = judged.logits["teacher"]
-    metrics = {
-        "experiment": "<script>",
-        "stages": {"data": {"seconds": 1.0, "made": 1, "reused": 0}},
-        "export": {"path": "x/1", "version": 1, "signatures": {"serving_default": {}}},
-    }
-    report.write_report(tmp_path / "report.html", "name: x", metrics, judged, {}, ("a", "b"), {"python": "3"})
-    text = (tmp_path / "report.html").read_text()
-    assert "teacher: phones on test" in text
-    assert "a test phone error of 50.00%" in text
-    assert "(test phone error 25.00%)" in text
-    assert "<script>" not in text
-    assert "&lt;script&gt;" in text
-
-
 def test_the_table_has_fidelity_on_test_alone():
     models = {
         "student": {
@@ -103,12 +80,3 @@ def test_the_table_has_fidelity_on_test_alone():
     assert rows == [
         {"model": "student", "parameters": 3, "multiply-adds": 2, "validation error rate": 0.5, "test kl": 2.0}
     ]
-
-
-def test_a_table_is_whole_on_a_narrow_terminal(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "30")
-    row = {"model": "teacher/12", "multiply-adds": 738_000_000, "test error rate": 0.0123456, "nothing": None}
-    console.show_table("a table", list(row), [row])
-    printed = capsys.readouterr().out
-    for piece in ("teacher/12", "738,000,000", "0.0123", "multiply-", "adds"):
-        assert piece in printed

@@ -1,65 +1,13 @@
 """Ensembles by greedy forward selection on validation, and the curves of the data set's own metrics."""
 
-import itertools
 import json
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mimic_keras import runner
-from mimic_keras.stages.logits import select_greedily
 from mimic_keras.stages.workspace import Workspace
+from tests.test_logits import score
 from tests.tiny import command, plan_of, run, tiny, write
-
-
-def score(logits, labels, weights, members):
-    """(errors, mean cross-entropy) of a weighted mean, example by example."""
-    errors, entropies = 0, []
-    for example, label in enumerate(labels):
-        mean = sum(weights[member] * logits[member][example] for member in members) / sum(
-            weights[member] for member in members
-        )
-        if label >= 0:
-            errors += int(np.argmax(mean) != label)
-            entropies.append(np.log(np.sum(np.exp(mean))) - mean[label])
-    return errors, np.mean(entropies)
-
-
-@settings(max_examples=60)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.booleans(), st.integers(1, 5))
-def test_every_step_takes_the_best_member(seed, members, replacement, count):
-    generator = np.random.default_rng(seed)
-    logits = generator.normal(size=(members, 12, 3))
-    labels = generator.integers(-1, 3, 12)
-    labels[0] = 1
-    weights = generator.uniform(0.5, 2, members)
-    count = min(count, members) if not replacement else count
-    chosen = select_greedily(logits, labels, weights, count, replacement)
-    assert len(chosen) == count
-    assert replacement or len(set(chosen)) == count
-    for step, member in enumerate(chosen):
-        found = score(logits, labels, weights, [*chosen[:step], member])
-        for other in range(members):
-            if replacement or other not in chosen[:step]:
-                errors, entropy = score(logits, labels, weights, [*chosen[:step], other])
-                assert (found[0], found[1] - 1e-9) <= (errors, entropy)
-
-
-def test_by_hand():
-    """Member 1 errs once alone; with 0 it errs never, with 2 still once."""
-    logits = np.array(
-        [
-            [[3.0, 0.0], [0.0, 1.0], [3.0, 0.0]],
-            [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]],
-            [[0.0, 0.5], [0.0, 9.0], [0.0, 3.0]],
-        ]
-    )
-    labels, weights = np.array([0, 1, 0]), np.ones(3)
-    assert select_greedily(logits, labels, weights, 1, False) == [0]
-    assert select_greedily(logits[1:], labels, weights[1:], 2, False) == [0, 1]
-    assert select_greedily(logits, labels, weights, 3, True) == [0, 0, 0]
 
 
 def selecting(**select):
@@ -131,12 +79,3 @@ def test_curves_change_no_weights(tmp_path):
     assert found[0] == found[1]
     assert not judged(tmp_path / "0")[0]
     assert judged(tmp_path / "1")[0]["judged_error_rate_epoch"] == [1.0, 2.0]
-
-
-def test_all_pairs_are_looked_at():
-    """The helper of this file itself: the mean of two opposite members is undecided, in favour of the first class."""
-    logits = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
-    found = {
-        pair: score(logits, [1], [1.0, 1.0], pair)[0] for pair in itertools.combinations_with_replacement((0, 1), 2)
-    }
-    assert found == {(0, 0): 1, (0, 1): 1, (1, 1): 0}

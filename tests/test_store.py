@@ -1,14 +1,13 @@
 """Artefacts are written whole or not at all, found again by what they were made from, and never used damaged."""
 
+import hashlib
 import json
 import multiprocessing
+import os
 import time
-import types
 
 import pytest
 
-from mimic_keras.stages import data
-from mimic_keras.storage.files import hash_json, write_json
 from mimic_keras.storage.store import Store, damaged_files
 
 
@@ -38,10 +37,6 @@ def test_other_inputs_or_another_common_part_make_another(store, tmp_path):
     second = store.get_or_make("things", {"a": 2}, "thing", fill(b"2"))
     third = Store(tmp_path, {"trainer": 2}).get_or_make("things", {"a": 1}, "thing", fill(b"3"))
     assert len({first.key, second.key, third.key}) == 3
-
-
-def test_the_key_does_not_depend_on_the_order_of_keys():
-    assert hash_json({"a": 1, "b": 2}) == hash_json({"b": 2, "a": 1})
 
 
 def test_the_record_says_what_it_was_made_from(store):
@@ -111,59 +106,34 @@ def test_two_processes_make_one_artefact_once(tmp_path):
     assert sorted(made) == [False, True]
 
 
-def test_write_json_replaces_whole_files(tmp_path):
-    file = tmp_path / "x.json"
-    write_json(file, {"a": 1})
-    with pytest.raises(ValueError, match="Out of range float"):
-        write_json(file, {"a": float("nan")})
-    assert json.loads(file.read_text()) == {"a": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+def test_a_key_is_the_digest_of_everything_that_goes_into_it(store):
+    text = json.dumps({"a": 1, "trainer": 1}, sort_keys=True, separators=(",", ":"))
+    assert store.key({"a": 1}) == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class Prepared:
-    """A data set that keeps a file and a folder, and its component."""
-
-    plugin = types.SimpleNamespace(name="prepared")
-
-    def __init__(self):
-        self.made = []
-
-    def __call__(self):
-        return self
-
-    def guard(self, function, *arguments):
-        return function(*arguments)
-
-    def key_inputs(self):
-        return {}
-
-    def prepare(self, folder):
-        for name in ("file", "folder/one", "folder/two"):
-            top = folder / name.split("/")[0]
-            if not top.exists() or (name == "folder/two" and self.made[-1:] == ["folder/one"]):
-                (folder / name).parent.mkdir(exist_ok=True)
-                (folder / name).write_text(name)
-                self.made.append(name)
-        return "fingerprint"
+def test_an_unfinished_file_of_an_interrupted_run_is_removed(store):
+    partial = store.home / "things" / f".{store.key({})}.partial"
+    partial.mkdir(parents=True)
+    for name in (".data.123.tmp", "kept"):
+        (partial / name).write_text("x")
+    folder = store.get_or_make("things", {}, "thing", fill(b"1")).folder
+    assert sorted(path.name for path in folder.iterdir()) == ["artifact.json", "data", "inner", "kept"]
 
 
-def prepared(home):
-    made = Prepared()
-    data.prepare(made, home, 0)
-    return made.made
+def test_reuse_is_logged_as_such_and_renews_the_time_of_the_last_use(store, caplog):
+    folder = store.get_or_make("things", {}, "thing", fill(b"1")).folder
+    os.utime(folder / "artifact.json", (1, 1))
+    with caplog.at_level("INFO", "absl"):
+        store.get_or_make("things", {}, "thing", fill(b"1"))
+    (record,) = [each for each in caplog.records if "reused" in each.getMessage()]
+    assert record.getMessage() == f"thing: reused (things/{folder.name})"
+    assert record.is_reuse
+    assert (folder / "artifact.json").stat().st_mtime > 1
 
 
-def test_a_data_set_finds_what_it_left_or_nothing(tmp_path, caplog):
-    everything = ["file", "folder/one", "folder/two"]
-    assert (prepared(tmp_path), prepared(tmp_path)) == (everything, [])
-    folder = tmp_path / "datasets" / "prepared"
-    (folder / "folder" / "two").write_text("flipped")
-    assert prepared(tmp_path) == everything[1:]
-    assert "data set prepared: " in caplog.text
-    assert "is damaged (folder/two), moved to" in caplog.text
-    assert [path.read_text() for path in (tmp_path / "damaged").rglob("two")] == ["flipped"]
-    (folder / "file").unlink()
-    assert (prepared(tmp_path), prepared(tmp_path)) == (everything[:1], [])
-    (folder / "artifact.json").write_text("")
-    assert prepared(tmp_path) == everything  # what is there cannot be judged
-    assert damaged_files(folder) == []
+def test_a_record_without_a_key_or_of_another_shape_is_damaged(tmp_path):
+    for content in ({"files": {}}, {"key": "x"}, {"key": "x", "files": [1]}, [], None):
+        (tmp_path / "artifact.json").write_text(json.dumps(content))
+        assert damaged_files(tmp_path) == ["artifact.json"]
+    (tmp_path / "artifact.json").write_text(json.dumps({"key": "x", "files": {}}))
+    assert damaged_files(tmp_path) == []

@@ -1,0 +1,136 @@
+"""The data stage: prepared files found again or rebuilt, splits checked, and members' own preparations."""
+
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mimic_keras.contracts import ArraySplit, Confusion, InputError
+from mimic_keras.planning.components import Component, Plugin, PluginError
+from mimic_keras.stages import data
+from mimic_keras.stages.data import Data
+from mimic_keras.storage.store import damaged_files
+
+
+class Prepared:
+    """A data set that keeps a file and a folder, and its component."""
+
+    plugin = types.SimpleNamespace(name="prepared")
+
+    def __init__(self):
+        self.made = []
+
+    def __call__(self):
+        return self
+
+    def guard(self, function, *arguments):
+        return function(*arguments)
+
+    def key_inputs(self):
+        return {}
+
+    def prepare(self, folder):
+        for name in ("file", "folder/one", "folder/two"):
+            top = folder / name.split("/")[0]
+            if not top.exists() or (name == "folder/two" and self.made[-1:] == ["folder/one"]):
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_text(name)
+                self.made.append(name)
+        return "fingerprint"
+
+
+def prepared(home):
+    made = Prepared()
+    data.prepare(made, home, 0)
+    return made.made
+
+
+def test_a_data_set_finds_what_it_left_or_nothing(tmp_path, caplog):
+    everything = ["file", "folder/one", "folder/two"]
+    assert (prepared(tmp_path), prepared(tmp_path)) == (everything, [])
+    folder = tmp_path / "datasets" / "prepared"
+    (folder / "folder" / "two").write_text("flipped")
+    assert prepared(tmp_path) == everything[1:]
+    assert "data set prepared: " in caplog.text
+    assert "is damaged (folder/two); moved to" in caplog.text
+    assert [path.read_text() for path in (tmp_path / "damaged").rglob("two")] == ["flipped"]
+    (folder / "file").unlink()
+    assert (prepared(tmp_path), prepared(tmp_path)) == (everything[:1], [])
+    (folder / "artifact.json").write_text("")
+    assert prepared(tmp_path) == everything  # what is there cannot be judged
+    assert damaged_files(folder) == []
+
+
+class Numbers:
+    """A data set of `labels` {split: labels} with three classes."""
+
+    info = types.SimpleNamespace(num_classes=3)
+
+    def __init__(self, labels, repeats=1, metrics=None):
+        self.labels, self.repeats, self.metrics, self.asked = labels, repeats, metrics, []
+
+    def split(self, name, seed):
+        self.asked.append((name, seed))
+        made = ArraySplit(np.zeros([4, 2], np.float32), repeats=self.repeats)
+        made.labels = np.array(self.labels.get(name, [0, 1, 2, -1]), np.int32)
+        return made
+
+    def evaluate(self, logits):
+        return dict.fromkeys(logits, self.metrics)
+
+
+def numbers(labels=None, **options):
+    plugin = Plugin("dataset", "numbers", None, "my-data", "2.0", "")
+    return Data(Component(plugin, {}), Numbers(labels or {}, **options), {}, 7, Path())
+
+
+def test_a_split_is_asked_for_once_with_the_seed():
+    made = numbers()
+    assert made.split("train") is made.split("train")
+    assert made.split("test") is not made.split("train")
+    assert made.dataset.asked == [("train", 7), ("test", 7)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ([0, 1, 3, 0], "4 labels for 4 examples, from 0 to 3"),
+        ([0, -2, 1, 0], "4 labels for 4 examples, from -2 to 1"),
+        ([0, 1], "2 labels for 4 examples, from 0 to 1"),
+    ],
+)
+def test_labels_that_are_not_of_the_classes(labels, found):
+    with pytest.raises(PluginError) as caught:
+        numbers({"test": labels}).split("test")
+    assert str(caught.value) == (
+        f"dataset 'numbers' (my-data 2.0): 'test' has {found}; expected one each, from -1 to 2"
+    )
+
+
+def test_validation_metrics_are_the_finite_numbers():
+    metrics = {"a": np.float32(0.5), "b": float("nan"), "c": Confusion(("x",), np.ones([1, 1])), "d": float("inf")}
+    assert numbers(metrics=metrics).validation_metrics(np.zeros([4, 3])) == {"a": 0.5}
+
+
+def test_examples_of_a_member_are_the_students():
+    data.check_same_examples(numbers(repeats=2), numbers(repeats=2), "teacher/0")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            {"repeats": 2},
+            "teacher/0: 'train' has 4 examples x 2 copies, but the student's data set has 4 x 1",
+        ),
+        (
+            {"labels": {"validation": [0, 1, 2, 0]}},
+            "teacher/0: the labels of 'validation' differ from those of the student's data set",
+        ),
+    ],
+)
+def test_other_examples_are_refused(other, message):
+    with pytest.raises(InputError) as caught:
+        data.check_same_examples(numbers(), numbers(**other), "teacher/0")
+    assert str(caught.value) == message

@@ -1,0 +1,164 @@
+"""The logits stage: members chosen greedily, shards checked by their names, and the weighted mean of the members."""
+
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mimic_keras.contracts import ArraySplit, InputError, RunError
+from mimic_keras.experiment.schema import SelectionSection
+from mimic_keras.stages import logits as stage
+from mimic_keras.stages.logits import select_greedily
+from mimic_keras.stages.teachers import TeacherMember
+from mimic_keras.storage.store import Store
+from mimic_keras.training.models import Cost
+
+
+def score(logits, labels, weights, members):
+    """(errors, mean cross-entropy) of a weighted mean, example by example."""
+    errors, entropies = 0, []
+    for example, label in enumerate(labels):
+        mean = sum(weights[member] * logits[member][example] for member in members) / sum(
+            weights[member] for member in members
+        )
+        if label >= 0:
+            errors += int(np.argmax(mean) != label)
+            entropies.append(np.log(np.sum(np.exp(mean))) - mean[label])
+    return errors, np.mean(entropies)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.booleans(), st.integers(1, 5))
+def test_every_step_takes_the_best_member(seed, members, replacement, count):
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(size=(members, 12, 3))
+    labels = generator.integers(-1, 3, 12)
+    labels[0] = 1
+    weights = generator.uniform(0.5, 2, members)
+    count = min(count, members) if not replacement else count
+    chosen = select_greedily(logits, labels, weights, count, replacement)
+    assert len(chosen) == count
+    assert replacement or len(set(chosen)) == count
+    for step, member in enumerate(chosen):
+        found = score(logits, labels, weights, [*chosen[:step], member])
+        for other in range(members):
+            if replacement or other not in chosen[:step]:
+                errors, entropy = score(logits, labels, weights, [*chosen[:step], other])
+                assert (found[0], found[1] - 1e-9) <= (errors, entropy)
+
+
+def test_by_hand():
+    """Member 1 errs once alone; with 0 it errs never, with 2 still once."""
+    logits = np.array(
+        [
+            [[3.0, 0.0], [0.0, 1.0], [3.0, 0.0]],
+            [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]],
+            [[0.0, 0.5], [0.0, 9.0], [0.0, 3.0]],
+        ]
+    )
+    labels, weights = np.array([0, 1, 0]), np.ones(3)
+    assert select_greedily(logits, labels, weights, 1, False) == [0]
+    assert select_greedily(logits[1:], labels, weights[1:], 2, False) == [0, 1]
+    assert select_greedily(logits, labels, weights, 3, True) == [0, 0, 0]
+
+
+def test_all_pairs_are_looked_at():
+    """The helper of this file itself: the mean of two opposite members is undecided, in favour of the first class."""
+    logits = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
+    found = {
+        pair: score(logits, [1], [1.0, 1.0], pair)[0] for pair in itertools.combinations_with_replacement((0, 1), 2)
+    }
+    assert found == {(0, 0): 1, (0, 1): 1, (1, 1): 0}
+
+
+class Data:
+    """Six examples of two features; the training set has two virtual copies."""
+
+    identity = "six"
+
+    def __init__(self, labels=(0, 1, 0, 1, -1, 1)):
+        inputs = np.arange(12, dtype=np.float32).reshape(6, 2)
+        labels = np.array(labels)
+        self.splits = {
+            name: ArraySplit(inputs, labels, repeats=2 if name == "transfer" else 1)
+            for name in ("transfer", "validation", "test")
+        }
+
+    def split(self, name):
+        return self.splits[name]
+
+
+def member(name, matrix, data, weight=1.0, seed=0):
+    matrix = np.array(matrix, np.float32)
+    return TeacherMember(name, f"key of {name}", Cost(4, 4), None, {}, seed, weight, data, lambda: lambda x: x @ matrix)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path, {})
+
+
+ONE, OTHER = [[1, 0], [0, 1]], [[0, 1], [2, 0]]
+
+
+def test_the_teacher_is_the_weighted_mean_in_shards(store, monkeypatch):
+    monkeypatch.setattr(stage, "SHARD_EXAMPLES", 5)
+    data = Data()
+    members = [member("teacher/0", ONE, data, 3.0, seed=9), member("teacher/1", OTHER, data, 1.0, seed=4)]
+    teacher = stage.compute_teacher_logits(members, data, store)
+    inputs = np.arange(12, dtype=np.float32).reshape(6, 2)
+    mean = 0.75 * inputs @ np.array(ONE) + 0.25 * inputs @ np.array(OTHER)
+    np.testing.assert_allclose(teacher.mean["test"], mean, rtol=1e-6)
+    np.testing.assert_allclose(teacher.mean["validation"], mean, rtol=1e-6)
+    np.testing.assert_allclose(teacher.transfer.numpy(), np.concatenate([mean, mean]), rtol=1e-6)
+    np.testing.assert_array_equal(teacher.members["teacher/1"]["test"], inputs @ np.array(OTHER))
+    assert teacher.weights == {"teacher/1": 0.25, "teacher/0": 0.75}
+    assert teacher.key == [["key of teacher/1", 0.25], ["key of teacher/0", 0.75]], "in the order of their seeds"
+    assert [len(list(folder.glob("*.npy"))) for folder in teacher.folders["teacher/0"].values()] == [3, 2, 2]
+    again = stage.compute_teacher_logits(members[::-1], data, store)
+    assert store.counts == {"made": 6, "reused": 6}
+    assert again.key == teacher.key
+    np.testing.assert_array_equal(again.transfer.numpy(), teacher.transfer.numpy())
+    assert stage.compute_teacher_logits([], data, store) is None
+
+
+def test_infinite_logits_are_refused(store):
+    data = Data()
+    with pytest.raises(RunError) as caught:
+        stage.compute_teacher_logits([member("teacher/0", [[1, np.inf], [0, 1]], data)], data, store)
+    assert str(caught.value) == "teacher/0 gives infinite or NaN logits; a student cannot mimic them"
+
+
+def test_members_are_chosen_on_validation_and_weigh_as_often_as_they_are_chosen(store):
+    data = Data(labels=[1, 1, 1, 1, -1, 1])  # the second feature is the larger one in every example
+    members = [member("teacher/0", OTHER, data, 2.0), member("teacher/1", ONE, data, 0.5)]
+    assert stage.select_members(members, None, data, store) is members
+    chosen = stage.select_members(members, SelectionSection(members=1), data, store)
+    assert [(each.name, each.weight) for each in chosen] == [("teacher/1", 0.5)]
+    chosen = stage.select_members(members, SelectionSection(members=3, replacement=True), data, store)
+    assert [(each.name, each.weight) for each in chosen] == [("teacher/1", 1.5)]
+    assert store.counts == {"made": 2, "reused": 2}, "one split of each member"
+
+
+def test_a_choice_needs_labels(store):
+    data = Data(labels=[-1] * 6)
+    with pytest.raises(InputError) as caught:
+        stage.select_members([member("teacher/0", ONE, data)], SelectionSection(members=1), data, store)
+    assert str(caught.value) == "teacher.select: members are chosen on validation, which has no labels"
+
+
+def test_a_shard_is_whole_if_its_name_is_its_digest(tmp_path):
+    stage._write_shard(tmp_path, 3, np.ones([2, 4], np.float32))
+    (file,) = tmp_path.iterdir()
+    assert file.name == f"00003.{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}.npy"
+    assert stage._have_shard(tmp_path, 3, 2)
+    assert not stage._have_shard(tmp_path, 4, 2)
+    surplus = tmp_path / "00003.ffffffffffffffff.npy"
+    surplus.write_bytes(file.read_bytes())
+    assert stage._have_shard(tmp_path, 3, 2)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    assert not stage._have_shard(tmp_path, 3, 1), "of another number of rows"
+    assert list(tmp_path.iterdir()) == []

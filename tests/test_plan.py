@@ -1,0 +1,197 @@
+"""A plan: members and their seeds, nets and their costs, versions of code; nothing of TensorFlow is configured."""
+
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+
+import mimic_keras_architectures
+import mimic_keras_digits
+import mimic_keras_losses
+import mimic_keras_teachers
+import pytest
+import tensorflow as tf
+
+from mimic_keras.contracts import InputError
+from mimic_keras.experiment.file import read
+from mimic_keras.planning import preflight
+from mimic_keras.planning.plan import make_plan
+from mimic_keras.training.models import Cost
+from tests.tiny import plan_of, tiny, write
+
+
+def member(units, **more):
+    return {"teacher": {"name": "trained", "architecture": {"name": "mlp", "hidden_units": [units]}}, **more}
+
+
+def experiment(*members, **sections):
+    content = tiny(**sections)
+    content["teacher"]["members"] = list(members)
+    return content
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    training = {"epochs": 7, "batch_size": 16, "optimizer": {"name": "adam", "learning_rate": 0.5}}
+    members = (member(24, copies=2, weight=3.0), member(8, training=training, dataset={"name": "digits", "copies": 2}))
+    return plan_of(tmp_path_factory.mktemp("plan"), experiment(*members, seed=5))
+
+
+def test_members_are_the_copies_of_every_entry(plan):
+    assert [each.name for each in plan.members] == ["teacher/0", "teacher/1", "teacher/2"]
+    assert [each.weight for each in plan.members] == [3.0, 3.0, 1.0]
+    assert [each.training.epochs for each in plan.members] == [2, 2, 7]
+    assert [each.dataset and each.dataset.arguments for each in plan.members] == [None, None, {"copies": 2, "shift": 1}]
+    assert all(each.is_trained for each in plan.members)
+    units = [each.teacher.nested["architecture"].arguments["hidden_units"] for each in plan.members]
+    assert units == [[24], [24], [8]]
+
+
+def test_a_members_seed_follows_from_its_entry(plan):
+    mlp = {
+        "hidden_units": [24],
+        "activation": "relu",
+        "dropout": 0.0,
+        "input_dropout": 0.0,
+        "weight_decay": 0.0,
+        "batch_normalization": False,
+        "initialization_scale": 1.0,
+        "input_scale": 1.0,
+    }
+    arguments = {"architecture": {"name": "mlp", "arguments": mlp}, "share": 1.0}
+    for copy in (0, 1):
+        content = {
+            "seed": 5,
+            "teacher": {"name": "trained", "arguments": arguments},
+            "dataset": None,
+            "training": None,
+            "copy": copy,
+        }
+        text = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+        expected = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) % 2**31
+        assert plan.members[copy].seed == expected
+
+
+@pytest.fixture
+def unbuilt(monkeypatch):
+    """Plans whose nets are not built, which takes most of the time."""
+    monkeypatch.setattr(preflight, "measure_net", lambda *_: Cost(1, 1))
+
+
+def seeds(folder, *members, **sections):
+    """{(units, number of the copy among those): seed}"""
+    found = {}
+    for each in plan_of(folder, experiment(*members, baseline=None, **sections)).members:
+        (units,) = each.teacher.nested["architecture"].arguments["hidden_units"]
+        found[units, sum(key[0] == units for key in found)] = each.seed
+    return found
+
+
+def test_seeds_do_not_depend_on_the_order_of_the_list(tmp_path, unbuilt):
+    few = seeds(tmp_path, member(4, copies=2), member(5))
+    assert len(set(few.values())) == 3
+    assert seeds(tmp_path, member(5), member(4, copies=2)) == few
+    more = seeds(tmp_path, member(6), member(5, weight=2.0), member(4, copies=3))
+    assert more == {**more, **few}
+    assert set(few.values()).isdisjoint(seeds(tmp_path, member(4, copies=2), member(5), seed=1).values())
+
+
+def test_costs_are_those_counted_by_hand(plan):
+    # A hidden layer of n units on 64 pixels and 10 classes, with biases; products alone are multiply-adds.
+    mlp = {units: Cost(64 * units + units + units * 10 + 10, 64 * units + units * 10) for units in (24, 8)}
+    student = Cost(64 * 8 + 8 * 32 + 32 + 32 * 10 + 10, 64 * 8 + 8 * 32 + 32 * 10)
+    assert plan.costs == {
+        "teacher/0": mlp[24],
+        "teacher/1": mlp[24],
+        "teacher/2": mlp[8],
+        "student": student,
+        "baseline": student,
+    }
+    assert mlp[24] == Cost(1810, 1776)
+
+
+def test_a_net_is_built_once(tmp_path, monkeypatch):
+    built, real = [], preflight.measure_net
+
+    def counted(component, *arguments):
+        built.append(component.configuration())
+        return real(component, *arguments)
+
+    monkeypatch.setattr(preflight, "measure_net", counted)
+    known = {}
+    content = experiment(member(24, copies=3), member(8))
+    first = make_plan(read(write(tmp_path, content)).source(), known)
+    assert [each["name"] for each in built] == ["mlp", "mlp", "bottleneck", "bottleneck"]  # student and baseline differ
+    assert len(known) == 4
+    assert make_plan(read(write(tmp_path, content)).source(), known).costs == first.costs
+    assert len(built) == 4
+
+
+def test_code_versions_are_of_every_component(plan):
+    def line(module):
+        digest = hashlib.sha256()
+        folder = Path(module.__file__).parent
+        for name in sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.py")):
+            digest.update(name.encode() + b"\0" + (folder / name).read_bytes() + b"\0")
+        distribution = module.__name__.replace("_", "-")
+        return f"{distribution} {importlib.metadata.version(distribution)} {digest.hexdigest()}"
+
+    modules = (mimic_keras_architectures, mimic_keras_digits, mimic_keras_losses, mimic_keras_teachers)
+    assert plan.code_versions() == {line(module) for module in modules}
+
+
+def test_the_baseline_comes_before_the_student_and_learns_the_labels(plan, tmp_path):
+    assert plan.nets == [plan.baseline, plan.student]
+    baseline, student = plan.nets
+    assert (baseline.name, baseline.loss, baseline.standardize_logits, baseline.hard_label_weight) == (
+        "baseline",
+        None,
+        False,
+        0.0,
+    )
+    assert (student.name, student.loss.plugin.name, student.standardize_logits) == ("student", "logit_l2", True)
+    assert baseline.seed == student.seed == 5
+    assert (baseline.architecture.arguments["dropout"], student.architecture.arguments["dropout"]) == (0.1, 0.0)
+    alone = plan_of(tmp_path, tiny(baseline=None))
+    assert alone.nets == [alone.student]
+
+
+def test_every_net_sees_the_virtual_copies_of_the_teachers_seed(tmp_path, unbuilt):
+    content = tiny(baseline=None, seed=3)
+    content["student"]["seed"] = 4
+    assert plan_of(tmp_path, content).augmentation_seed == 3
+    content["teacher"]["seed"] = 6
+    assert plan_of(tmp_path, content).augmentation_seed == 6
+    student = {key: content["student"][key] for key in ("architecture", "training", "seed")}
+    plan = plan_of(tmp_path, tiny(teacher=None, baseline=None, student=student))
+    assert (plan.augmentation_seed, plan.members, plan.select) == (4, (), None)
+
+
+@pytest.mark.parametrize("name", ["distribution", "deterministic"])
+def test_nothing_of_tensorflow_is_configured(tmp_path, monkeypatch, name):
+    def fail(*_, **__):
+        pytest.fail("make_plan changed a setting of the process")
+
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", fail)
+    monkeypatch.setattr(tf.config.experimental, "enable_tensor_float_32_execution", fail)
+    monkeypatch.setattr(tf.config, "set_logical_device_configuration", fail)
+    sections = {"distribution": {"distribution": {"strategy": "mirrored", "virtual_devices": 8}}}
+    made = plan_of(tmp_path, tiny(**sections.get(name, {"deterministic": True})))
+    assert made.experiment.deterministic
+
+
+def test_problems_of_every_part_are_raised_at_once(tmp_path):
+    content = experiment(member(4), member(4), member(5, training=None, dataset={"name": "digits", "copies": 0}))
+    content["teacher"]["training"] = None
+    content["student"]["architecture"]["hidden_units"] = [-1]
+    with pytest.raises(InputError) as caught:
+        plan_of(tmp_path, content)
+    found = {str(place): message for place, message in caught.value.found.items()}
+    assert {place: message for place, message in found.items() if "raised" not in message} == {
+        "teacher.members[0].training": "required here or as teacher.training: this teacher is trained",
+        "teacher.members[1].training": "required here or as teacher.training: this teacher is trained",
+        "teacher.members[1]": "the same net as teacher.members[0]; use copies: for several nets of a trained kind",
+        "teacher.members[2].training": "required here or as teacher.training: this teacher is trained",
+    }
+    raised = [place for place, message in found.items() if "raised" in message]
+    assert raised == ["teacher.members[2].dataset", "student.architecture"]

@@ -1,0 +1,71 @@
+"""A plan as text: its stages, and what every net needs."""
+
+from dataclasses import replace
+
+import pytest
+
+from mimic_keras.contracts import DatasetInfo
+from mimic_keras.interface import plan_table
+from tests.tiny import plan_of, tiny
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    return plan_of(tmp_path_factory.mktemp("plan"), tiny())
+
+
+def test_stages_line_by_line(plan):
+    assert plan_table.describe_stages(plan) == [
+        "data        digits 1: inputs [8, 8, 1], 10 classes; 1,097 train, 350 validation, 350 test, 1,097 transfer",
+        "teachers    2 trained, 0 loaded; each cached separately",
+        "logits      of 2 members on transfer, validation and test; each cached separately",
+        "student     mimics with logit_l2",
+        "baseline    learns the labels",
+        "evaluation  on validation and test",
+        "export      tiny, a new version unless the newest is this student",
+        "report      tiny/report.html",
+    ]
+
+
+def test_stages_without_a_teacher_of_a_data_set_of_unknown_size(plan):
+    info = DatasetInfo("sounds", "3", (2,), 4, ("a",) * 4)
+    alone = replace(plan, members=(), baseline=None, info=info)
+    assert plan_table.describe_stages(alone)[:3] == [
+        "data        digits 3: inputs [2], 4 classes; sizes unknown before it is prepared",
+        "student     learns the labels: there is no teacher",
+        "evaluation  on validation and test",
+    ]
+
+
+def test_resources_by_hand(plan):
+    columns, rows = plan_table.estimate_resources(plan)
+    assert columns == ["net", "stage", "parameters", "multiply-adds", "epochs", "training memory", "kept on disk"]
+    # 4 bytes a number. Adam keeps a copy more than SGD's weights, gradients and momentum. A member's logits: 10
+    # classes of 1,097 + 350 + 350 examples, 71,880 bytes, beside its 1,810 weights.
+    trained = {"parameters": 1810, "multiply-adds": 1776, "epochs": 2, "training memory": "29 kB"}
+    student = {"parameters": 1130, "multiply-adds": 1088, "epochs": 2, "training memory": "13.6 kB"}
+    assert rows == [
+        {"net": "teacher/0", "stage": "teachers", **trained, "kept on disk": "79.1 kB"},
+        {"net": "teacher/1", "stage": "teachers", **trained, "kept on disk": "79.1 kB"},
+        {"net": "baseline", "stage": "student", **student, "kept on disk": "4.52 kB"},
+        {"net": "student", "stage": "student", **student, "kept on disk": "4.52 kB"},
+    ]
+
+
+def test_the_best_weights_are_one_copy_more_and_a_net_of_unknown_size_is_its_logits(plan):
+    student = replace(plan.student, training=plan.student.training.model_copy(update={"restore": "best"}))
+    costs = {"student": plan.costs["student"]}
+    columns, rows = plan_table.estimate_resources(replace(plan, student=student, baseline=None, costs=costs))
+    assert columns[:3] == ["net", "stage", "kept on disk"]
+    assert rows[0] == {"net": "teacher/0", "stage": "teachers", "kept on disk": "71.9 kB"}
+    assert rows[-1]["training memory"] == "18.1 kB"
+
+
+def test_a_member_that_may_not_be_chosen_labels_validation_alone(tmp_path):
+    content = tiny(baseline=None)
+    content["teacher"]["select"] = {"members": 1}
+    plan = plan_of(tmp_path, content)
+    line = "logits      of 1 members chosen of 2 on validation on transfer, validation and test; each cached separately"
+    assert line in plan_table.describe_stages(plan)
+    # 350 examples of 10 classes and 1,810 weights
+    assert plan_table.estimate_resources(plan)[1][0]["kept on disk"] == "21.2 kB"
