@@ -96,16 +96,16 @@ def test_places_are_extended_and_cut():
 
 
 @given(places, st.lists(keys | indices, max_size=3))
-def test_what_is_added_is_below(place, more):
+def test_what_is_added_is_within(place, more):
     inside = place + tuple(more)
-    assert inside.is_below(place)
-    assert inside.is_below(Place())
-    assert place.is_below(inside) == (not more)
+    assert inside.is_within(place)
+    assert inside.is_within(Place())
+    assert place.is_within(inside) == (not more)
 
 
 def test_a_place_beside_another_is_not_below_it():
-    assert not Place("students", "loss").is_below(Place("student"))
-    assert not Place("members", 10).is_below(Place("members", 1))
+    assert not Place("students", "loss").is_within(Place("student"))
+    assert not Place("members", 10).is_within(Place("members", 1))
 
 
 def test_a_walk_gives_containers_before_their_contents_in_order():
@@ -167,7 +167,7 @@ def test_substituting_one_value_leaves_the_others(data, draw):
     old = {at: value for at, value in walk(data) if not isinstance(value, dict | list)}
     new = {at: value for at, value in walk(changed) if not isinstance(value, dict | list)}
     assert new.pop(place) == "new"
-    assert new == {at: value for at, value in old.items() if not at.is_below(place)}
+    assert new == {at: value for at, value in old.items() if not at.is_within(place)}
 
 
 def test_assign_adds_mappings_and_reaches_into_lists():

@@ -190,7 +190,7 @@ def test_problems_of_every_part_are_raised_at_once(tmp_path):
     assert {place: message for place, message in found.items() if "raised" not in message} == {
         "teacher.members[0].training": "required here or as teacher.training: this teacher is trained",
         "teacher.members[1].training": "required here or as teacher.training: this teacher is trained",
-        "teacher.members[1]": "the same net as teacher.members[0]; use copies: for several nets of a trained kind",
+        "teacher.members[1]": "the same net as teacher.members[0]; to train several, use copies: N",
         "teacher.members[2].training": "required here or as teacher.training: this teacher is trained",
     }
     raised = [place for place, message in found.items() if "raised" in message]
