@@ -160,7 +160,7 @@ def test_a_data_set_finds_what_it_left_or_nothing(tmp_path, caplog):
     (folder / "folder" / "two").write_text("flipped")
     assert prepared(tmp_path) == everything[1:]
     assert "data set prepared: " in caplog.text
-    assert "is damaged (folder/two), moved to" in caplog.text
+    assert "is damaged (folder/two); moved to" in caplog.text
     assert [path.read_text() for path in (tmp_path / "damaged").rglob("two")] == ["flipped"]
     (folder / "file").unlink()
     assert (prepared(tmp_path), prepared(tmp_path)) == (everything[:1], [])
