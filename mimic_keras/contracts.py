@@ -21,6 +21,9 @@ import contextlib
 import hashlib
 import math
 import os
+import re
+import socket
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -321,7 +324,7 @@ def atomic_writer(file: Path) -> Iterator[BinaryIO]:
     Example:
         >>> with atomic_writer(data_dir / "mean.npy") as stream: np.save(stream, mean)
     """
-    sibling = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    sibling = file.with_name(f".{file.name}.{unique_name()}.tmp")
     try:
         with sibling.open("wb") as stream:
             yield stream
@@ -330,6 +333,17 @@ def atomic_writer(file: Path) -> Iterator[BinaryIO]:
         sibling.replace(file)
     finally:
         sibling.unlink(missing_ok=True)
+
+
+def unique_name() -> str:
+    """A part of a file name that no other process makes: the host's name and 32 random hexadecimal digits.
+
+    A process id is no such name: two containers, or two hosts that share a folder, have equal ones.
+
+    Example:
+        >>> unfinished = data_dir / f".unfinished-{unique_name()}"
+    """
+    return f"{re.sub('[^A-Za-z0-9]', '-', socket.gethostname())[:32]}-{uuid.uuid4().hex}"
 
 
 def file_digest(file: Path) -> str:

@@ -33,14 +33,15 @@ def test_the_list_says_what_is_whole_damaged_unfinished_and_moved_aside(tmp_path
     damaged = make(tmp_path, "student")
     (damaged / "data").write_text("changed")
     (tmp_path / "students" / f".{'0' * 16}.partial").mkdir()
-    (tmp_path / "damaged" / "students-1").mkdir(parents=True)
+    aside = f"students-{'0' * 16}-{time.time_ns()}"
+    (tmp_path / "damaged" / aside).mkdir(parents=True)
     rows = {row["artefact"]: row for row in _tabulate_entries(prune.list_entries(tmp_path))[1]}
     assert {(row["made for"], row["days since use"], row["state"]) for row in rows.values()} >= {
         ("baseline", 3.0, "whole"),
         ("student", 0.0, "damaged: data"),
     }
     assert rows[f"students/{'0' * 16}"]["state"] == "unfinished"
-    assert rows["damaged/students-1"]["state"] == "moved aside"
+    assert rows[f"damaged/{aside}"]["state"] == "moved aside"
     said = listed(tmp_path, capsys)
     assert all(name in said for name in (*rows, "damaged: data", "moved aside"))
     assert damaged.exists(), "the list changes nothing"

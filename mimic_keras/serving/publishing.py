@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from mimic_keras.contracts import unique_name
 from mimic_keras.storage.files import sync_folder, sync_tree, write_bytes
 
 HIDDEN = ".partial-"  # the server only serves folders whose names are numbers
@@ -45,8 +45,8 @@ def publish(base: Path, fill: Callable[[Path], None]) -> Path:
     for abandoned in base.glob(f"{HIDDEN}*"):
         shutil.rmtree(abandoned)
     version = base / str(max(list_versions(base), default=0) + 1)
-    hidden = Path(tempfile.mkdtemp(prefix=HIDDEN, dir=base))
-    hidden.chmod(0o755)  # mkdtemp's folder is for its owner only, and the server runs as another user
+    hidden = base / f"{HIDDEN}{unique_name()}"
+    hidden.mkdir()  # not mkdtemp, whose folder is its owner's alone: the umask decides whether the server may read it
     try:
         fill(hidden)
         sync_tree(hidden)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ import numpy as np
 
 from mimic_keras.contracts import Confusion, Dataset, InputError, RawSignature, Split
 from mimic_keras.planning.components import Component, PluginError
-from mimic_keras.storage.files import file_names
+from mimic_keras.storage.files import LEFTOVER, file_names, remove_leftovers
 from mimic_keras.storage.locks import locked
-from mimic_keras.storage.store import RECORD, move_damage_aside, write_record
+from mimic_keras.storage.store import RECORD, move_damage_aside, read_record, write_claim, write_record
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,27 +57,47 @@ class Data:
 
 
 def prepare(component: Component, home: Path, seed: int) -> Data:
-    """Have the data set download, verify and convert what it needs."""
+    """Have the data set download, verify and convert what it needs.
+
+    Raises:
+        InputError: the home folder has a folder of the data set's name that mimic-keras did not make.
+    """
     dataset = component()
     folder = home / "datasets" / component.plugin.name
     label = f"data set {folder.name}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(f".{folder.name}.lock"), label):
-        for unfinished in folder.glob(f".{RECORD}.*.tmp"):
-            unfinished.unlink()
-        if (folder / RECORD).exists():
-            move_damage_aside(folder, home, label)
+        folder.mkdir(exist_ok=True)  # not before: a prune that held the lock may have removed it
+        _claim(folder, home, label)
+        remove_leftovers(folder)
         fingerprint = component.guard(dataset.prepare, folder)
         _write_record(folder, label)
     identity = {"dataset": component.key_inputs(), "fingerprint": fingerprint, "augmentation": seed}
     return Data(component, dataset, identity, seed, folder)
 
 
+def _claim(folder: Path, home: Path, label: str) -> None:
+    """Move damage aside, and mark a new folder as ours: only what has a record is ever removed or moved.
+
+    Raises:
+        InputError: there are files but no record.
+    """
+    record = folder / RECORD
+    if not record.exists() and any(not LEFTOVER.fullmatch(path.name) for path in folder.iterdir()):
+        raise InputError(
+            f"{folder} holds files that mimic-keras did not put there (it has no {RECORD}); "
+            "remove the folder, or choose another --home"
+        )
+    is_claim = "files" not in (read_record(folder) or {"files": {}})
+    if not record.exists() or (not is_claim and move_damage_aside(folder, home, label)):
+        write_claim(folder, "datasets", folder.name, label)
+
+
 def _write_record(folder: Path, label: str) -> None:
     """Record the prepared files with their digests, or note their use if they are the recorded ones."""
-    record = folder / RECORD
-    if record.exists() and json.loads(record.read_bytes())["files"].keys() == file_names(folder):
-        record.touch()
+    record = read_record(folder) or {}
+    if "files" in record and record["files"].keys() == file_names(folder):
+        (folder / RECORD).touch()
     else:
         write_record(folder, "datasets", folder.name, label, {})
 

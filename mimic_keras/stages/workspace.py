@@ -24,7 +24,7 @@ class Workspace:
     """
 
     def __init__(self, home: Path):
-        self.home = home.expanduser()
+        self.home = home.expanduser().resolve()  # once: artifacts.json is read from other working directories
         self._prepared: dict[str, Data] = {}
 
     def in_use(self) -> contextlib.AbstractContextManager[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from mimic_keras.contracts import atomic_writer, file_digest
 
 RECORD = "artifact.json"
+LEFTOVER = re.compile(
+    r"\..+\.([0-9]+|[A-Za-z0-9-]*-[0-9a-f]{32})\.tmp"
+)  # of `atomic_writer`; earlier ones had a process id
 
 
 def hash_json(value: Any) -> str:
@@ -50,6 +54,13 @@ def write_json(file: Path, value: Any) -> None:
     write_bytes(file, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of files. The caller holds the folder's lock: no live process writes there."""
+    for name in list(_files(folder)):
+        if LEFTOVER.fullmatch((folder / name).name):
+            (folder / name).unlink()
+
+
 def sync_tree(folder: Path) -> None:
     """Flush every file and folder below `folder` to the disk."""
     for name in _files(folder):
@@ -68,4 +79,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """A folder that cannot be listed is an OSError; `Path.rglob` would leave it out."""
+    for place, _, names in os.walk(folder, onerror=_raise):
+        paths = (Path(place, name) for name in names)
+        yield from (path.relative_to(folder).as_posix() for path in paths if path.is_file())
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
+import re
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +15,12 @@ from pathlib import Path
 import filelock
 from absl import logging
 
-from mimic_keras.contracts import InputError
+from mimic_keras.contracts import InputError, unique_name
 from mimic_keras.storage.files import write_json
 
 USERS = ".users"  # holds a locked file for every process that uses the home folder, named by its start
+STALE = 3600  # seconds; a younger lock file may be about to be locked
+MARGIN = 60  # seconds by which the clocks of two hosts, and of a disk, may differ
 
 
 @contextlib.contextmanager
@@ -29,15 +34,17 @@ def owned(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        found = {"process": "unknown", "started": "just now"}
+        found = {"process": "unknown", "host": "unknown", "started": "just now"}
         with contextlib.suppress(OSError, ValueError):
-            found = json.loads(owner.read_text())
+            found |= json.loads(owner.read_text())
         raise InputError(
-            f"{folder}: process {found['process']} has been running this experiment since {found['started']}; "
+            f"{folder}: process {found['process']} on host {found['host']} has been running this experiment "
+            f"since {found['started']}; "
             "wait for it, or give this run another name: --set name=NAME"
         ) from None
     try:
-        write_json(owner, {"process": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S")})
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_json(owner, {"process": os.getpid(), "host": socket.gethostname(), "started": started})
         yield
     finally:
         owner.unlink(missing_ok=True)
@@ -49,10 +56,43 @@ def in_use(home: Path) -> Iterator[None]:
     """Within the block, no process prunes what was used since the block began."""
     folder = home / USERS
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{int(time.time())}-{os.getpid()}.lock"
-    with filelock.FileLock(file):
-        yield
-    file.unlink(missing_ok=True)
+    file = folder / f"{int(time.time())}-{unique_name()}.lock"
+    try:
+        with filelock.FileLock(file):
+            yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def oldest_use(home: Path) -> float:
+    """When the oldest process that is using `home` began, in seconds since 1970; infinity if there is none."""
+    oldest = float("inf")
+    for file, began in _users(home).items():
+        lock = filelock.FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            oldest = min(oldest, began - MARGIN)
+        else:
+            lock.release()
+            if time.time() - began > STALE:  # left by a killed process
+                file.unlink(missing_ok=True)
+    return oldest
+
+
+def _users(home: Path) -> dict[Path, float]:
+    """{lock file: when its process began}; a file with another kind of name is not ours."""
+    found = {file: re.fullmatch(r"([0-9]{1,15})-.+\.lock", file.name) for file in (home / USERS).glob("*")}
+    for file, match in found.items():
+        if not match:
+            _warn_of(file)
+    return {file: float(match[1]) for file, match in found.items() if match}
+
+
+@functools.cache
+def _warn_of(file: Path) -> None:
+    """Once for each file, however often the folder is read."""
+    logging.warning("%s is no process's lock, such as 1700000000-HOST-ID.lock; ignored", file)
 
 
 @contextlib.contextmanager

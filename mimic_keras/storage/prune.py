@@ -1,21 +1,33 @@
-"""The artefacts of a home folder: list and check them, and remove those that were not used for long."""
+"""The artefacts of a home folder: list and check them, and remove those that were not used for long.
+
+A home folder may hold files of others. Ours are the folders whose record names their own kind and key, and those with a
+hidden or numbered name that only this program gives; nothing else is removed, and no link is followed.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
+import re
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
 
-from mimic_keras.storage.locks import USERS
-from mimic_keras.storage.store import DAMAGED, RECORD, damaged_files
+from mimic_keras.contracts import unique_name
+from mimic_keras.storage.files import sync_folder
+from mimic_keras.storage.locks import oldest_use
+from mimic_keras.storage.store import DAMAGED, RECORD, damaged_files, extra_files, read_record
 
-KINDS = ("datasets", "teachers", "logits", "students", DAMAGED)
-PARTIAL = ".partial"
-STALE = 3600  # seconds; a younger lock file may be about to be locked
+DATASETS = "datasets"  # named by their plugin, and filled by many experiments; all others by their key, and closed
+KINDS = (DATASETS, "teachers", "logits", "students", DAMAGED)
+PARTIAL = re.compile(r"\.([0-9a-f]{16})\.partial")
+ASIDE = re.compile(r"[a-z]+-.+-[0-9]{19}")
+REMOVING = re.compile(r"\.(.+)\.[A-Za-z0-9-]*-[0-9a-f]{32}\.removing")
+HALF_REMOVED = "half removed"
 
 
 @dataclass(frozen=True)
@@ -32,31 +44,70 @@ class Entry:
 
 
 def list_entries(home: Path, check: bool = True) -> list[Entry]:
-    """Every artefact below `home`, the least recently used first; `check` compares all digests."""
-    entries = []
-    for kind in KINDS:
-        for folder in (home / kind).glob("*"):
-            if folder.is_dir():
-                entries.append(_read_entry(kind, folder, check))
+    """Every artefact below `home`, the least recently used first.
+
+    `check` compares all digests, and adds the folders without a valid record that the next run would move aside.
+    """
+    folders = [(kind, folder) for kind in KINDS for folder in (home / kind).glob("*")]
+    entries = [entry for kind, folder in folders if (entry := _read_entry(kind, folder, check))]
     return sorted(entries, key=lambda entry: entry.used)
 
 
-def _read_entry(kind: str, folder: Path, check: bool) -> Entry:
-    files = [file.stat() for file in folder.rglob("*") if file.is_file()]
-    size, used = sum(file.st_size for file in files), max((file.st_mtime for file in files), default=0.0)
-    if folder.name.endswith(PARTIAL):
-        return Entry(kind, folder.name.removesuffix(PARTIAL).lstrip("."), folder, "", size, used, "unfinished")
+def _read_entry(kind: str, folder: Path, check: bool) -> Entry | None:
+    """None if the folder is not ours."""
+    if folder.is_symlink() or not folder.is_dir():
+        return None
+    found = _identify(kind, folder, check)
+    if found is None:
+        return None
+    key, label, state = found
+    return Entry(kind, key, folder, label, *_measure(folder), state)
+
+
+def _identify(kind: str, folder: Path, check: bool) -> tuple[str, str, str] | None:
+    """(key, label, state) of a folder of ours."""
+    if match := REMOVING.fullmatch(folder.name):
+        return match[1], "", HALF_REMOVED
     if kind == DAMAGED:
-        return Entry(kind, folder.name, folder, "", size, used, "moved aside")
-    if kind == "datasets" and not (folder / RECORD).exists():
-        return Entry(kind, folder.name, folder, f"data set {folder.name}", size, used, "unfinished")
-    damage = damaged_files(folder) if check else []
+        return (folder.name, "", "moved aside") if ASIDE.fullmatch(folder.name) else None
+    if kind != DATASETS and (match := PARTIAL.fullmatch(folder.name)):
+        return match[1], "", "unfinished"
+    label = ""
     try:
-        label = json.loads((folder / RECORD).read_text(encoding="utf-8"))["label"]
-    except (OSError, ValueError, KeyError, TypeError):
-        label = ""
-    state = f"damaged: {', '.join(damage)}" if damage else "whole"
-    return Entry(kind, folder.name, folder, label, size, used, state)
+        record = read_record(folder)
+        if record:
+            label = str(record.get("label", ""))
+        elif not check or not _seems_damaged(kind, folder):
+            return None
+        return folder.name, label, _describe_state(kind, folder, record) if check else ""
+    except OSError as error:
+        return (folder.name, label, f"unreadable: {error.strerror or error}") if check else None
+
+
+def _seems_damaged(kind: str, folder: Path) -> bool:
+    """Whether a folder without a valid record has its lock beside it, and so was ours; it is never removed on that."""
+    is_ours = folder.with_name(f".{folder.name}.lock").exists()
+    return is_ours and (
+        (folder / RECORD).exists() or (kind != DATASETS and bool(re.fullmatch("[0-9a-f]{16}", folder.name)))
+    )
+
+
+def _describe_state(kind: str, folder: Path, record: dict | None) -> str:
+    if kind == DATASETS and record and "files" not in record:
+        return "unfinished"
+    damage = damaged_files(folder) or (extra_files(folder) if kind != DATASETS else [])
+    return f"damaged: {', '.join(damage)}" if damage else "whole"
+
+
+def _measure(folder: Path) -> tuple[int, float]:
+    """(bytes, when the newest file was written); files may vanish meanwhile."""
+    size, used = 0, 0.0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found = os.lstat(os.path.join(place, name))
+                size, used = size + found.st_size, max(used, found.st_mtime)
+    return size, used
 
 
 def remove_unused(home: Path, seconds: float) -> tuple[list[Entry], int]:
@@ -65,40 +116,51 @@ def remove_unused(home: Path, seconds: float) -> tuple[list[Entry], int]:
     Returns:
         The removed entries, and how many more were old enough but in use.
     """
-    oldest_run = _oldest_run(home)
     removed, kept = [], 0
     for entry in list_entries(home, check=False):
-        if time.time() - entry.used < seconds:
+        if not _is_old(entry, seconds):
             continue
-        lock = filelock.FileLock(home / entry.kind / f".{entry.key}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            kept += 1
-            continue
-        try:
-            # Read again, now that no process can begin to use it.
-            if entry.folder.is_dir() and _read_entry(entry.kind, entry.folder, False).used >= oldest_run:
+        with _locked(home / entry.kind / f".{entry.key}.lock") as is_locked:
+            # All of it again, now that no process can begin to use it: a run may have done so meanwhile.
+            found = _read_entry(entry.kind, entry.folder, False) if is_locked else entry
+            if found is None:  # finished, or removed by another prune
+                continue
+            if not is_locked or not _is_old(found, seconds) or _is_in_use(found, home):
                 kept += 1
-            elif entry.folder.is_dir():
-                shutil.rmtree(entry.folder)
-                removed.append(entry)
-        finally:
-            lock.release()
+                continue
+            _remove(found)
+            removed.append(found)
     return removed, kept
 
 
-def _oldest_run(home: Path) -> float:
-    """When the oldest running experiment began; infinity if none runs."""
-    started = float("inf")
-    for file in (home / USERS).glob("*.lock"):
-        began, lock = float(file.name.partition("-")[0]), filelock.FileLock(file)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            started = min(started, began)
-        else:
-            lock.release()
-            if time.time() - began > STALE:  # left by a killed process
-                file.unlink(missing_ok=True)
-    return started
+def _is_old(entry: Entry, seconds: float) -> bool:
+    return entry.state == HALF_REMOVED or time.time() - entry.used >= seconds
+
+
+def _is_in_use(entry: Entry, home: Path) -> bool:
+    return entry.state != HALF_REMOVED and entry.used >= oldest_use(home)
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[bool]:
+    """Hold the lock `file`; False if another process holds it."""
+    lock = filelock.FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _remove(entry: Entry) -> None:
+    """Hide the folder before deleting in it: a kill in between leaves what no run reads, and the next prune removes."""
+    hidden = entry.folder
+    if entry.state != HALF_REMOVED:
+        hidden = hidden.with_name(f".{entry.key}.{unique_name()}.removing")
+        entry.folder.rename(hidden)
+        sync_folder(hidden.parent)
+    shutil.rmtree(hidden)

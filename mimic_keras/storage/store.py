@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,11 +13,22 @@ from typing import Any
 
 from absl import logging
 
-from mimic_keras.storage.files import RECORD, file_digest, file_digests, hash_json, sync_folder, sync_tree, write_json
+from mimic_keras.storage.files import (
+    RECORD,
+    file_digest,
+    file_digests,
+    file_names,
+    hash_json,
+    remove_leftovers,
+    sync_folder,
+    sync_tree,
+    write_json,
+)
 from mimic_keras.storage.locks import locked
 
 DAMAGED = "damaged"
 REUSED = {"is_reuse": True}  # marks a log record, which `console.brief` leaves out
+MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # any other OSError tells nothing about a file
 
 
 @dataclass(frozen=True)
@@ -50,16 +62,19 @@ class Store:
     def get_or_make(self, kind: str, inputs: Mapping[str, Any], label: str, make: Callable[[Path], None]) -> Artifact:
         """The artefact of these inputs, made by `make(folder)` if it is missing.
 
-        An artefact is reused only if every file in its record is there with its digest; damaged files are moved aside,
-        logged and rebuilt. The folder may hold files of an interrupted run, which `make` may continue from. Waits
-        while another process makes the same artefact.
+        An artefact is reused only if its record is its own and every file in it is there with its digest; damaged files
+        are moved aside, logged and rebuilt; files that are not in the record are moved aside. The folder may hold files
+        of an interrupted run, which `make` may continue from. Waits while another process makes the same artefact.
+
+        Raises:
+            OSError: a file exists but cannot be read, so nothing is known about it; it stays where it is.
         """
         key = self.key(inputs)
         final, partial = self.home / kind / key, self.home / kind / f".{key}.partial"
         final.parent.mkdir(parents=True, exist_ok=True)
         with locked(final.parent / f".{key}.lock", label):
             if final.exists():
-                if not move_damage_aside(final, self.home, label):
+                if not move_damage_aside(final, self.home, label, is_closed=True):
                     (final / RECORD).touch()  # the time of its last use
                     self.counts["reused"] += 1
                     logging.info("%s: reused (%s/%s)", label, kind, key, extra=REUSED)
@@ -67,8 +82,7 @@ class Store:
                 shutil.rmtree(partial, ignore_errors=True)
                 final.rename(partial)
             partial.mkdir(exist_ok=True)
-            for unfinished in partial.rglob(".*.tmp"):
-                unfinished.unlink()
+            remove_leftovers(partial)
             make(partial)
             write_record(partial, kind, key, label, {**self.common, **inputs})
             sync_tree(partial)
@@ -85,33 +99,76 @@ def write_record(folder: Path, kind: str, key: str, label: str, made_from: Mappi
     write_json(folder / RECORD, {**record, "created": created, "files": file_digests(folder)})
 
 
-def move_damage_aside(folder: Path, home: Path, label: str) -> list[str]:
+def write_claim(folder: Path, kind: str, key: str, label: str) -> None:
+    """Write a record without files: `folder` is ours, and not finished."""
+    write_json(folder / RECORD, {"kind": kind, "label": label, "key": key})
+
+
+def read_record(folder: Path, record: str = RECORD) -> dict[str, Any] | None:
+    """The record of `folder`; None if it is missing, cannot be parsed, or is of another artefact.
+
+    Raises:
+        OSError: the record exists but cannot be read.
+    """
+    try:
+        content = json.loads((folder / record).read_bytes())
+        own = record != RECORD or (content["kind"], content["key"]) == (folder.parent.name, folder.name)
+        return content if own and isinstance(content["key"], str) else None
+    except (*MISSING, ValueError, KeyError, TypeError):
+        return None
+
+
+def move_damage_aside(folder: Path, home: Path, label: str, is_closed: bool = False) -> list[str]:
     """Compare `folder` with its record, and move what is damaged into `home`/damaged; returns the damaged names.
 
-    A damaged file takes the top-level folder that it is in along; an unreadable record takes everything along.
+    A damaged file takes the top-level folder that it is in along; an unreadable record takes everything along. With
+    `is_closed`, files that are not in the record are moved too; they are not in the result, since nothing is lost.
     """
     damage = damaged_files(folder)
-    if damage:
-        aside = home / DAMAGED / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
-        aside.mkdir(parents=True)
-        everything = {path.name for path in folder.iterdir()}
-        entries = everything if RECORD in damage else everything & {RECORD, *(Path(name).parts[0] for name in damage)}
-        for name in entries:
-            (folder / name).rename(aside / name)
-        logging.warning("%s: %s is damaged (%s); moved to %s and rebuilt", label, folder, ", ".join(damage), aside)
+    extra = extra_files(folder) if is_closed and not damage else []
+    if not damage and not extra:
+        return []
+    aside = home / DAMAGED / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
+    aside.mkdir(parents=True)
+    everything = {path.name for path in folder.iterdir()} - {RECORD}
+    moved = everything if RECORD in damage else everything & {Path(name).parts[0] for name in damage}
+    for name in [*moved, *extra]:
+        (aside / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).rename(aside / name)
+    if extra:
+        logging.warning("%s: %s holds %s beside its files; moved to %s", label, folder, ", ".join(extra), aside)
+        return []
+    # The record last, so that a kill in between leaves damage that the next run finds.
+    if RECORD not in damage:
+        shutil.copy2(folder / RECORD, aside)
+    elif (folder / RECORD).exists():
+        (folder / RECORD).rename(aside / RECORD)
+    logging.warning("%s: %s is damaged (%s); moved to %s and rebuilt", label, folder, ", ".join(damage), aside)
     return damage
 
 
 def damaged_files(folder: Path, record: str = RECORD) -> list[str]:
-    """Names in the folder's record that are missing or changed; the record itself if it cannot be read."""
-    try:
-        content = json.loads((folder / record).read_text(encoding="utf-8"))
-        return [record] * ("key" not in content) + [
-            name for name, digest in content["files"].items() if not _is_whole(folder / name, digest)
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    """Names in the folder's record that are missing or changed; the record itself if it is not a whole one of `folder`.
+
+    Raises:
+        OSError: a file exists but cannot be read, which is no damage.
+    """
+    files = (read_record(folder, record) or {}).get("files")
+    if not isinstance(files, dict):
         return [record]
+    return [name for name, digest in files.items() if not _is_whole(folder / name, digest)]
+
+
+def extra_files(folder: Path) -> list[str]:
+    """Names of files that are not in the folder's record."""
+    return sorted(file_names(folder) - ((read_record(folder) or {}).get("files") or {}).keys())
 
 
 def _is_whole(file: Path, digest: str) -> bool:
-    return file.is_file() and file_digest(file) == digest
+    try:
+        return stat.S_ISREG(file.stat().st_mode) and file_digest(file) == digest
+    except MISSING:
+        return False
+    except OSError as error:
+        error.filename = error.filename or str(file)  # a failed read does not know its file
+        raise
