@@ -161,7 +161,7 @@ class _Constructor(SafeConstructor):
         for key, _ in node.value:
             if key.tag == MERGE_KEY:
                 raise ConstructorError(
-                    problem='a merge key "<<", which is not supported: write the keys out, or "<<" in quotes for a text',
+                    problem='a merge key "<<", which is not supported: write the keys out, or quote it if it is a text',
                     problem_mark=key.start_mark,
                 )
 
