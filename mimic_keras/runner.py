@@ -121,6 +121,8 @@ def train_and_evaluate(
 
     with stage("data"):
         prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
+        for name in ("train", "transfer", "validation", *splits):  # a fault of any is found before training
+            prepared.split(name)
     with stage("teachers"):
         library = teachers.make_members(plan.members, prepared, train, store, workspace)
     with stage("logits"):

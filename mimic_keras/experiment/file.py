@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.nodes import MappingNode, Node
+from ruamel.yaml.representer import SafeRepresenter
 
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment.places import Place, assign, contains, walk
@@ -19,6 +23,9 @@ from mimic_keras.experiment.problems import Problems
 LARGEST_FILE = 1_000_000
 MOST_VALUES = 100_000
 LARGEST_BITS = 64
+MERGE_KEY = "tag:yaml.org,2002:merge"
+# The library writes these without quotes and does not read them back: "?%", ":%", "? a" within braces, "\x85".
+UNSAFE_TEXT = re.compile(r"[?:-]|.*[^\x20-\x7e]", re.DOTALL)
 
 Kind = Literal["experiment", "search", "sweep"]
 
@@ -126,9 +133,7 @@ def make_source(content: dict[str, Any], problems: Problems, settings: Sequence[
 
 def _read_mapping(file: Path) -> dict[str, Any]:
     try:
-        if file.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{file}: larger than {LARGEST_FILE:,} bytes, too large for an experiment")
-        content = _load_yaml(file.read_text(encoding="utf-8"))
+        content = _load_yaml(_read_text(file))
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -138,14 +143,48 @@ def _read_mapping(file: Path) -> dict[str, Any]:
     return content
 
 
+def _read_text(file: Path) -> str:
+    if not stat.S_ISREG(file.stat().st_mode):  # a device may never end, and a pipe cannot be read by a second command
+        raise InputError(f"{file}: not a regular file")
+    with file.open("rb") as stream:
+        content = stream.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise InputError(f"{file}: larger than {LARGEST_FILE:,} bytes, too large for an experiment")
+    return content.decode("utf-8")
+
+
+class _Constructor(SafeConstructor):
+    """Refuses merge keys: a few merges of merges stand for billions of values before any can be counted."""
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == MERGE_KEY:
+                raise ConstructorError(
+                    problem='a merge key "<<", which is not supported: write the keys out, or quote it if it is a text',
+                    problem_mark=key.start_mark,
+                )
+
+
+class _Representer(SafeRepresenter):
+    """Puts texts in quotes that are not read back without."""
+
+    def represent_str(self, data: str) -> Node:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if UNSAFE_TEXT.match(data) else None)
+
+
+_Representer.add_representer(str, _Representer.represent_str)
+
+
 def _load_yaml(text: str) -> Any:
-    """A YAML 1.2 document of plain data.
+    """A YAML 1.2 document of plain data, without merge keys.
 
     Raises:
         ValueError: it is not one; the message has one line.
     """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return yaml.load(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     except Exception as error:  # a mapping as a key, for one, is a TypeError to the library
@@ -176,6 +215,7 @@ def apply_setting(content: dict[str, Any], setting: str) -> None:
 def to_yaml(content: Mapping[str, Any]) -> str:
     """Plain data as the text of a YAML file, which `read` reads back."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
     yaml.default_flow_style = None
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     stream = io.StringIO()

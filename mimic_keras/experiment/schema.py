@@ -11,10 +11,12 @@ from pydantic import Field
 from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems, parse_section
+from mimic_keras.experiment.ranges import MOST_COPIES
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]  # TensorFlow's counters are of 32 and 64 bits
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(gt=0, le=1e9)]  # so that the sum over a teacher's members is finite in float32
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -111,8 +113,8 @@ class MemberEntry(Section):
     """One entry of the ensemble: `copies` nets that differ only in their seed."""
 
     teacher: ComponentSpec
-    copies: Positive = 1
-    weight: Rate = 1.0
+    copies: Annotated[int, Field(ge=1, le=MOST_COPIES)] = 1
+    weight: Weight = 1.0
     training: TrainingSection | None = None
     dataset: ComponentSpec | None = None
 

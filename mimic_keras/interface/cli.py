@@ -1,11 +1,13 @@
 """The `mimic-keras` command: every command with its arguments, and how errors become messages and exit codes.
 
-Exit codes: 0 done, 2 the input is wrong, 130 and 143 interrupted, 1 anything else.
+Exit codes: 0 done, 2 the input is wrong, 128 plus its number for a signal (129 SIGHUP, 130 SIGINT, 143 SIGTERM), 1
+anything else.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shlex
@@ -45,6 +47,25 @@ def parse_age(text: str) -> float:
     return float(text[:-1]) * {"d": 86_400, "h": 3600}[text[-1]]
 
 
+def parse_folder(text: str) -> Path:
+    """A folder of this machine, with `~` filled in."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder: addresses are not supported, use a mounted folder")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # neither HOME nor the system says where
+        raise argparse.ArgumentTypeError(
+            f"the user's home directory, ~ in {text!r}, is unknown; give a folder with --home or MIMIC_KERAS_HOME"
+        ) from error
+
+
+def parse_exports_folder(text: str) -> Path:
+    folder = parse_folder(text)
+    if {"[", "\\"} & set(str(folder)):  # it reads a path as a pattern
+        raise argparse.ArgumentTypeError(f"{text}: TensorFlow cannot load a SavedModel from a path with '[' or '\\'")
+    return folder
+
+
 EXPERIMENT = argument("experiment", type=Path, help="the experiment, a YAML file")
 SETTINGS = argument(
     "--set",
@@ -56,12 +77,14 @@ SETTINGS = argument(
 )
 HOME = argument(
     "--home",
-    type=Path,
+    type=parse_folder,
     default=os.environ.get("MIMIC_KERAS_HOME") or "~/.cache/mimic_keras",
     help="folder of the artefacts that experiments share ($MIMIC_KERAS_HOME)",
 )
-RUNS_DIR = argument("--runs_dir", type=Path, default=Path("runs"), help="folder with one folder per run")
-SAVED_MODELS_DIR = argument("--saved_models_dir", type=Path, default=Path("saved_models"), help="folder of the exports")
+RUNS_DIR = argument("--runs_dir", type=parse_folder, default="runs", help="folder with one folder per run")
+SAVED_MODELS_DIR = argument(
+    "--saved_models_dir", type=parse_exports_folder, default="saved_models", help="folder of the exports"
+)
 
 # A command is a function of `commands`, which takes its arguments by name; its summary is the help text.
 COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
@@ -151,7 +174,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run one command; every failure ends in one message and an exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _terminate)
     again = shlex.join(["mimic-keras", *sys.argv[1:]])
     try:
         arguments.function(**{name: value for name, value in vars(arguments).items() if name not in OF_THE_PARSER})
@@ -160,8 +185,8 @@ def main(arguments: argparse.Namespace) -> int:
         return _fail(arguments, str(error), 2)
     except KeyboardInterrupt:
         return _fail(arguments, f"interrupted; what was finished is kept. To resume: {again}", 130)
-    except _Terminated:
-        return _fail(arguments, f"terminated; what was finished is kept. To resume: {again}", 143)
+    except _Terminated as error:
+        return _fail(arguments, f"terminated; what was finished is kept. To resume: {again}", 128 + error.number)
     except BrokenPipeError:  # the reader of our output, such as head, has enough; Python would complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -178,19 +203,39 @@ def main(arguments: argparse.Namespace) -> int:
 
 def entry() -> None:
     """The console script."""
+    _open_standard_streams()
     app.run(main, flags_parser=parse)
 
 
+def _open_standard_streams() -> None:
+    """Have a closed standard stream go nowhere, and text that the locale does not have be escaped, not be an error."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # the next file that is opened would take its number, and receive what is printed
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
 def _fail(arguments: argparse.Namespace, message: str, code: int) -> int:
-    if arguments.debug:
-        traceback.print_exc()
-    print(f"mimic-keras: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # after SIGHUP there may be no terminal
+        if arguments.debug:
+            traceback.print_exc()
+        print(f"mimic-keras: {message}", file=sys.stderr)
     return code
 
 
 class _Terminated(BaseException):
-    """SIGTERM; a BaseException like KeyboardInterrupt, so that no handler of errors catches it."""
+    """SIGTERM or SIGHUP; a BaseException like KeyboardInterrupt, so that no handler of errors catches it."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+    raise _Terminated(number)

@@ -32,6 +32,8 @@ def run(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path, s
     from mimic_keras.stages.evaluation import tabulate
     from mimic_keras.stages.workspace import Workspace
 
+    exports = saved_models_dir / plan.experiment.name  # created only to publish: a server may watch it
+    _check_writable(home, runs_dir / plan.experiment.name, saved_models_dir, *[exports] * exports.exists())
     workspace = Workspace(home)
     metrics = runner.run(plan, workspace, runs_dir, saved_models_dir)
     console.show_table(plan.experiment.name, *tabulate(metrics["models"]))
@@ -80,6 +82,7 @@ def sweep(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path)
     from mimic_keras.sweeping import page, results, running
 
     folder = runs_dir / sweep.name
+    _check_writable(home, folder)
     outcomes: Sequence[Outcome] = ()
     for outcomes in running.run_cells(sweep, cells, folder, Workspace(home)):
         page.write_tables(sweep, outcomes, folder)
@@ -104,8 +107,8 @@ def tune(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path) 
     runner.configure_devices(source)
     search = trials.open_search(source, runs_dir)
     search = search.with_folder(runs_dir / search.plan_example().experiment.name)
+    _check_writable(home, search.folder)
     workspace = Workspace(home)
-    search.folder.mkdir(parents=True, exist_ok=True)
     with workspace.in_use(), console.brief(search.folder / "log.jsonl"):
         search.work(workspace)
     page.write_page(search)
@@ -127,6 +130,7 @@ def export(run: Path, settings: Sequence[str], home: Path, saved_models_dir: Pat
     from mimic_keras import runner
     from mimic_keras.stages.workspace import Workspace
 
+    _check_writable(home, saved_models_dir)
     published = runner.republish(plan, run, Workspace(home), saved_models_dir)
     print(f"Export:    {published.path}")
 
@@ -230,6 +234,14 @@ def _read(file: Path, settings: Sequence[str]) -> Document:
     from mimic_keras.experiment.file import read
 
     return read(file, settings)
+
+
+def _check_writable(*folders: Path) -> None:
+    """Notice a folder that cannot be written before anything is computed."""
+    from mimic_keras.storage.files import check_writable
+
+    for folder in folders:
+        check_writable(folder)
 
 
 def _make_plan(source: Source) -> Plan:

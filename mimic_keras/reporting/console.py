@@ -17,10 +17,11 @@ import rich.live
 import rich.progress
 import rich.table
 from absl import logging
+from rich.text import Text
 
 from mimic_keras.reporting.tables import format_value
 
-console = rich.console.Console(stderr=True, width=None if sys.stderr.isatty() else 140, highlight=False)
+console = rich.console.Console(stderr=True, width=None if sys.stderr.isatty() else 140, highlight=False, emoji=False)
 
 SECONDS_BETWEEN_LINES = 30  # of progress, if there is no terminal
 
@@ -29,12 +30,12 @@ SECONDS_BETWEEN_LINES = 30  # of progress, if there is no terminal
 def progress(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
     """A progress bar of `total` units; yields `advance(count, note="")`. Without a terminal, a line now and then."""
     columns = (
-        rich.progress.TextColumn("{task.description:<12}"),
+        rich.progress.TextColumn("{task.description:<12}", markup=False),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
         rich.progress.TextColumn("{task.fields[rate]}"),
         rich.progress.TimeRemainingColumn(),
-        rich.progress.TextColumn("{task.fields[note]}"),
+        rich.progress.TextColumn("{task.fields[note]}", markup=False),
     )
     started, done, last = time.monotonic(), 0, ""
     said = started
@@ -125,16 +126,25 @@ def brief(file: Path) -> Iterator[None]:
                 handler.brief = False
 
 
+def _cells(columns: Sequence[str], row: Mapping[str, Any]) -> list[Text]:
+    """A row's cells; as texts, since rich would take "[bold]" in a plain string for markup."""
+    return [Text(format_value(row.get(column))) for column in columns]
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print `rows` to standard output, never cut to the terminal's width; missing values are left empty."""
+    heading = Text(title, style="table.title") if title else None
     table = rich.table.Table(
-        title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
+        title=heading, title_justify="left", box=rich.box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
     )
     for column in columns:
-        heading = column.replace(" ", "\n").replace("-", "-\n")
-        table.add_column(heading, justify="left" if column == columns[0] else "right", no_wrap=True)
+        table.add_column(
+            Text(column.replace(" ", "\n").replace("-", "-\n")),
+            justify="left" if column == columns[0] else "right",
+            no_wrap=True,
+        )
     for row in rows:
-        table.add_row(*(format_value(row.get(column)) for column in columns))
+        table.add_row(*_cells(columns, row))
     output = rich.console.Console(highlight=False)
     output.width = max(output.width, output.measure(table, options=output.options.update(width=1000)).maximum)
     output.print(table)
@@ -151,11 +161,11 @@ def live_table(content: Callable[[], tuple[Sequence[str], Sequence[Mapping[str, 
         columns, rows, current = content()
         height = max(5, console.height - 12)
         first = max(0, min(current - height // 2, len(rows) - height))
-        table = rich.table.Table(*columns, box=rich.box.SIMPLE_HEAD)
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+        for column in columns:
+            table.add_column(Text(column))
         for place, row in enumerate(rows[first : first + height], first):
-            table.add_row(
-                *(format_value(row.get(column)) for column in columns), style="bold" if place == current else None
-            )
+            table.add_row(*_cells(columns, row), style="bold" if place == current else None)
         return table
 
     with rich.live.Live(get_renderable=draw, console=console, refresh_per_second=2, transient=True):

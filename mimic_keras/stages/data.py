@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from mimic_keras.contracts import Confusion, Dataset, InputError, RawSignature, Split
 from mimic_keras.planning.components import Component, PluginError
 from mimic_keras.storage.files import LEFTOVER, file_names, remove_leftovers
 from mimic_keras.storage.locks import locked
 from mimic_keras.storage.store import RECORD, move_damage_aside, read_record, write_claim, write_record
+
+MOST_CHECKED = 256  # examples of a split whose inputs are looked at before anything is trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +36,28 @@ class Data:
 
     @functools.cache  # noqa: B019 - one object a process, so that a split holds its arrays once
     def split(self, name: str) -> Split:
-        """A split, after checking its labels."""
+        """A split, after checking its labels and that a few of its examples, evenly spread, are finite numbers."""
         split = self.component.guard(self.dataset.split, name, self.seed)
+        if not split.num_examples:
+            raise PluginError(f"{self.component.plugin}: '{name}' has no examples; every split needs at least one")
         classes = self.dataset.info.num_classes
         if len(split.labels) != split.num_examples or not np.all((split.labels >= -1) & (split.labels < classes)):
             raise PluginError(
                 f"{self.component.plugin}: '{name}' has {len(split.labels)} labels for {split.num_examples} examples, "
                 f"from {split.labels.min()} to {split.labels.max()}; expected one each, from -1 to {classes - 1}"
             )
+        self._check_finite(name, split)
         return split
+
+    def _check_finite(self, name: str, split: Split) -> None:
+        ids = np.linspace(0, split.num_examples - 1, min(split.num_examples, MOST_CHECKED)).astype(np.int64)
+        rows = np.asarray(self.component.guard(split.batch, tf.constant(ids)))
+        are_finite = np.isfinite(rows.reshape(len(ids), -1)).all(-1)
+        if not are_finite.all():
+            raise PluginError(
+                f"{self.component.plugin}: '{name}' has inputs that are NaN or infinite, in {(~are_finite).sum()} of "
+                f"{len(ids)} examples checked; the first has id {ids[~are_finite][0]}"
+            )
 
     def raw_signatures(self) -> Mapping[str, RawSignature]:
         return self.component.guard(self.dataset.raw_signatures)

@@ -79,7 +79,7 @@ def _train_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: 
 
 def load(folder: Path, name: str = "student") -> Net:
     """The net of an artefact's folder."""
-    cost, history = (json.loads((folder / f"{part}.json").read_text()) for part in ("cost", "history"))
+    cost, history = (json.loads((folder / f"{part}.json").read_text(encoding="utf-8")) for part in ("cost", "history"))
     return Net(name, folder.name, Cost(**cost), folder, history, models.load(folder))
 
 

@@ -38,7 +38,8 @@ def make_members(
     members: Sequence[MemberPlan], data: Data, train: Train, store: Store, workspace: Workspace
 ) -> list[TeacherMember]:
     """Train or load every member."""
-    return [_make_member(plan, _own_data(plan, data, workspace), train, store) for plan in members]
+    prepared = [_own_data(plan, data, workspace) for plan in members]  # all, before anything is trained
+    return [_make_member(plan, own, train, store) for plan, own in zip(members, prepared, strict=True)]
 
 
 def _own_data(plan: MemberPlan, data: Data, workspace: Workspace) -> Data:

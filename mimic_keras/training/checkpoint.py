@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # passed since: that is under 2 % of the time, and no more than that much work is ever lost.
 SECONDS_BETWEEN = 1.0
 TIMES_THE_COST = 60
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ARRAYS = "arrays of their own"  # in place of a callback's list of arrays, which are entries of the file
 
 
@@ -51,7 +52,6 @@ class Checkpoint(keras.callbacks.Callback):
         self.epoch, self.saved_step, self.saved_at, self.cost = 0, 0, time.monotonic(), 0.0
         self._metrics: list[np.ndarray] = []
         self._stop: int | None = None
-        self._handlers: dict[int, Any] = {}
 
     def restore(self, trainer: Trainer) -> int:
         """Put the state of `file`, if it exists, into `trainer` and the callbacks; returns the epoch to resume with.
@@ -84,8 +84,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Within the block, the first Ctrl-C or SIGTERM waits until the running step is done and the state written,
-        and is raised then; the second is raised at once. Does nothing outside the main thread."""
+        """Within the block, the first Ctrl-C, SIGTERM or SIGHUP waits until the running step is done and the state
+        written, and is sent again then; the second takes effect at once. Ignored signals stay ignored. Does nothing
+        outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -95,16 +96,18 @@ class Checkpoint(keras.callbacks.Callback):
             release()
 
         def release() -> None:
-            for number, handler in self._handlers.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-        self._handlers = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, note)
+        handlers: dict[int, Any] = {}
+        for number in SIGNALS:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: a handler that is not Python's
+                handlers[number] = signal.signal(number, note)
         try:
             yield
         finally:
             release()
+        self._send_again()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epoch = epoch
@@ -131,8 +134,13 @@ class Checkpoint(keras.callbacks.Callback):
             self._write(step, metrics)
             self.saved_step, self.saved_at = step, time.monotonic()
             self.cost = self.saved_at - now
-        if self._stop is not None:
-            self._handlers[self._stop](self._stop, None)
+        self._send_again()
+
+    def _send_again(self) -> None:
+        """Have the signal that came, if one did, do what it would have done: its own handler is back in place."""
+        number, self._stop = self._stop, None
+        if number is not None:
+            signal.raise_signal(number)
 
     def _write(self, step: int, metrics: Sequence[np.ndarray]) -> None:
         variables = [item.numpy() for item in _variables(self.model)]
