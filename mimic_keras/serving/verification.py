@@ -67,7 +67,7 @@ def verify(folder: Path) -> dict[str, Any]:
     Raises:
         VerificationError: it can not be loaded, gives other numbers than the student, or the process died.
     """
-    command = [sys.executable, "-m", "mimic_keras.serving.verification", str(folder)]
+    command = [sys.executable, "-P", "-m", "mimic_keras.serving.verification", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         said, complaints = process.communicate()
     lines: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
