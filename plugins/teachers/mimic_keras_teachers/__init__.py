@@ -17,6 +17,7 @@ from mimic_keras.contracts import (
     DatasetInfo,
     InputError,
     Member,
+    RunError,
     Teacher,
     TeacherContext,
     count_parameters,
@@ -27,6 +28,8 @@ from mimic_keras.contracts import (
 Outputs = Literal["logits", "probabilities"]
 # About the precision of float32 probabilities; the logarithm of a smaller one would be noise.
 SMALLEST_PROBABILITY = 1e-7
+# Their safe mode loads a TFSMLayer, which runs any SavedModel, and HDF5 external data, which reads any file.
+UNSAFE_KERAS = ("3.12.0", "3.13.0", "3.13.1")
 
 
 class Trained(Teacher):
@@ -117,6 +120,7 @@ class KerasFile(_Loaded):
 
     Raises:
         InputError: the file is missing, is not a Keras model, or does not fit the data set.
+        RunError: this release of Keras would run code from the file.
     """
 
     def __init__(self, path: Path, outputs: Outputs = "logits"):
@@ -126,6 +130,11 @@ class KerasFile(_Loaded):
         return file_digest(self.path) + self.outputs
 
     def _load(self) -> _Model:
+        if keras.__version__ in UNSAFE_KERAS:
+            raise RunError(
+                f"Keras {keras.__version__} runs code and reads other files that a .keras file names; keras_file needs "
+                f"another release than {', '.join(UNSAFE_KERAS)}"
+            )
         try:
             model = keras.models.load_model(self.path, compile=False)
             input_shape, output_shape = model.input_shape, model.output_shape
