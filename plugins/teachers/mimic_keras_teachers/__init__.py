@@ -22,6 +22,7 @@ from mimic_keras.contracts import (
     TeacherContext,
     count_parameters,
     file_digest,
+    files_below,
     logits_of,
 )
 
@@ -176,7 +177,7 @@ class SavedModel(_Loaded):
 
     def source_digest(self) -> str:
         digest = hashlib.sha256(f"{self.signature} {self.output} {self.outputs}".encode())
-        for file in sorted(path for path in self.path.rglob("*") if path.is_file()):
+        for file in files_below(self.path):
             digest.update(file.relative_to(self.path).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
         return digest.hexdigest()
 
