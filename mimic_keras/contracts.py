@@ -352,6 +352,25 @@ def file_digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Every file in and below `folder`, sorted. Links are followed, except those to a folder that they are in.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+
+    def walk(place: Path, above: tuple[str, ...]) -> Iterator[Path]:
+        real = os.path.realpath(place)
+        if real not in above:
+            for entry in os.scandir(place):
+                if entry.is_dir():
+                    yield from walk(Path(entry), (*above, real))
+                elif entry.is_file():
+                    yield Path(entry)
+
+    return sorted(walk(folder, ()))
+
+
 def array_digest(*arrays: np.ndarray) -> str:
     """SHA-256 over dtype, shape and bytes of each array, 64 hexadecimal digits; a ValueError for Python objects."""
     digest = hashlib.sha256()

@@ -68,7 +68,7 @@ def find_broken() -> dict[str, str]:
 
     def reason(entry: tuple[str, Plugin]) -> str | None:
         name, plugin = entry
-        command = [sys.executable, "-c", IMPORT, plugin.kind, name]
+        command = [sys.executable, "-P", "-c", IMPORT, plugin.kind, name]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
         if done.returncode == 0:
             return None

@@ -71,7 +71,7 @@ def verify(folder: Path) -> dict[str, Any]:
         >>> verify(Path("saved_models/quickstart/1"))["warmup_requests"]
         4
     """
-    command = [sys.executable, "-m", "mimic_keras.serving.verification", str(folder)]
+    command = [sys.executable, "-P", "-m", "mimic_keras.serving.verification", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         said, complaints = process.communicate()
     lines: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]

@@ -17,16 +17,20 @@ from mimic_keras.contracts import (
     DatasetInfo,
     InputError,
     Member,
+    RunError,
     Teacher,
     TeacherContext,
     count_parameters,
     file_digest,
+    files_below,
     logits_of,
 )
 
 Outputs = Literal["logits", "probabilities"]
 # About the precision of float32 probabilities; the logarithm of a smaller one would be noise.
 SMALLEST_PROBABILITY = 1e-7
+# Their safe mode loads a TFSMLayer, which runs any SavedModel, and HDF5 external data, which reads any file.
+UNSAFE_KERAS = ("3.12.0", "3.13.0", "3.13.1")
 
 
 class Trained(Teacher):
@@ -117,6 +121,7 @@ class KerasFile(_Loaded):
 
     Raises:
         InputError: the file is missing, is not a Keras model, or does not fit the data set.
+        RunError: this release of Keras would run code from the file.
     """
 
     def __init__(self, path: Path, outputs: Outputs = "logits"):
@@ -126,6 +131,11 @@ class KerasFile(_Loaded):
         return file_digest(self.path) + self.outputs
 
     def _load(self) -> _Model:
+        if keras.__version__ in UNSAFE_KERAS:
+            raise RunError(
+                f"Keras {keras.__version__} runs code and reads other files that a .keras file names; keras_file needs "
+                f"another release than {', '.join(UNSAFE_KERAS)}"
+            )
         try:
             model = keras.models.load_model(self.path, compile=False)
             input_shape, output_shape = model.input_shape, model.output_shape
@@ -167,7 +177,7 @@ class SavedModel(_Loaded):
 
     def source_digest(self) -> str:
         digest = hashlib.sha256(f"{self.signature} {self.output} {self.outputs}".encode())
-        for file in sorted(path for path in self.path.rglob("*") if path.is_file()):
+        for file in files_below(self.path):
             digest.update(file.relative_to(self.path).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
         return digest.hexdigest()
 
