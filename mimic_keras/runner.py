@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from mimic_keras.contracts import InputError
+from mimic_keras.contracts import InputError, RunError
 from mimic_keras.experiment.file import Source, to_yaml
 from mimic_keras.experiment.schema import DistributionSection, Experiment, parse_distribution
 from mimic_keras.planning.plan import Plan
@@ -32,12 +32,10 @@ from mimic_keras.storage.store import Store, damaged_files
 from mimic_keras.training import distribution, trainer
 from mimic_keras.training.models import FinishedNet
 
-OUTPUTS = ("metrics.json", "artifacts.json", "report.html")
-
 
 @dataclass(frozen=True)
 class Results:
-    """What stages 1 to 5 make: everything but the export and the report."""
+    """What stages 1 to 5 make: everything but the report and the export."""
 
     data: data.Data
     members: Sequence[TeacherMember]
@@ -75,37 +73,54 @@ def run(plan: Plan, workspace: Workspace, runs_dir: Path, saved_models_dir: Path
 
 
 def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path) -> dict[str, Any]:
+    """Publish last, and replace the files of an earlier run only once every net is evaluated."""
     experiment = plan.experiment
-    for name in OUTPUTS:  # left by an earlier run
-        (folder / name).unlink(missing_ok=True)
     source, environment = resolve(experiment), describe_environment(experiment.distribution)
-    write_bytes(folder / "experiment.yaml", source.encode())
-    write_json(folder / "environment.json", environment)
-
     results = train_and_evaluate(plan, workspace, folder / "tensorboard")
 
-    with _stage(results.stages, results.store, "export"):
-        trained, models = results.nets[-1], results.evaluation.models
-        published = export.publish(
-            trained, results.data, experiment.name, models["student"], saved_models_dir, experiment.export
-        )
-        results.store.counts["made" if published.made else "reused"] += 1
-    metrics = {
+    metrics: dict[str, Any] = {
         "experiment": experiment.name,
         "seed": experiment.seed,
-        "models": models,
+        "models": results.evaluation.models,
         "stages": results.stages,
-        "export": published.to_json(),
+        "export": None,
     }
-    with _stage(results.stages, results.store, "report"):
-        histories = {net.name: net.history for net in results.all_nets if net.history}
-        classes = results.data.dataset.info.class_names
-        report.write_report(
-            folder / "report.html", source, metrics, results.evaluation, histories, classes, environment
-        )
+    write_bytes(folder / "experiment.yaml", source.encode())
+    write_json(folder / "environment.json", environment)
     write_json(folder / "artifacts.json", _list_artifacts(results))
     write_json(folder / "metrics.json", metrics)
+    with _stage(results.stages, results.store, "report"):
+        _write_report(folder, source, metrics, results, environment)
+    with _stage(results.stages, results.store, "export"):
+        trained, student_metrics = results.nets[-1], results.evaluation.models["student"]
+        published = export.publish(
+            trained, results.data, experiment.name, student_metrics, saved_models_dir, experiment.export
+        )
+        results.store.counts["made" if published.made else "reused"] += 1
+    metrics["export"] = published.to_json()
+    write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def _write_report(
+    folder: Path, source: str, metrics: dict[str, Any], results: Results, environment: dict[str, Any]
+) -> None:
+    """Write report.html.
+
+    Raises:
+        RunError: it cannot be written; an earlier run's report is removed, since the files beside it are this run's.
+    """
+    file = folder / "report.html"
+    histories = {net.name: net.history for net in results.all_nets if net.history}
+    classes = results.data.dataset.info.class_names
+    try:
+        report.write_report(file, source, metrics, results.evaluation, histories, classes, environment)
+    except Exception as error:
+        file.unlink(missing_ok=True)
+        raise RunError(
+            f"{file} cannot be written ({type(error).__name__}: {error}); {folder / 'metrics.json'} has the numbers. "
+            f"Nothing is published: mimic-keras export {folder} publishes the student without a report"
+        ) from error
 
 
 def train_and_evaluate(

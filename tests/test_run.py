@@ -185,7 +185,7 @@ def test_metrics_have_the_promised_shape(finished):
     assert (teacher["parameters"], teacher["multiply_adds"], teacher["members"]) == (2 * 1810, 2 * 1776, 2)
     assert list(student["test"]) == ["error_rate", "agreement", "kl", "logit_mse"]
     assert list(teacher["test"]) == ["error_rate"]
-    assert list(metrics["stages"]) == ["data", "teachers", "logits", "student", "evaluation", "export", "report"]
+    assert list(metrics["stages"]) == ["data", "teachers", "logits", "student", "evaluation", "report", "export"]
     outputs = {"logits": [-1, 10], "probabilities": [-1, 10], "class": [-1], "label": [-1]}
     assert metrics["export"]["signatures"] == {
         "serving_default": {"inputs": {"inputs": [-1, 8, 8, 1]}, "outputs": outputs},
@@ -326,9 +326,12 @@ def test_a_member_that_gives_nan_is_named_and_not_kept(folder, tmp_path, capsys)
     changed = tiny()
     changed["teacher"]["members"].append({"teacher": {"name": "keras_file", "path": str(tmp_path / "broken.keras")}})
     places = ("--home", folder / "home", "--runs_dir", folder / "runs", "--saved_models_dir", folder / "exports")
+    kept = [path for path in (folder / "runs" / "tiny").iterdir() if path.suffix in (".json", ".yaml", ".html")]
+    before = {path.name: path.read_bytes() for path in kept}
+    assert len(before) == 5
     assert command("run", write(folder, changed), *places) == 1
     assert "teacher/2 gives infinite or NaN logits" in capsys.readouterr().err
-    assert not (folder / "runs" / "tiny" / "metrics.json").exists(), "no results of an earlier run beside this one"
+    assert {path.name: path.read_bytes() for path in kept} == before, "the finished run's files stay as they were"
 
 
 def test_the_seed_of_a_resolved_experiment_still_sets_the_others(folder):

@@ -30,8 +30,8 @@ def describe_stages(plan: Plan) -> list[str]:
     return [
         *lines,
         "evaluation  on validation and test",
-        f"export      {plan.experiment.name}, a new version unless the newest is this student",
         f"report      {plan.experiment.name}/report.html",
+        f"export      {plan.experiment.name}, a new version unless the newest is this student",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Stage 6: the student as a SavedModel version for TF Serving, verified and then published whole."""
+"""Stage 7: the student as a SavedModel version for TF Serving, verified and then published whole."""
 
 from __future__ import annotations
 

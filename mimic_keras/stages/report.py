@@ -1,4 +1,4 @@
-"""Stage 7: report.html, one self-contained page with what was run, the results, and figures."""
+"""Stage 6: report.html, one self-contained page with what was run, the results, and figures."""
 
 from __future__ import annotations
 
@@ -77,15 +77,21 @@ def _summarise(models: Mapping[str, Any]) -> str:
         words.append(f" and a test {called} of {student['test'][error]:.2%}")
     if "teacher" in models:
         teacher = models["teacher"]
-        factor = teacher["multiply_adds"] / max(student["multiply_adds"], 1)
-        compare = f"{factor:.1f} times fewer" if factor >= 1 else f"{1 / factor:.1f} times more"
-        words.append(f"; it takes {compare} multiply-adds than its teacher")
+        words.append(f"; it takes {_compare_cost(teacher['multiply_adds'], student['multiply_adds'])}")
         if teacher["test"].get(error) is not None:
             words.append(f" (test {called} {teacher['test'][error]:.2%})")
         words.append(f", with which it agrees on {student['test']['agreement']:.2%} of the test examples")
     if "baseline" in models and models["baseline"]["test"].get(error) is not None:
         words.append(f". Its architecture trained on the labels reaches {models['baseline']['test'][error]:.2%}")
     return "".join(words) + "."
+
+
+def _compare_cost(teacher: int, student: int) -> str:
+    if not teacher or not student:  # of no matrix product or convolution: a factor says nothing
+        return f"{student:,} multiply-adds against its teacher's {teacher:,}"
+    factor = teacher / student
+    compare = f"{factor:.1f} times fewer" if factor >= 1 else f"{1 / factor:.1f} times more"
+    return f"{compare} multiply-adds than its teacher"
 
 
 def _colour_of(name: str) -> str:
@@ -118,7 +124,7 @@ def _draw_cost(models: Mapping[str, Any]) -> Figure:
         values = [models[name][key] for name in names]
         bars = axes.barh(names[::-1], values[::-1], color=[_colour_of(name) for name in names[::-1]])
         axes.bar_label(bars, labels=[f"{value:,}" for value in values[::-1]], padding=3, fontsize=8)
-        axes.set(xlabel=key.replace("_", "-"), xlim=(0, 1.35 * max(values)), xticks=[])
+        axes.set(xlabel=key.replace("_", "-"), xlim=(0, 1.35 * max(1, *values)), xticks=[])
     figure.subplots_adjust(wspace=0.35)
     return pages.hide_frame(figure)
 
@@ -151,6 +157,7 @@ def _draw_matrix(counts: np.ndarray, names: Sequence[str], rows: str, columns: s
         for row, column in np.argwhere(counts > 0):
             colour = "white" if shares[row, column] > 0.6 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour)
+    names = [name.replace("$", r"\$") for name in names]  # Matplotlib typesets what is between two of them
     if len(names) <= 60:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)

@@ -1,0 +1,95 @@
+"""The end of a run: what a failure leaves, what is published, what is recorded, and whose results are replaced."""
+
+import html
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mimic_keras.contracts import Confusion, RunError
+from mimic_keras.stages import evaluation, export, report
+from tests.tiny import command, run, tiny, write
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which the tiny experiment has been run once; tests copy it."""
+    folder = tmp_path_factory.mktemp("finished")
+    run(folder, tiny())
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def run_again(folder, *options, experiment=None):
+    """The exit code of the tiny experiment, or another one, run in `folder`."""
+    places = ("--home", folder / "home", "--runs_dir", folder / "runs", "--saved_models_dir", folder / "saved_models")
+    return command("run", write(folder, experiment or tiny()), *places, *options)
+
+
+def read_metrics(folder):
+    return json.loads((folder / "runs" / "tiny" / "metrics.json").read_text())
+
+
+def results_of(folder):
+    """{name: content} of what a finished run holds."""
+    names = ("experiment.yaml", "environment.json", "artifacts.json", "metrics.json", "report.html")
+    return {name: (folder / "runs" / "tiny" / name).read_bytes() for name in names}
+
+
+def test_m1_a_run_that_fails_before_its_results_leaves_those_of_the_run_before(folder, capsys):
+    before = results_of(folder)
+    assert run_again(folder, "--set", "distribution.strategy=mirrored") == 2
+    assert run_again(folder, "--set", "student.training.optimizer.learning_rate=1e6") == 1
+    assert "the loss became" in capsys.readouterr().err
+    assert results_of(folder) == before
+
+
+def test_m2_a_report_that_fails_comes_after_the_numbers_and_before_publishing(folder, monkeypatch, capsys):
+    shutil.rmtree(folder / "saved_models")
+
+    def fail(*_):
+        raise ValueError("no ink")
+
+    monkeypatch.setattr(report, "write_report", fail)
+    assert run_again(folder) == 1
+    assert "report.html cannot be written (ValueError: no ink)" in capsys.readouterr().err
+    assert read_metrics(folder)["export"] is None
+    assert not (folder / "saved_models").exists()
+    assert not (folder / "runs" / "tiny" / "report.html").exists(), "another run's report beside these numbers"
+    places = ("--home", folder / "home", "--saved_models_dir", folder / "saved_models")
+    assert command("export", folder / "runs" / "tiny", *places) == 0
+
+
+def test_an_export_that_fails_leaves_the_numbers_and_the_report(folder, monkeypatch):
+    def fail(*_):
+        raise RunError("wrong graph")
+
+    monkeypatch.setattr(export, "publish", fail)
+    assert run_again(folder) == 1
+    metrics = read_metrics(folder)
+    assert metrics["export"] is None
+    assert list(metrics["stages"]) == ["data", "teachers", "logits", "student", "evaluation"]
+    assert (folder / "runs" / "tiny" / "report.html").exists()
+
+
+@pytest.mark.parametrize(("teacher", "student"), [(0, 10), (10, 0), (0, 0)])
+def test_m2_the_report_takes_costless_nets_and_dollars(tmp_path, teacher, student):
+    names = ("$x_{$", r"\$a$", "$\\frac$", "{}^_")
+    numbers = {"error_rate": 0.5, "agreement": 0.5}
+    confusion = {"test": {"classes": Confusion(names, np.eye(4, dtype=np.int64))}}
+    models = {
+        name: {"parameters": cost, "multiply_adds": cost, "validation": numbers, "test": numbers}
+        for name, cost in (("teacher", teacher), ("student", student))
+    }
+    logits = {name: {"test": np.zeros([3, 4], np.float32)} for name in models}
+    found = evaluation.Evaluation(models, logits, {"student": confusion})
+    metrics = {"experiment": "x", "stages": {}, "export": None}
+    report.write_report(tmp_path / "report.html", "name: x", metrics, found, {}, names, {})
+    text = html.unescape((tmp_path / "report.html").read_text())
+    assert f"{student} multiply-adds against its teacher's {teacher}" in text
