@@ -22,8 +22,8 @@ def test_stages_line_by_line(plan):
         "student     mimics with logit_l2",
         "baseline    learns the labels",
         "evaluation  on validation and test",
-        "export      tiny, a new version unless the newest is this student",
         "report      tiny/report.html",
+        "export      tiny, a new version unless the newest is this student",
     ]
 
 
@@ -65,7 +65,9 @@ def test_a_member_that_may_not_be_chosen_labels_validation_alone(tmp_path):
     content = tiny(baseline=None)
     content["teacher"]["select"] = {"members": 1}
     plan = plan_of(tmp_path, content)
-    line = "logits      of 1 members chosen of 2 on validation on transfer, validation and test; each cached separately"
+    line = (
+        "logits      of 2 members on validation, and of the 1 chosen there on transfer and test; each cached separately"
+    )
     assert line in plan_table.describe_stages(plan)
     # 350 examples of 10 classes and 1,810 weights
     assert plan_table.estimate_resources(plan)[1][0]["kept on disk"] == "21.2 kB"

@@ -137,7 +137,7 @@ class Unregistered(layers.Layer):
             "raised ValueError: logits of shape (1, 3, 4) for one example, expected [batch, 4]",
         ),
         (lambda shape, classes: net(shape, classes, more=[Unregistered()]), "Could not locate class 'Unregistered'"),
-        (lambda shape, classes: None, "raised AttributeError: "),
+        (lambda shape, classes: None, "raised TypeError: returned a NoneType, expected a keras.Model"),
         (lambda shape, classes: 1 // 0, "raised ZeroDivisionError: integer division or modulo by zero"),
     ],
 )

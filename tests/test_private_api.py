@@ -89,3 +89,16 @@ def test_an_oracle_takes_completed_trials_for_its_own():
         oracle.trials[str(number)] = private_api.completed_trial(point, str(number), score)
     assert [(trial.trial_id, trial.score) for trial in oracle.get_best_trials(2)] == [("1", 0.1), ("0", 0.5)]
     assert 0.0 <= oracle.populate_space("3")["values"]["rate"] <= 1.0
+
+
+def test_variables_without_values_never_get_any():
+    """Keras gives values to all that it noted when a later scope ends: 4 MB each here, gigabytes in a wide net."""
+    with private_api.variables_without_values():
+        net = keras.Sequential([keras.Input((10,)), keras.layers.Dense(100_000)])
+    kernel = net.layers[0].kernel
+    assert kernel.shape == (10, 100_000)
+    with keras.StatelessScope():
+        pass  # as every symbolic call of a layer ends
+    assert kernel._value is None
+    kept = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    assert kept.layers[0].kernel._value is not None

@@ -50,7 +50,7 @@ def test_more_than_there_are_are_refused_unless_replaced(tmp_path, capsys):
     assert command("validate", write(tmp_path, selecting(members=5))) == 2
     assert "teacher.select.members: cannot choose 5 of 4 nets without replacement" in capsys.readouterr().err
     assert command("validate", write(tmp_path, selecting(members=5, replacement=True))) == 0
-    assert "5 members chosen of 4 on validation" in " ".join(capsys.readouterr().out.split())
+    assert "of 4 members on validation, and of the 5 chosen there" in " ".join(capsys.readouterr().out.split())
 
 
 def judged(folder):

@@ -20,7 +20,7 @@ def describe_stages(plan: Plan) -> list[str]:
     if plan.members and plan.student.loss:
         lines += [
             f"teachers    {trained} trained, {len(plan.members) - trained} loaded; each cached separately",
-            f"logits      of {_describe_labelling(plan)} on transfer, validation and test; each cached separately",
+            f"logits      {_describe_labelling(plan)}; each cached separately",
             f"student     mimics with {plan.student.loss.plugin.name}",
         ]
     else:
@@ -37,7 +37,9 @@ def describe_stages(plan: Plan) -> list[str]:
 
 def _describe_labelling(plan: Plan) -> str:
     nets = len(plan.members)
-    return f"{plan.select.members} members chosen of {nets} on validation" if plan.select else f"{nets} members"
+    if plan.select:
+        return f"of {nets} members on validation, and of the {plan.select.members} chosen there on transfer and test"
+    return f"of {nets} members on transfer, validation and test"
 
 
 def estimate_resources(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:

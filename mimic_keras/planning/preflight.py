@@ -46,6 +46,8 @@ def measure_net(component: Component, info: DatasetInfo, place: Place, problems:
 
     def build() -> models.Cost:
         model = component(info.input_shape, info.num_classes)
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"returned a {type(model).__name__}, expected a keras.Model")
         shape = models.logits_shape(model, info.input_shape)
         if shape != (1, info.num_classes):
             raise ValueError(f"logits of shape {shape} for one example, expected [batch, {info.num_classes}]")

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from mimic_keras.contracts import Split, count_parameters, logits_of
 from mimic_keras.storage.files import write_json
-from mimic_keras.training.private_api import called_graph
+from mimic_keras.training.private_api import called_graph, variables_without_values
 
 AFFINE_HEAD = "affine_head"
 PREDICTION_BATCH = 512
@@ -44,7 +44,7 @@ def build_without_values(build: Callable[[], Any], otherwise: Callable[[Callable
 
     If `build` raises, because the net needs its values or is wrong, `otherwise(build)` has to build it in full.
     """
-    with contextlib.suppress(Exception), keras.StatelessScope(initialize_variables=False):
+    with contextlib.suppress(Exception), variables_without_values():
         return build()
     return otherwise(build)
 

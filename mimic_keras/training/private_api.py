@@ -5,10 +5,13 @@ tests/test_private_api.py fails on a release that lacks one of them.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import keras
+
 if TYPE_CHECKING:
-    import keras
     import keras_tuner
     import tensorflow as tf
     from keras_tuner.engine.trial import Trial
@@ -23,6 +26,23 @@ class AlreadyBuilt:
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Do nothing."""
+
+
+@contextlib.contextmanager
+def variables_without_values() -> Iterator[None]:
+    """Within the block, variables are made with shapes but never get values.
+
+    Keras notes them to give them values when the next symbolic call ends, which would take the memory that the block is
+    there to save; so the note is dropped.
+    """
+    from keras.src.backend.common import global_state
+
+    noted = list(global_state.get_global_attribute("uninitialized_variables") or [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", noted)
 
 
 def layers_read_by(layer: keras.layers.Layer) -> list[list[str]]:
