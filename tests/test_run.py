@@ -123,7 +123,7 @@ def test_a_damaged_file_is_made_again_and_nothing_else(finished, folder, kind, h
     metrics = run(folder, tiny())
     assert counts(metrics) == DAMAGE[kind]
     assert metrics["models"] == finished[1]["models"]
-    assert f"is damaged ({file.name}), moved to" in capsys.readouterr().err
+    assert f"is damaged ({file.name}); moved to" in capsys.readouterr().err
 
 
 def test_a_damaged_export_is_published_anew_beside_it(folder):

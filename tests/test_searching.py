@@ -246,7 +246,7 @@ def test_run_refuses_ranges_and_validate_shows_their_middle(tmp_path, capsys):
     assert command("run", file, "--home", tmp_path) == 2
     error = capsys.readouterr().err
     assert "a range to search, where a run needs one value" in error
-    assert "search: only mimic-keras tune searches; a run has no use for it" in error
+    assert "search: only used by mimic-keras tune; a run does not search" in error
     assert command("validate", file) == 0
     shown = capsys.readouterr().out
     assert "search      6 trials over 2 ranges; below: the middle of each" in shown

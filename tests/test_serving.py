@@ -180,7 +180,7 @@ def test_a_signature_that_prepares_otherwise_than_the_data_set_is_not_published(
     monkeypatch.setattr(Digits, "raw_signatures", wrong)
     places = ("--home", tmp_path / "home", "--runs_dir", tmp_path / "runs", "--saved_models_dir", tmp_path / "exports")
     assert command("run", write(tmp_path, tiny()), *places) == 1
-    assert "serve_images does not prepare its examples as the data set does" in capsys.readouterr().err
+    assert "serve_images prepares its examples differently from the data set" in capsys.readouterr().err
     assert not [path for path in (tmp_path / "exports" / "tiny").iterdir() if path.is_dir()]
 
 
