@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -199,7 +200,7 @@ def test_an_experiment_that_is_run_already_is_refused(tmp_path, capsys):
         # In one process a lock may be taken twice: another process has to ask.
         code, said = run(tmp_path, file)
     assert code == 2
-    assert f"process {os.getpid()} has been running this experiment since 20" in said
+    assert f"process {os.getpid()} on host {socket.gethostname()} has been running this experiment since 20" in said
     assert "--set name=NAME" in said
 
 

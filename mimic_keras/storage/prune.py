@@ -11,9 +11,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -92,7 +93,7 @@ def _seems_damaged(kind: str, folder: Path) -> bool:
     )
 
 
-def _describe_state(kind: str, folder: Path, record: dict | None) -> str:
+def _describe_state(kind: str, folder: Path, record: Mapping[str, Any] | None) -> str:
     if kind == DATASETS and record and "files" not in record:
         return "unfinished"
     damage = damaged_files(folder) or (extra_files(folder) if kind != DATASETS else [])

@@ -48,7 +48,8 @@ class Prepared:
         if missing and len(missing) < len(FILES):
             raise InputError(f"missing: {missing}")
         for name in missing:
-            (folder / name).parent.mkdir(exist_ok=True)
+            if "/" in name:
+                (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(name)
             if self.failing:
                 raise OSError(errno.ENOSPC, "disk full")
