@@ -6,7 +6,6 @@ import contextlib
 import functools
 import importlib.metadata
 import json
-import os
 import platform
 import sys
 import time
@@ -30,6 +29,7 @@ from mimic_keras.storage.files import write_bytes, write_json
 from mimic_keras.storage.locks import owned
 from mimic_keras.storage.store import Store, damaged_files
 from mimic_keras.training import distribution, trainer
+from mimic_keras.training.machine import describe_machine
 from mimic_keras.training.models import FinishedNet
 
 
@@ -214,7 +214,7 @@ def describe_environment(section: DistributionSection) -> dict[str, Any]:
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "processors": os.cpu_count(),
+        **describe_machine(),
         "gpus": [
             tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
             for gpu in tf.config.list_physical_devices("GPU")

@@ -24,6 +24,7 @@ from mimic_keras.storage.files import file_digests, hash_json, write_json
 from mimic_keras.storage.locks import locked
 from mimic_keras.storage.store import REUSED, damaged_files
 from mimic_keras.training import models
+from mimic_keras.training.machine import describe_machine
 
 EXPORT_VERSION = 2  # part of the export's key: raise it when the same student would be exported differently
 EXAMPLES = 64  # stored with an export, to verify it
@@ -96,6 +97,8 @@ def _write_version(
     record |= {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "machine": describe_machine(),
         "folding": notes,
         "multiply_adds": models.count_multiply_adds(models.inference_call(net), info.input_shape),
         "class_names": list(info.class_names),

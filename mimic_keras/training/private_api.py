@@ -6,7 +6,9 @@ tests/test_private_api.py fails on a release that lacks one of them.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -64,6 +66,18 @@ def layer_that_made(tensor: Any) -> Any:
 def called_graph(operation: tf.Operation) -> tf.Graph:
     """The graph of the function that a `PartitionedCall` or `StatefulPartitionedCall` operation calls."""
     return operation.graph._get_function(operation.get_attr("f").name).graph
+
+
+def is_onednn_enabled() -> bool | None:
+    """Whether TensorFlow uses oneDNN's kernels: by processor, or as TF_ENABLE_ONEDNN_OPTS says; None: unknown."""
+    import tensorflow as tf
+
+    library = ctypes.CDLL(str(Path(tf.sysconfig.get_lib()) / "libtensorflow_framework.so.2"))
+    function = getattr(library, "_ZN10tensorflow12IsMKLEnabledEv", None)  # tensorflow::IsMKLEnabled()
+    if function is None:
+        return None
+    function.restype = ctypes.c_bool
+    return bool(function())
 
 
 def completed_trial(hyperparameters: keras_tuner.HyperParameters, trial_id: str, score: float) -> Trial:

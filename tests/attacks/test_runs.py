@@ -2,7 +2,10 @@
 
 import html
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -93,3 +96,22 @@ def test_m2_the_report_takes_costless_nets_and_dollars(tmp_path, teacher, studen
     report.write_report(tmp_path / "report.html", "name: x", metrics, found, {}, names, {})
     text = html.unescape((tmp_path / "report.html").read_text())
     assert f"{student} multiply-adds against its teacher's {teacher}" in text
+
+
+def test_m9_what_the_bits_depend_on_is_recorded(finished):
+    """A process of its own, with other settings than this one."""
+    settings = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(sys.path)}
+    code = (
+        "import json, os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import tensorflow as tf; "
+        "tf.config.threading.set_intra_op_parallelism_threads(3); "
+        "from mimic_keras.training.machine import describe_machine; print(json.dumps(describe_machine()))"
+    )
+    child = subprocess.run([sys.executable, "-c", code], env={**os.environ, **settings}, stdout=subprocess.PIPE)
+    found = json.loads(child.stdout)
+    assert (found["processors"], found["processors_usable"]) == (os.cpu_count(), 1)
+    assert (found["intra_op_threads"], found["inter_op_threads"]) == (3, 0)
+    assert (found["TF_ENABLE_ONEDNN_OPTS"], found["onednn"]) == ("1", True)
+    assert found["processor"]
+    environment = json.loads((finished / "runs" / "tiny" / "environment.json").read_text())
+    record = json.loads((finished / "saved_models" / "tiny" / "1" / "export.json").read_text())
+    assert record["machine"].keys() == found.keys() <= environment.keys()
