@@ -27,7 +27,7 @@ from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import write_bytes, write_json
 from mimic_keras.storage.locks import owned
-from mimic_keras.storage.store import Store, damaged_files
+from mimic_keras.storage.store import Store, note_use
 from mimic_keras.training import distribution, trainer
 from mimic_keras.training.machine import describe_machine
 from mimic_keras.training.models import FinishedNet
@@ -172,11 +172,14 @@ def republish(plan: Plan, run_folder: Path, workspace: Workspace, saved_models_d
         metrics = json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))["models"]["student"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run_folder} is not a finished run ({error}); mimic-keras run finishes it") from error
-    if damaged_files(place):
-        raise InputError(f"{place}, the student of {run_folder}, is missing or damaged; mimic-keras run rebuilds it")
-    prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
-    net, experiment = student.load(place), plan.experiment
-    return export.publish(net, prepared, experiment.name, metrics, saved_models_dir, experiment.export)
+    with workspace.in_use():
+        if not note_use(place):
+            raise InputError(
+                f"{place}, the student of {run_folder}, is missing or damaged; mimic-keras run rebuilds it"
+            )
+        prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
+        net, experiment = student.load(place), plan.experiment
+        return export.publish(net, prepared, experiment.name, metrics, saved_models_dir, experiment.export)
 
 
 def collect_provenance(plan: Plan, workspace: Workspace) -> list[Any]:

@@ -92,6 +92,17 @@ class Store:
         return Artifact(final, key, made=True)
 
 
+def note_use(folder: Path) -> bool:
+    """Keep a finished artefact from being pruned while this process uses the home folder; False if it is not whole."""
+    if not folder.is_dir():
+        return False
+    with locked(folder.with_name(f".{folder.name}.lock"), folder.name):
+        is_whole = not damaged_files(folder)
+        if is_whole:
+            (folder / RECORD).touch()
+    return is_whole
+
+
 def write_record(folder: Path, kind: str, key: str, label: str, made_from: Mapping[str, Any]) -> None:
     """Record every file of `folder` with its digest, and what the folder was made from."""
     record = {"kind": kind, "label": label, "key": key, "made_from": made_from}

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from mimic_keras import runner
 from mimic_keras.contracts import InputError, atomic_writer
 from mimic_keras.serving import publishing
-from mimic_keras.stages import data
+from mimic_keras.stages import data, student
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage import locks, prune
+from mimic_keras.storage.files import write_json
 from mimic_keras.storage.store import Store, damaged_files
 from tests.tiny import command, tiny, write
 
@@ -185,6 +187,20 @@ def test_h4_what_a_run_uses_that_began_during_the_prune_is_kept(goes_on, tmp_pat
         removed, kept = prune.remove_unused(tmp_path, 0 if goes_on else DAY)
     assert (len(removed), kept) == (1, 2)
     assert sum(place.exists() for place in old.values()) == 2
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_h4_the_student_of_an_export_is_kept(is_whole, tmp_path, monkeypatch):
+    home, folder = tmp_path / "home", aged(make(tmp_path / "home", "student").folder)
+    write_json(tmp_path / "artifacts.json", {"student": {"model": str(folder)}})
+    write_json(tmp_path / "metrics.json", {"models": {"student": {}}})
+    if not is_whole:
+        (folder / "data").unlink()
+    workspace, plan = Workspace(home), types.SimpleNamespace(dataset=None, augmentation_seed=0, experiment=None)
+    monkeypatch.setattr(workspace, "prepare", lambda *_: prune.remove_unused(home, 0))
+    monkeypatch.setattr(student, "load", lambda place: pytest.fail("removed") if not place.exists() else sys.exit(7))
+    with pytest.raises(SystemExit if is_whole else InputError, match="7" if is_whole else "missing or damaged"):
+        runner.republish(plan, tmp_path, workspace, tmp_path / "exports")
 
 
 def test_h4_a_data_set_that_a_prune_removes_while_a_run_waits_is_prepared_again(tmp_path, monkeypatch):
