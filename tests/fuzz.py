@@ -42,10 +42,16 @@ class Escaped(BaseException):
 
 
 def yaml(data: bytes) -> None:
+    """What is read is also written and read again as it was, as `best.yaml` and `experiment.yaml` are."""
     file = FOLDER / "experiment.yaml"
     file.write_bytes(data)
     with contextlib.suppress(InputError):
-        experiment_file.read(file)
+        document = experiment_file.read(file)
+        document.problems.check()
+        text = experiment_file.to_yaml(document.content)
+        if len(text) < 4 * len(data) + 100:  # aliases make more, which only takes longer
+            file.write_bytes(text.encode())
+            assert repr(experiment_file.read(file).content) == repr(document.content)
 
 
 def setting(data: bytes) -> None:
@@ -124,12 +130,28 @@ def _tar() -> bytes:
     return content.getvalue()
 
 
-def _npy() -> bytes:
+def _npy(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:
     content = io.BytesIO()
-    np.save(content, np.zeros([2, 32, 32, 3], np.uint8))
+    np.lib.format.write_array(content, array, version=version)
     return content.getvalue()
 
 
+def _npy_headers() -> Iterator[bytes]:
+    """Headers that promise what is not there: far too much, less than nothing, objects, another order."""
+    fields = ("'descr': '|u1'", "'fortran_order': False", "'shape': (2, 32, 32, 3)")
+    for place, other in (
+        (2, "'shape': (99999999999, 32, 32, 3)"),
+        (2, "'shape': (-1, 32, 32, 3)"),
+        (2, "'shape': (18446744073709551616, 32, 32, 3)"),
+        (0, "'descr': '|O'"),
+        (0, "'descr': [('a', '|u1', (2,))]"),
+        (1, "'fortran_order': True"),
+    ):
+        header = "{" + ", ".join(other if place == each else field for each, field in enumerate(fields)) + "}\n"
+        yield b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(100)
+
+
+_IMAGES = np.zeros([2, 32, 32, 3], np.uint8)
 _SPHERE = audio.sphere_file(np.arange(-300, 300, dtype=np.int16))
 _RIFF = (
     b"RIFF"
@@ -141,18 +163,29 @@ _HOSTILE_YAML = (
     b"&a [*a]\n",
     b"!!python/object/apply:os.system ['true']\n",
     b"<<: {name: x}\n? [1, 2]\n: 3\n",
+    b"a0: &a0 {x: 1}\n" + b"".join(b"a%d: &a%d {<<: [*a%d, *a%d]}\n" % (n, n, n - 1, n - 1) for n in range(1, 29)),
+    b"a: &a {x: 1}\nb: &b\n  ? <<\n  : *a\nc: {!!merge x: *b, '<<': 1}\n",
     b"name: ../../escaped\ndataset: ${HOME}\n",
 )
 TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
     "yaml": (yaml, ((ROOT / "experiments" / "quickstart.yaml").read_bytes(), *_HOSTILE_YAML)),
     "setting": (
         setting,
-        (b"student.training.epochs=5", b"name=../../x", b"teacher.members.0.copies=[1, {a: *b}]", b"="),
+        (
+            b"student.training.epochs=5",
+            b"name=../../x",
+            b"teacher.members.0.copies=[1, {a: *b}]",
+            b"=",
+            b"a={<<: [{b: 1}]}",
+        ),
     ),
     "cifar": (cifar, (bytes(3 * 3073), bytes([9] * 3073), b"")),
     "archive": (archive, (_tar(), _tar()[:1024])),
     "compressed": (compressed, (gzip.compress(_tar()), gzip.compress(_tar())[:40])),
-    "unlabelled": (unlabelled, (_npy(), _npy()[:60])),
+    "unlabelled": (
+        unlabelled,
+        (_npy(_IMAGES), _npy(_IMAGES)[:60], _npy(_IMAGES, (2, 0)), _npy(np.asfortranarray(_IMAGES)), *_npy_headers()),
+    ),
     "sound": (sound, (_SPHERE, _RIFF, _SPHERE[:100])),
     "transcript": (transcript, (b"0 100 h#\n100 2000 sh\n2000 5000 h#\n", " ".join(PHONES).encode())),
 }
@@ -160,7 +193,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
 
 POISONS = (
     *(b"\xff" * 8, b"\0" * 600, b"-1", b"9" * 5000, b"1e999", b"nan", b"\x80\0\0\0\0\0\0\xff", b"\xed\xa0\x80"),
-    *(b"*a", b"&a ", b"!!", b"{[", b"\n", b"../", b"/etc/passwd", b"${HOME}"),
+    *(b"*a", b"&a ", b"<<: *a", b"<<: [*a, *a]", b"!!", b"{[", b"\n", b"../", b"/etc/passwd", b"${HOME}"),
 )
 
 

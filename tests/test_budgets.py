@@ -179,7 +179,7 @@ def refused(folder, architecture):
         (
             {"name": "mlp", "hidden_units": [{"fit_parameters": 0}]},
             "hidden_units[0].fit_parameters",
-            "expected int >= 1, got 0",
+            "expected int >= 1 < 2147483648, got 0",
         ),
         (
             {"name": "mlp", "hidden_units": [10], "dropout": {"fit_parameters": 1000}},
