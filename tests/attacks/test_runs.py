@@ -63,7 +63,7 @@ def test_m2_a_report_that_fails_comes_after_the_numbers_and_before_publishing(fo
     assert run_again(folder) == 1
     assert "report.html cannot be written (ValueError: no ink)" in capsys.readouterr().err
     assert read_metrics(folder)["export"] is None
-    assert not (folder / "saved_models").exists()
+    assert not list((folder / "saved_models").rglob("saved_model.pb"))
     assert not (folder / "runs" / "tiny" / "report.html").exists(), "another run's report beside these numbers"
     places = ("--home", folder / "home", "--saved_models_dir", folder / "saved_models")
     assert command("export", folder / "runs" / "tiny", *places) == 0
