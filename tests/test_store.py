@@ -137,6 +137,9 @@ class Prepared:
     def key_inputs(self):
         return {}
 
+    def paths(self):
+        return []
+
     def prepare(self, folder):
         for name in ("file", "folder/one", "folder/two"):
             top = folder / name.split("/")[0]

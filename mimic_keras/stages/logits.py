@@ -167,7 +167,7 @@ def _label(member: TeacherMember, store: Store, splits: Sequence[str] = SPLITS) 
                     advance(len(ids))
 
         inputs = {"member": member.key, "data": member.data.identity, "split": name}
-        artifacts[name] = store.get_or_make("logits", inputs, f"{member.name} logits on {name}", fill)
+        artifacts[name] = store.get_or_make("logits", inputs, f"{member.name} logits on {name}", fill, member.check)
     return artifacts
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from absl import logging
 
+from mimic_keras.contracts import MimicError
 from mimic_keras.storage.files import RECORD, file_digest, file_digests, hash_json, sync_folder, sync_tree, write_json
 from mimic_keras.storage.locks import locked
 
@@ -47,12 +48,20 @@ class Store:
     def key(self, inputs: Mapping[str, Any]) -> str:
         return hash_json({**self.common, **inputs})
 
-    def get_or_make(self, kind: str, inputs: Mapping[str, Any], label: str, make: Callable[[Path], None]) -> Artifact:
+    def get_or_make(
+        self,
+        kind: str,
+        inputs: Mapping[str, Any],
+        label: str,
+        make: Callable[[Path], None],
+        check: Callable[[], None] = lambda: None,
+    ) -> Artifact:
         """The artefact of these inputs, made by `make(folder)` if it is missing.
 
         An artefact is reused only if every file in its record is there with its digest; damaged files are moved aside,
         logged and rebuilt. The folder may hold files of an interrupted run, which `make` may continue from. Waits
-        while another process makes the same artefact.
+        while another process makes the same artefact. `check` raises an error if the inputs are no longer what `inputs`
+        says; it is called before `make`, and again before the artefact is kept.
         """
         key = self.key(inputs)
         final, partial = self.home / kind / key, self.home / kind / f".{key}.partial"
@@ -69,7 +78,13 @@ class Store:
             partial.mkdir(exist_ok=True)
             for unfinished in partial.rglob(".*.tmp"):
                 unfinished.unlink()
+            check()
             make(partial)
+            try:
+                check()
+            except MimicError:
+                shutil.rmtree(partial, ignore_errors=True)  # made from something else: nothing may resume from it
+                raise
             write_record(partial, kind, key, label, {**self.common, **inputs})
             sync_tree(partial)
             partial.rename(final)
