@@ -214,6 +214,8 @@ class Dataset(abc.ABC):
     def prepare(self, data_dir: Path) -> str:
         """Download, verify and convert into `data_dir`, at most once; return a digest of the data that will be read.
 
+        Keep what was digested rather than read it again in `split`: files may change in between.
+
         Files in `data_dir` persist between runs. Before the call, a damaged one is moved aside, with the folder of
         `data_dir` that contains it. A run may be killed at any moment: use `atomic_writer`, or rename a whole folder.
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
-import hashlib
 import importlib.metadata
-import importlib.util
 import inspect
 import re
 import types
@@ -23,6 +21,7 @@ from mimic_keras import __version__
 from mimic_keras.contracts import Architecture, InputError, MimicError, RunError
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems, did_you_mean, parse_section
+from mimic_keras.planning import sources
 
 GROUPS = {
     "dataset": "mimic_keras.datasets",
@@ -34,6 +33,8 @@ GROUPS = {
 KERAS_LOSS_ARGUMENTS = ("name", "dtype", "reduction")
 # A full, broken or read-only disk is not the plugin's fault.
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+# {(distribution, where it is installed, top-level package): digest}, shared by the plugins of a distribution.
+_digests: dict[tuple[str, str, str], str] = {}
 
 
 class PluginError(RunError):
@@ -59,6 +60,7 @@ class Plugin:
         """The class or function itself."""
         self._check_requirement()
         try:
+            self.digest  # noqa: B018 - before the import
             return self.entry_point.load()
         except Exception as error:
             raise PluginError(f"{self} cannot be imported: {type(error).__name__}: {error}") from error
@@ -74,16 +76,25 @@ class Plugin:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of the sources of the top-level package that holds the component."""
-        spec = importlib.util.find_spec(self.entry_point.module.partition(".")[0])
-        places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-        files = {file.relative_to(place).as_posix(): file for place in places for file in place.rglob("*.py")}
-        if not files and spec and spec.has_location and spec.origin:
-            files = {"": Path(spec.origin)}
-        digest = hashlib.sha256()
-        for name, file in sorted(files.items()):
-            digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
-        return digest.hexdigest()
+        """SHA-256 of the code, taken once a process and before the import, so that it is that of the imported code."""
+        distribution = self.entry_point.dist
+        place = str(distribution.locate_file("")) if distribution else ""
+        of = (self.distribution, place, self.entry_point.module.partition(".")[0])
+        if of not in _digests:
+            _digests[of] = sources.compute_digest(self.entry_point)
+        return _digests[of]
+
+    def check_unchanged(self) -> None:
+        """Raise RunError if the code on the disk is no longer the code that was imported."""
+        try:
+            is_same = sources.compute_digest(self.entry_point) == self.digest
+        except (OSError, ImportError):
+            is_same = False
+        if not is_same:
+            raise RunError(
+                f"{self.distribution} {self.version} was changed after this process imported it; what needs it is not "
+                "kept. Run again"
+            )
 
     def parameters(self) -> dict[str, tuple[Any, Any]]:
         """{name: (type hint, default or inspect.Parameter.empty)} of what an experiment may set."""
@@ -160,6 +171,15 @@ class Component:
             for key, value in self.arguments.items()
         }
         return {"name": self.plugin.name, "arguments": values}
+
+    def paths(self) -> list[Path]:
+        """Every file location among the arguments."""
+        return [path for part in self.parts() for path in _paths_in(part.arguments)]
+
+    def check_unchanged(self) -> None:
+        """Raise RunError if the code of this component or of a nested one was changed after its import."""
+        for part in self.parts():
+            part.plugin.check_unchanged()
 
     def parts(self) -> list[Component]:
         """This component and those nested in it."""
@@ -247,6 +267,13 @@ def _arguments(plugin: Plugin) -> tuple[Any, list[str]]:
         fields[f"argument_{number}"] = (dict[str, Any] | None if key in nested else hint, field)
     config = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
     return pydantic.create_model(plugin.name, __config__=config, **fields), nested
+
+
+def _paths_in(value: Any) -> list[Path]:
+    if isinstance(value, Path):
+        return [value]
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [path for item in items for path in _paths_in(item)]
 
 
 def _is(wanted: type, hint: Any) -> bool:

@@ -5,27 +5,47 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from mimic_keras.contracts import Confusion, Dataset, InputError, RawSignature, Split
+from mimic_keras.contracts import Confusion, Dataset, InputError, MimicError, RawSignature, RunError, Split
 from mimic_keras.planning.components import Component, PluginError
-from mimic_keras.storage.files import LEFTOVER, file_names, remove_leftovers
+from mimic_keras.storage.files import LEFTOVER, file_digest, file_names, remove_leftovers, stamp_files
 from mimic_keras.storage.locks import locked
 from mimic_keras.storage.store import RECORD, move_damage_aside, read_record, write_claim, write_record
 
 MOST_CHECKED = 256  # examples of a split whose inputs are looked at before anything is trained
+
+NOT_KEPT = "what needs it is not kept. Run again"
+
+
+@dataclass
+class FilesRead:
+    """The files that a data set was prepared from, and those that were prepared, to notice when they change.
+
+    `originals`: stamps of the files at the data set's locations. `prepared`: {file: its stamps and its digest}.
+    """
+
+    originals: list[Any]
+    prepared: dict[Path, tuple[list[Any], str]]
+
+    def are_prepared_unchanged(self) -> bool:
+        return all(
+            stamp_files([file]) == stamps or (file.is_file() and file_digest(file) == digest)
+            for file, (stamps, digest) in self.prepared.items()
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
     """A prepared data set.
 
-    `identity` goes into cache keys; `seed` drives the augmentation of the splits; `folder` holds the prepared files.
+    `identity` goes into cache keys; `seed` drives the augmentation of the splits; `folder` holds the prepared files;
+    `files` are watched for changes.
     """
 
     component: Component
@@ -33,6 +53,7 @@ class Data:
     identity: dict[str, Any]
     seed: int
     folder: Path
+    files: FilesRead = field(default_factory=lambda: FilesRead([], {}))
 
     @functools.cache  # noqa: B019 - one object a process, so that a split holds its arrays once
     def split(self, name: str) -> Split:
@@ -47,6 +68,7 @@ class Data:
                 f"from {split.labels.min()} to {split.labels.max()}; expected one each, from -1 to {classes - 1}"
             )
         self._check_finite(name, split)
+        self.check_unchanged()  # it may have read files that `prepare` has not seen
         return split
 
     def _check_finite(self, name: str, split: Split) -> None:
@@ -58,6 +80,27 @@ class Data:
                 f"{self.component.plugin}: '{name}' has inputs that are NaN or infinite, in {(~are_finite).sum()} of "
                 f"{len(ids)} examples checked; the first has id {ids[~are_finite][0]}"
             )
+
+    def check_unchanged(self) -> None:
+        """Raise RunError if the data set's code or data is no longer what `identity` says.
+
+        Data is prepared again only if a file was touched.
+        """
+        self.component.check_unchanged()
+        label = f"data set {self.folder.name}"
+        if not self.files.are_prepared_unchanged():
+            raise RunError(f"{label}: a file in {self.folder} was changed after it was read; {NOT_KEPT}")
+        if stamp_files(self.component.paths()) == self.files.originals:
+            return
+        try:
+            again = prepare(self.component, self.folder.parents[1], self.seed)
+        except MimicError as error:
+            raise RunError(
+                f"{label}: its data was changed after it was read, and cannot be read again: {error}"
+            ) from error
+        if again.identity != self.identity:
+            raise RunError(f"{label}: its data was changed after it was read; {NOT_KEPT}")
+        self.files.originals = again.files.originals
 
     def raw_signatures(self) -> Mapping[str, RawSignature]:
         return self.component.guard(self.dataset.raw_signatures)
@@ -80,6 +123,7 @@ def prepare(component: Component, home: Path, seed: int) -> Data:
     """
     dataset = component()
     folder = home / "datasets" / component.plugin.name
+    originals = stamp_files(component.paths())  # before they are read
     label = f"data set {folder.name}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(f".{folder.name}.lock"), label):
@@ -88,8 +132,12 @@ def prepare(component: Component, home: Path, seed: int) -> Data:
         remove_leftovers(folder)
         fingerprint = component.guard(dataset.prepare, folder)
         _write_record(folder, label)
+        prepared = {
+            folder / name: (stamp_files([folder / name]), digest)
+            for name, digest in (read_record(folder) or {})["files"].items()
+        }
     identity = {"dataset": component.key_inputs(), "fingerprint": fingerprint, "augmentation": seed}
-    return Data(component, dataset, identity, seed, folder)
+    return Data(component, dataset, identity, seed, folder, FilesRead(originals, prepared))
 
 
 def _claim(folder: Path, home: Path, label: str) -> None:

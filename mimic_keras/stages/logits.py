@@ -169,7 +169,7 @@ def _label_splits(member: TeacherMember, store: Store, splits: Sequence[str] = S
                     advance(len(ids))
 
         inputs = {"member": member.key, "data": member.data.identity, "split": name}
-        artifacts[name] = store.get_or_make("logits", inputs, f"{member.name} logits on {name}", fill)
+        artifacts[name] = store.get_or_make("logits", inputs, f"{member.name} logits on {name}", fill, member.check)
     return artifacts
 
 

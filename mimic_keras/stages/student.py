@@ -49,8 +49,14 @@ def make_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Tr
             "standardize_logits": plan.standardize_logits,
             "hard_label_weight": plan.hard_label_weight,
         }
+
+    def check() -> None:
+        data.check_unchanged()
+        for component in (plan.architecture, *([plan.loss] if plan.loss else [])):
+            component.check_unchanged()
+
     artifact = store.get_or_make(
-        "students", inputs, plan.name, lambda folder: _train_net(plan, data, teacher, train, folder)
+        "students", inputs, plan.name, lambda folder: _train_net(plan, data, teacher, train, folder), check
     )
     return load(artifact.folder, plan.name)
 

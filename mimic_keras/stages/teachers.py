@@ -26,12 +26,16 @@ from mimic_keras.training.trainer import Train, Trained
 
 @dataclass(frozen=True)
 class TeacherMember(FinishedNet):
-    """A finished member. `load` returns its call; it is not needed where the logits are cached."""
+    """A finished member. `load` returns its call; it is not needed where the logits are cached.
+
+    `check` raises RunError if the code, the data or the loaded model is no longer what `key` says.
+    """
 
     seed: int
     weight: float
     data: Data
     load: Callable[[], Callable[[Any], Any]]
+    check: Callable[[], None] = lambda: None
 
 
 def make_members(
@@ -58,16 +62,23 @@ def _make_member(plan: MemberPlan, data: Data, train: Train, store: Store) -> Te
         source = plan.teacher.guard(teacher.source_digest)
         return _load_member(plan, data, teacher, store, {**inputs, "source": source})
     assert plan.training
+
+    def check() -> None:
+        data.check_unchanged()
+        plan.teacher.check_unchanged()
+
     inputs |= {"training": plan.training.key_inputs(), "seed": plan.seed}
     artifact = store.get_or_make(
-        "teachers", inputs, plan.name, lambda folder: _train_member(plan, data, teacher, train, folder)
+        "teachers", inputs, plan.name, lambda folder: _train_member(plan, data, teacher, train, folder), check
     )
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
 
     def load() -> Callable[[Any], Any]:
         return models.inference_call(models.load(artifact.folder))
 
-    return TeacherMember(plan.name, artifact.key, cost, artifact.folder, history, plan.seed, plan.weight, data, load)
+    return TeacherMember(
+        plan.name, artifact.key, cost, artifact.folder, history, plan.seed, plan.weight, data, load, check
+    )
 
 
 def _train_member(plan: MemberPlan, data: Data, teacher: Teacher, train: Train, folder: Path) -> None:
@@ -100,9 +111,18 @@ def _load_member(plan: MemberPlan, data: Data, teacher: Teacher, store: Store, i
     with tempfile.TemporaryDirectory() as folder:
         context = TeacherContext(data.dataset, plan.seed, Path(folder), _refuse_training)
         member: Member = plan.teacher.guard(teacher.member, context)
+
+    def check() -> None:
+        data.check_unchanged()
+        plan.teacher.check_unchanged()
+        if plan.teacher.guard(teacher.source_digest) != inputs["source"]:
+            raise RunError(
+                f"{plan.name}: its model was changed after it was loaded; what needs it is not kept. Run again"
+            )
+
     cost = Cost(member.parameters, models.count_multiply_adds(member.call, data.dataset.info.input_shape))
     return TeacherMember(
-        plan.name, store.key(inputs), cost, None, {}, plan.seed, plan.weight, data, lambda: member.call
+        plan.name, store.key(inputs), cost, None, {}, plan.seed, plan.weight, data, lambda: member.call, check
     )
 
 

@@ -7,11 +7,11 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mimic_keras.contracts import atomic_writer, file_digest
+from mimic_keras.contracts import atomic_writer, file_digest, files_below
 
 RECORD = "artifact.json"
 LEFTOVER = re.compile(
@@ -43,6 +43,22 @@ def file_digests(folder: Path, record: str = RECORD) -> dict[str, str]:
 def file_names(folder: Path, record: str = RECORD) -> set[str]:
     """Relative paths of every file in the folder except the record."""
     return {name for name in _files(folder) if name != record}
+
+
+def stamp_files(places: Iterable[Path]) -> list[Any]:
+    """[(file, size, times of change)] of every file in and below `places`: equal later if no file was touched.
+
+    A place that cannot be listed never equals itself.
+    """
+    stamps: list[Any] = []
+    for place in places:
+        try:
+            for file in files_below(place) if place.is_dir() else [place] if place.exists() else []:
+                stat = file.stat()
+                stamps.append((str(file), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+        except OSError:
+            stamps.append(object())
+    return stamps
 
 
 def write_bytes(file: Path, data: bytes) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import logging
 
+from mimic_keras.contracts import MimicError
 from mimic_keras.storage.files import (
     RECORD,
     file_digest,
@@ -59,12 +60,22 @@ class Store:
     def key(self, inputs: Mapping[str, Any]) -> str:
         return hash_json({**self.common, **inputs})
 
-    def get_or_make(self, kind: str, inputs: Mapping[str, Any], label: str, make: Callable[[Path], None]) -> Artifact:
+    def get_or_make(
+        self,
+        kind: str,
+        inputs: Mapping[str, Any],
+        label: str,
+        make: Callable[[Path], None],
+        check: Callable[[], None] = lambda: None,
+    ) -> Artifact:
         """The artefact of these inputs, made by `make(folder)` if it is missing.
 
         An artefact is reused only if its record is its own and every file in it is there with its digest; damaged files
         are moved aside, logged and rebuilt; files that are not in the record are moved aside. The folder may hold files
         of an interrupted run, which `make` may continue from. Waits while another process makes the same artefact.
+
+        `check` raises an error if the inputs are no longer what `inputs` says; it is called before `make`, and again
+        before the artefact is kept.
 
         Raises:
             OSError: a file exists but cannot be read, so nothing is known about it; it stays where it is.
@@ -83,7 +94,13 @@ class Store:
                 final.rename(partial)
             partial.mkdir(exist_ok=True)
             remove_leftovers(partial)
+            check()
             make(partial)
+            try:
+                check()
+            except MimicError:
+                shutil.rmtree(partial, ignore_errors=True)  # made from something else: nothing may resume from it
+                raise
             write_record(partial, kind, key, label, {**self.common, **inputs})
             sync_tree(partial)
             partial.rename(final)

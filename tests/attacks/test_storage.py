@@ -42,6 +42,12 @@ class Prepared:
     def guard(self, function, *arguments):
         return function(*arguments)
 
+    def paths(self):
+        return []
+
+    def check_unchanged(self):
+        pass
+
     def key_inputs(self):
         return {}
 
