@@ -15,6 +15,8 @@ import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
+import packaging.requirements
+
 from mimic_keras.contracts import file_digest, files_below
 
 
@@ -23,6 +25,7 @@ def compute_digest(entry_point: importlib.metadata.EntryPoint) -> str:
 
     These are the top-level packages and modules that pip recorded, with their data files, and the one that the entry
     point names. An editable installation has no such record: there, what the code imports from the project counts.
+    Plugins that the distribution requires are part of it too, as the architectures that another plugin builds on.
 
     Raises:
         ModuleNotFoundError: the entry point names no package or module with files.
@@ -31,7 +34,22 @@ def compute_digest(entry_point: importlib.metadata.EntryPoint) -> str:
     digest = hashlib.sha256()
     for name, file in sorted(_find_files(entry_point).items()):
         digest.update(f"{name}\0{file_digest(file)}\n".encode())
+    for required in _required_plugins(entry_point.dist):
+        digest.update(f"{required.name}\0{compute_digest(required)}\n".encode())
     return digest.hexdigest()
+
+
+def _required_plugins(distribution: importlib.metadata.Distribution | None) -> list[importlib.metadata.EntryPoint]:
+    """One component of every top-level package of the installed plugins that a distribution requires."""
+    components: dict[str, importlib.metadata.EntryPoint] = {}
+    for line in (distribution.requires if distribution else None) or []:
+        requirement = packaging.requirements.Requirement(line)
+        if requirement.marker is None:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                for component in importlib.metadata.distribution(requirement.name).entry_points:
+                    if component.group.startswith("mimic_keras."):
+                        components.setdefault(component.module.partition(".")[0], component)
+    return [components[package] for package in sorted(components)]
 
 
 def _find_files(entry_point: importlib.metadata.EntryPoint) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from mimic_keras_teachers import SavedModel
 from mimic_keras.contracts import RunError, files_below
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
+from mimic_keras.planning import sources
 from mimic_keras.planning.components import bind, installed
 from mimic_keras.planning.sources import compute_digest
 from mimic_keras.stages import logits
@@ -121,6 +122,15 @@ def test_m14_the_same_files_have_one_digest_wherever_they_are_installed(site, tm
     install(editable, "attack", "losses", "attack_m14:net", FILES, (), tmp_path / "project")
     monkeypatch.syspath_prepend(tmp_path / "project")
     assert digest(editable) == wheel
+
+
+def test_m14_plugins_that_a_plugin_requires_are_part_of_the_key(monkeypatch):
+    """timit_cnn is built from the parts of the architectures, in another distribution."""
+    entry_point = installed("architecture")["timit_cnn"].entry_point
+    assert [found.module for found in sources._required_plugins(entry_point.dist)] == ["mimic_keras_architectures"]
+    whole = sources.compute_digest(entry_point)
+    monkeypatch.setattr(sources, "_required_plugins", lambda _: [])
+    assert sources.compute_digest(entry_point) != whole
 
 
 def learn_labels(folder, **sections):
