@@ -12,7 +12,8 @@ from mimic_keras.experiment.file import to_yaml
 from mimic_keras.experiment.ranges import Range
 from mimic_keras.reporting import pages
 from mimic_keras.reporting.tables import format_value, to_csv
-from mimic_keras.searching.trials import Search, Trial
+from mimic_keras.searching.trial import Trial
+from mimic_keras.searching.trials import Search
 from mimic_keras.storage.files import write_bytes
 
 
