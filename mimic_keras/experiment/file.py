@@ -25,13 +25,14 @@ Kind = Literal["experiment", "search", "sweep"]
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file as plain data. `name` is what messages call it.
+    """A YAML file as plain data. `name` is what messages call it; `text` is its content, before any settings.
 
     The `KEY=VALUE` settings of the command line are applied, but for those that every cell of a sweep is to have:
     `settings` holds them.
     """
 
     name: str
+    text: str
     content: dict[str, Any]
     kind: Kind
     settings: tuple[str, ...]
@@ -96,7 +97,7 @@ def read(file: Path, settings: Sequence[str] = ()) -> Document:
     Raises:
         InputError: the file cannot be read, holds tags, duplicate keys or no mapping, or a setting is malformed.
     """
-    content = _read_mapping(file)
+    text, content = _read_mapping(file)
     is_sweep = "axes" in content  # an experiment has no such key
     kept = tuple(setting for setting in settings if is_sweep and not setting.startswith("name="))
     for setting in settings:
@@ -105,7 +106,7 @@ def read(file: Path, settings: Sequence[str] = ()) -> Document:
     problems = Problems(str(file))
     content = to_plain(content, problems)
     kind: Kind = "sweep" if is_sweep else "search" if has_ranges(content) else "experiment"
-    return Document(str(file), content, kind, kept, problems)
+    return Document(str(file), text, content, kind, kept, problems)
 
 
 def has_ranges(content: Mapping[str, Any]) -> bool:
@@ -125,18 +126,19 @@ def make_source(content: dict[str, Any], problems: Problems, settings: Sequence[
     return Source(given, _complete(given), problems)
 
 
-def _read_mapping(file: Path) -> dict[str, Any]:
+def _read_mapping(file: Path) -> tuple[str, dict[str, Any]]:
     try:
         if file.stat().st_size > LARGEST_FILE:
             raise InputError(f"{file}: larger than {LARGEST_FILE:,} bytes, too large for an experiment")
-        content = _load_yaml(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        content = _load_yaml(text)
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{file}: not a YAML file: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected a mapping of name, dataset, student, ...; got {type(content).__name__}")
-    return content
+    return text, content
 
 
 def _load_yaml(text: str) -> Any:
