@@ -123,7 +123,7 @@ def train_and_evaluate(
     with stage("data"):
         prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
     with stage("teachers"):
-        library = teachers.make_members(plan.members, prepared, train, store, workspace)
+        library = teachers.make_members(plan.members, prepared, train, store, workspace, plan.drops_diverged)
     with stage("logits"):
         members = logits.select_members(library, plan.select, prepared, store)
         teacher = logits.compute_teacher_logits(members, prepared, store)
