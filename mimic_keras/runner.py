@@ -139,7 +139,7 @@ def train_and_evaluate(
         for name in ("train", "transfer", "validation", *splits):  # a fault of any is found before training
             prepared.split(name)
     with stage("teachers"):
-        library = teachers.make_members(plan.members, prepared, train, store, workspace)
+        library = teachers.make_members(plan.members, prepared, train, store, workspace, plan.drops_diverged)
     with stage("logits"):
         members = logits.select_members(library, plan.select, prepared, store)
         teacher = logits.compute_teacher_logits(members, prepared, store)

@@ -32,12 +32,13 @@ Kind = Literal["experiment", "search", "sweep"]
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file as plain data. `name` is what messages call it.
+    """A YAML file as plain data. `name` is what messages call it; `text` is its content, before any settings.
 
     The `KEY=VALUE` settings of the command line are applied, except a sweep's, which `settings` keeps for its cells.
     """
 
     name: str
+    text: str
     content: dict[str, Any]
     kind: Kind
     settings: tuple[str, ...]
@@ -102,7 +103,7 @@ def read(file: Path, settings: Sequence[str] = ()) -> Document:
     Raises:
         InputError: the file cannot be read, holds tags, duplicate keys or no mapping, or a setting is malformed.
     """
-    content = _read_mapping(file)
+    text, content = _read_mapping(file)
     is_sweep = "axes" in content  # an experiment has no such key
     kept = tuple(setting for setting in settings if is_sweep and not setting.startswith("name="))
     for setting in settings:
@@ -111,7 +112,7 @@ def read(file: Path, settings: Sequence[str] = ()) -> Document:
     problems = Problems(str(file))
     content = to_plain(content, problems)
     kind: Kind = "sweep" if is_sweep else "search" if has_ranges(content) else "experiment"
-    return Document(str(file), content, kind, kept, problems)
+    return Document(str(file), text, content, kind, kept, problems)
 
 
 def has_ranges(content: Mapping[str, Any]) -> bool:
@@ -131,16 +132,17 @@ def make_source(content: dict[str, Any], problems: Problems, settings: Sequence[
     return Source(given, _complete(given), problems)
 
 
-def _read_mapping(file: Path) -> dict[str, Any]:
+def _read_mapping(file: Path) -> tuple[str, dict[str, Any]]:
     try:
-        content = _load_yaml(_read_text(file))
+        text = _read_text(file)
+        content = _load_yaml(text)
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{file}: not a YAML file: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected a mapping of name, dataset, student, ...; got {type(content).__name__}")
-    return content
+    return text, content
 
 
 def _read_text(file: Path) -> str:

@@ -127,9 +127,12 @@ class SelectionSection(Section):
 
 
 class TeacherSection(Section):
+    """The teacher. `on_divergence`: whether a member whose loss becomes infinite ends the run or is left out."""
+
     members: Annotated[list[MemberEntry], Field(min_length=1)]
     training: TrainingSection | None = None
     select: SelectionSection | None = None
+    on_divergence: Literal["fail", "drop"] = "fail"
     seed: Seed
 
 

@@ -88,7 +88,7 @@ def sweep(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path)
         page.write_tables(sweep, outcomes, folder)
     environment = runner.describe_environment(cells[0].plan.experiment.distribution)
     applied = "".join(f"# --set {setting}\n" for setting in settings)
-    page.write_page(sweep, outcomes, folder, applied + experiment.read_text(encoding="utf-8"), environment)
+    page.write_page(sweep, outcomes, folder, applied + document.text, environment)
     console.show_table(sweep.name, *results.tabulate_groups(sweep, outcomes))
     print(f"Page:      {folder / 'report.html'}  (tables: {folder / 'table.md'}, {folder / 'results.csv'})")
     if failed := [each for each in outcomes if each.state == running.FAILED]:

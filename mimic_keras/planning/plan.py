@@ -73,6 +73,11 @@ class Plan:
         return self.experiment.teacher.select if self.experiment.teacher else None
 
     @property
+    def drops_diverged(self) -> bool:
+        """Whether a member that diverges is left out, instead of ending the run."""
+        return self.experiment.teacher is not None and self.experiment.teacher.on_divergence == "drop"
+
+    @property
     def nets(self) -> list[NetPlan]:
         """What is trained after the teacher: the baseline, if there is one, and the student."""
         return [self.baseline, self.student] if self.baseline else [self.student]

@@ -33,6 +33,11 @@ def to_svg(figure: Figure) -> str:
     return stream.getvalue()[stream.getvalue().index("<svg") :]
 
 
+def literal(text: str) -> str:
+    """`text` for a figure, where Matplotlib would typeset what is between two dollar signs as a formula."""
+    return text.replace("$", r"\$")
+
+
 def hide_frame(figure: Figure) -> Figure:
     """Leave only the left and bottom axis lines."""
     for axes in figure.axes:

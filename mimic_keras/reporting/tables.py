@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,9 +48,10 @@ def to_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 def to_markdown(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[str]:
     """The lines of a Markdown table."""
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines = ["| " + " | ".join(map(_escape, columns)) + " |", "|" + "---|" * len(columns)]
     return lines + ["| " + " | ".join(_escape(row.get(column, "")) for column in columns) + " |" for row in rows]
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """What Markdown shows as `text` within a cell, where neither a line ends nor HTML begins."""
+    return re.sub(r"[\\|<]", r"\\\g<0>", re.sub(r"[\r\n]+", " ", text))

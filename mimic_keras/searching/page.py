@@ -12,7 +12,8 @@ from mimic_keras.experiment.file import to_yaml
 from mimic_keras.experiment.ranges import Range
 from mimic_keras.reporting import pages
 from mimic_keras.reporting.tables import format_value, to_csv
-from mimic_keras.searching.trials import Search, Trial
+from mimic_keras.searching.trial import Trial
+from mimic_keras.searching.trials import Search
 from mimic_keras.storage.files import write_bytes
 
 
@@ -98,8 +99,8 @@ def _draw_response(search: Search, name: str, item: Range) -> Figure:
         axes.scatter(values[-1:], [points[-1][1]], s=70, facecolors="none", edgecolors=pages.GREEN, linewidths=2)
         figure.colorbar(drawn, label="trial", ax=axes)
     if item.choices:
-        axes.set_xticks(range(len(item.choices)), [str(choice) for choice in item.choices])
+        axes.set_xticks(range(len(item.choices)), [pages.literal(str(choice)) for choice in item.choices])
     if item.sampling == "log":
         axes.set_xscale("log")
-    axes.set(xlabel=name.rpartition("architecture.")[2], ylabel="on validation")
+    axes.set(xlabel=pages.literal(name.rpartition("architecture.")[2]), ylabel="on validation")
     return pages.hide_frame(figure)

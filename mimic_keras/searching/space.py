@@ -1,7 +1,7 @@
 """The ranges of a search, and the next point to try, from keras-tuner's Gaussian process without its own memory.
 
-A suggestion is a function of (seed, number of the trial, trials so far), so that a killed search resumes with the same
-suggestion. Urban et al. 2017, section 2.4, used Snoek, Larochelle & Adams 2012 for the same purpose.
+A suggestion is a function of (seed, number of the trial, trials before it), so that a killed search resumes with the
+same suggestion. Urban et al. 2017, section 2.4, used Snoek, Larochelle & Adams 2012 for the same purpose.
 """
 
 from __future__ import annotations
@@ -53,9 +53,15 @@ def read_space(source: Source) -> tuple[dict[Place, Range], dict[Place, Place]]:
 
 
 def suggest(
-    space: Mapping[Place, Range], tried: Sequence[tuple[Mapping[Place, Any], float]], seed: int, random_trials: int
+    space: Mapping[Place, Range],
+    tried: Sequence[tuple[Mapping[Place, Any], float]],
+    seed: int,
+    random_trials: int,
+    later: Sequence[Mapping[Place, Any]] = (),
 ) -> dict[Place, Any] | None:
     """The values of trial number `len(tried)`; None if no point is left to try.
+
+    `later`: the values of trials with higher numbers, which are not suggested and change nothing else.
 
     The first `random_trials` points are random; the others minimise the lower confidence bound of a Gaussian process
     (Matérn 5/2) through the scores of `tried`. A trial that is still running counts there with the worst score so far
@@ -66,10 +72,13 @@ def suggest(
         # A point that the process suggests twice would be suggested for ever: take a random one instead.
         initial = random_trials if attempt == 0 else len(tried) + 1
         values = _ask_process(space, tried, _point_seed(seed, len(tried), attempt), initial)
-        if values not in known:
+        if values not in known and values not in later:
             return values
-    left = [values for values in _list_points(space) if values not in known]
-    return left[_point_seed(seed, len(tried)) % len(left)] if left else None
+    unknown = [values for values in _list_points(space) if values not in known]
+    for left in (unknown, [values for values in unknown if values not in later]):
+        if left and (values := left[_point_seed(seed, len(tried)) % len(left)]) not in later:
+            return values
+    return None
 
 
 def _list_points(space: Mapping[Place, Range]) -> Iterator[dict[Place, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import keras
 from absl import logging
 
 from mimic_keras import runner
-from mimic_keras.contracts import InputError, RunError
+from mimic_keras.contracts import InputError
 from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.places import Place, substitute
 from mimic_keras.experiment.problems import Problems, parse_section
@@ -25,30 +24,25 @@ from mimic_keras.planning.components import code_versions_of
 from mimic_keras.planning.plan import Costs, Plan, make_plan
 from mimic_keras.reporting.tables import format_value
 from mimic_keras.searching.space import read_space, suggest
+from mimic_keras.searching.trial import (
+    DIVERGED,
+    DONE,
+    FAILED,
+    IMPOSSIBLE,
+    MOST_ATTEMPTS,
+    RUNNING,
+    Trial,
+    read_json,
+    read_trial,
+    write_trial,
+)
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import hash_json, write_json
 from mimic_keras.training.steps import TrainingDiverged
 
 SECONDS_BETWEEN_LOOKS = 1.0
-RUNNING, DONE, DIVERGED, IMPOSSIBLE = "running", "done", "diverged", "impossible"
 EXAMPLE_SHARES = (0.5, 0.25, 0.75, 0.1, 0.9)
 WORST_SCORE = 1.0  # stands for a missing score while no trial has one
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One point of a search. `score` is None unless `state` is "done"; `note` has the reason."""
-
-    number: int
-    values: dict[Place, Any]
-    state: str
-    score: float | None = None
-    seconds: float = 0.0
-    note: str = ""
-
-    def named_values(self) -> dict[str, Any]:
-        """{place in the file, as text: value}."""
-        return {str(place): value for place, value in self.values.items()}
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,12 @@ class Search:
                 if trial is None:
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     continue
-                self._write(self._do(trial, workspace))
+                try:
+                    finished = self._do(trial, workspace)
+                except BaseException:  # an error or an interruption: the process does not die of this trial
+                    self._write(replace(trial, attempts=trial.attempts - 1))
+                    raise
+                self._write(finished)
 
     def _do(self, trial: Trial, workspace: Workspace) -> Trial:
         """Train the student at the trial's point; returns the finished trial."""
@@ -168,22 +167,28 @@ class Search:
             if trial and trial.state != RUNNING:
                 lock.release()
                 continue
-            if trial is None:
-                values = suggest(self.space, self._list_tried(), self.section.seed, self.section.random_trials)
-                if values is None:
-                    lock.release()
-                    logging.info("every point of the search has been tried")
-                    return None
-                trial = Trial(number, values, RUNNING)
+            trial = self._begin(number) if trial is None else _begin_again(trial)
+            if trial:
                 self._write(trial)
-            return trial, lock
+                if trial.state == RUNNING:
+                    return trial, lock
+                logging.warning("trial %d of %d: %s, %s", number + 1, self.section.trials, trial.state, trial.note)
+            lock.release()
+            if trial is None:
+                logging.info("every point of the search has been tried")
+                return None
         return None
 
-    def _list_tried(self) -> list[tuple[dict[Place, Any], float]]:
-        """(values, score) of every trial; one without a score counts as the worst."""
+    def _begin(self, number: int) -> Trial | None:
+        """A new trial; None if no point is left. It follows from the trials before it, not from how many there are:
+        a trial whose file was removed is suggested again."""
         trials = self.list_trials()
-        worst = max((trial.score for trial in trials if trial.score is not None), default=WORST_SCORE)
-        return [(trial.values, worst if trial.score is None else trial.score) for trial in trials]
+        before = [trial for trial in trials if trial.number < number]
+        worst = max((trial.score for trial in before if trial.score is not None), default=WORST_SCORE)
+        tried = [(trial.values, worst if trial.score is None else trial.score) for trial in before]
+        later = [trial.values for trial in trials if trial.number > number]
+        values = suggest(self.space, tried, self.section.seed, self.section.random_trials, later)
+        return None if values is None else Trial(number, values, RUNNING)
 
     def _check_same(self, workspace: Workspace) -> None:
         """All trials of a folder must be of one search; only their number may change."""
@@ -197,7 +202,10 @@ class Search:
         with filelock.FileLock(self._trials_folder / ".lock"):
             if not file.exists() and not self.list_trials():
                 write_json(file, {"key": key, "experiment": self.source.given})
-            elif not file.exists() or _read_json(file).get("key") != key:
+            remedy = f"give this one another name, or remove the folder {self.folder}"
+            if not file.exists():
+                raise InputError(f"{file} is missing: its trials may be of another search; {remedy}")
+            if read_json(file, remedy).get("key") != key:
                 raise InputError(
                     f"{self.folder} holds the trials of another search (its experiment, data or a plugin's version "
                     "differs); give this one another name, or remove the folder"
@@ -207,24 +215,21 @@ class Search:
     def _trials_folder(self) -> Path:
         return self.folder / "trials"
 
+    def _file(self, number: int) -> Path:
+        return self._trials_folder / f"{number:04d}.json"
+
     def _read(self, number: int) -> Trial | None:
-        file = self._trials_folder / f"{number:04d}.json"
-        if not file.exists():
-            return None
-        content = _read_json(file)
-        places = {str(place): place for place in self.space}
-        try:
-            values = {places[name]: value for name, value in content.pop("values").items()}
-            return Trial(number, values, **content)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise RunError(
-                f"{file} is not a trial of this search ({error}); remove the folder {self.folder}"
-            ) from error
+        return read_trial(self._file(number), number, self.space)
 
     def _write(self, trial: Trial) -> None:
-        content = {"values": trial.named_values(), "state": trial.state, "score": trial.score}
-        content |= {"seconds": trial.seconds, "note": trial.note}
-        write_json(self._trials_folder / f"{trial.number:04d}.json", content)
+        write_trial(self._file(trial.number), trial)
+
+
+def _begin_again(trial: Trial) -> Trial:
+    """A trial whose process died, for another attempt, or failed after the last one."""
+    if trial.attempts >= MOST_ATTEMPTS:
+        return replace(trial, state=FAILED, note=f"its process died {MOST_ATTEMPTS} times")
+    return replace(trial, attempts=trial.attempts + 1)
 
 
 def open_search(source: Source, folder: Path) -> Search:
@@ -242,10 +247,3 @@ def open_search(source: Source, folder: Path) -> Search:
         problems.add(Place("search", "best"), f"cannot report {section.best} of {section.trials} trials")
     problems.check()
     return Search(source, section, space, leaders, folder)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} is damaged ({error}); remove it, and its trial is done again") from error

@@ -51,9 +51,15 @@ def select_members(
 
     Raises:
         InputError: the validation examples have no labels.
+        RunError: fewer members are left than are to be chosen.
     """
     if select is None:
         return members
+    if len(members) < select.members and not select.replacement:
+        raise RunError(
+            f"teacher.select.members: cannot choose {select.members} without replacement: "
+            f"only {len(members)} members have not diverged"
+        )
     labels = data.split("validation").labels
     if not (labels >= 0).any():
         raise InputError("teacher.select: members are chosen on validation, which has no labels")

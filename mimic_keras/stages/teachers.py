@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,18 +11,31 @@ from typing import Any
 
 import keras
 import numpy as np
+from absl import logging
 
 from mimic_keras.contracts import Member, MimicError, RunError, Teacher, TeacherContext
 from mimic_keras.planning.components import PluginError
 from mimic_keras.planning.plan import MemberPlan
 from mimic_keras.stages.data import Data, check_same_examples
 from mimic_keras.stages.workspace import Workspace
-from mimic_keras.storage.store import Store
+from mimic_keras.storage.files import write_json
+from mimic_keras.storage.store import REUSED, Store
 from mimic_keras.training import models
 from mimic_keras.training.batches import Examples
 from mimic_keras.training.models import Cost, FinishedNet
 from mimic_keras.training.objective import Objective
+from mimic_keras.training.steps import TrainingDiverged
 from mimic_keras.training.trainer import Train, Trained
+
+DIVERGENCE = "diverged.json"  # the only file of a member that diverged: its error, so that it is not trained again
+
+
+class MemberDiverged(RunError):
+    """The loss of a member became infinite or NaN, in this run (`is_new`) or in an earlier one."""
+
+    def __init__(self, message: str, is_new: bool):
+        super().__init__(message)
+        self.is_new = is_new
 
 
 @dataclass(frozen=True)
@@ -39,11 +53,32 @@ class TeacherMember(FinishedNet):
 
 
 def make_members(
-    members: Sequence[MemberPlan], data: Data, train: Train, store: Store, workspace: Workspace
+    members: Sequence[MemberPlan],
+    data: Data,
+    train: Train,
+    store: Store,
+    workspace: Workspace,
+    drops_diverged: bool = False,
 ) -> list[TeacherMember]:
-    """Train or load every member."""
+    """Train or load every member; with `drops_diverged`, without those that diverge.
+
+    Raises:
+        RunError: a member diverged and is not to be left out, or every member did.
+    """
     prepared = [_own_data(plan, data, workspace) for plan in members]  # all, before anything is trained
-    return [_make_member(plan, own, train, store) for plan, own in zip(members, prepared, strict=True)]
+    made = []
+    diverged: list[MemberDiverged] = []
+    for plan, own in zip(members, prepared, strict=True):
+        try:
+            made.append(_make_member(plan, own, train, store))
+        except MemberDiverged as error:
+            if not drops_diverged:
+                raise RunError(f"{error}; teacher.on_divergence: drop leaves such members out") from error
+            logging.warning("left out: %s", error, extra={} if error.is_new else REUSED)
+            diverged.append(error)
+    if diverged and not made:
+        raise RunError(f"teacher: every member diverged; the first, {diverged[0]}")
+    return made
 
 
 def _own_data(plan: MemberPlan, data: Data, workspace: Workspace) -> Data:
@@ -71,6 +106,10 @@ def _make_member(plan: MemberPlan, data: Data, train: Train, store: Store) -> Te
     artifact = store.get_or_make(
         "teachers", inputs, plan.name, lambda folder: _train_member(plan, data, teacher, train, folder), check
     )
+    if (artifact.folder / DIVERGENCE).exists():
+        error = artifact.read_json(DIVERGENCE)["error"]
+        remembered = f"recorded in {artifact.folder}; remove it to train the net again"
+        raise MemberDiverged(f"{plan.name}: {error} ({remembered})", artifact.made)
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
 
     def load() -> Callable[[Any], Any]:
@@ -82,9 +121,10 @@ def _make_member(plan: MemberPlan, data: Data, train: Train, store: Store) -> Te
 
 
 def _train_member(plan: MemberPlan, data: Data, teacher: Teacher, train: Train, folder: Path) -> None:
-    """Train a member and save it into `folder`."""
+    """Train a member and save it into `folder`; of one that diverges, the error alone."""
     trained: list[Trained] = []
     assert plan.training
+    (folder / DIVERGENCE).unlink(missing_ok=True)  # of a process that died before it was recorded
     settings = (Objective(), plan.training, plan.seed, plan.name)
 
     def fit(build: Callable[[], keras.Model], ids: np.ndarray | None = None) -> keras.Model:
@@ -98,13 +138,26 @@ def _train_member(plan: MemberPlan, data: Data, teacher: Teacher, train: Train, 
             raise RunError(f"training {plan.name}: {type(error).__name__}: {error}") from error
         return trained[-1].model
 
-    member: Member = plan.teacher.guard(teacher.member, TeacherContext(data.dataset, plan.seed, folder, fit))
+    try:
+        member: Member = plan.teacher.guard(teacher.member, TeacherContext(data.dataset, plan.seed, folder, fit))
+    except TrainingDiverged as error:
+        _replace_by_error(folder, error)
+        return
     if member.model is None or not trained:
         raise PluginError(f"{plan.teacher.plugin} trained no model and has no source_digest")
     models.save(folder, member.model, trained[-1].history)
     models.load(folder)  # a file that cannot be read back is no artefact
     for state in folder.glob("training_state_*.npz"):
         state.unlink()
+
+
+def _replace_by_error(folder: Path, error: TrainingDiverged) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    write_json(folder / DIVERGENCE, {"error": str(error)})
 
 
 def _load_member(plan: MemberPlan, data: Data, teacher: Teacher, store: Store, inputs: dict[str, Any]) -> TeacherMember:

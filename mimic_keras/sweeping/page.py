@@ -71,7 +71,7 @@ def _draw_figure(sweep: Sweep, figure: FigureSection, outcomes: Sequence[Outcome
     drawing = Figure((7.2, 4.4))
     axes = drawing.subplots()
     split = "validation" if figure.x == "epoch" else "test"
-    axes.set(xlabel=_make_label(sweep, figure.x), ylabel=f"{split} {sweep.show}, %")
+    axes.set(xlabel=pages.literal(_make_label(sweep, figure.x)), ylabel=f"{split} {sweep.show}, %")
     if figure.x == "epoch":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _draw_curves(sweep, figure, done, axes)
@@ -87,7 +87,8 @@ def _draw_figure(sweep: Sweep, figure: FigureSection, outcomes: Sequence[Outcome
 def _group_series(figure: FigureSection, groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
     found: dict[str, list[Group]] = {}
     for group in groups:
-        found.setdefault(str(group.values[figure.series]) if figure.series else "", []).append(group)
+        label = pages.literal(str(group.values[figure.series])) if figure.series else ""
+        found.setdefault(label, []).append(group)
     return list(found.items())
 
 
@@ -96,7 +97,7 @@ def _draw_points(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
     places = [_x_of(sweep, figure, group) for group in results.group_cells(sweep, done)]
     names = list(dict.fromkeys(map(str, places))) if any(isinstance(place, str) for place in places) else []
     if names:
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
+        axes.set_xticks(range(len(names)), [pages.literal(name) for name in names], rotation=30, ha="right", fontsize=8)
     for model in figure.models:
         for name, groups in _group_series(figure, results.group_cells(sweep, done, model)):
             points = [(_x_of(sweep, figure, group), group) for group in groups if group.scores]

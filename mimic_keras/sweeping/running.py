@@ -162,7 +162,7 @@ def _read_results(file: Path, key: str) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         logging.warning("%s is damaged (%s); the cell is evaluated again", file, error)
         return None
-    return content if content.get("key") == key else None
+    return content if isinstance(content, dict) and content.get("key") == key else None
 
 
 def list_scores(sweep: Sweep, outcome: Outcome, model: str = "student") -> list[float]:
