@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mimic_keras.contracts import DatasetInfo, RawSignature
+from mimic_keras.serving import reproducible
 from mimic_keras.training.models import float32_logits
 
 DEFAULT = "serving_default"
@@ -43,8 +44,12 @@ def write(folder: Path, net: keras.Model, info: DatasetInfo, raw: Mapping[str, R
         signatures[name] = _trace_signature(net, info, signature.inputs, signature.prepare)
     module = tf.Module()
     # What the graphs read and nothing else: a server has no use for Keras' objects and random seeds.
-    module.variables_read = list({id(item): item for each in signatures.values() for item in each.variables}.values())
+    read = {id(item): item for each in signatures.values() for item in each.variables}
+    # A graph lists its variables in an order that changes from process to process.
+    order = {id(item.value): place for place, item in enumerate(net.variables)}
+    module.variables_read = sorted(read.values(), key=lambda item: (order.get(id(item), len(order)), item.name))
     tf.saved_model.save(module, str(folder), signatures)
+    reproducible.normalize(folder)
     return {
         name: {
             "inputs": {key: _shape(value) for key, value in each.structured_input_signature[1].items()},

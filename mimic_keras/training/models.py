@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import math
+import shutil
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +17,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mimic_keras.contracts import Split, count_parameters, logits_of
+from mimic_keras.contracts import Split, atomic_writer, count_parameters, logits_of
 from mimic_keras.storage.files import write_json
 from mimic_keras.training.private_api import called_graph, variables_without_values
 
 AFFINE_HEAD = "affine_head"
 PREDICTION_BATCH = 512
+METADATA, NO_DATE = "metadata.json", "1980-01-01@00:00:00"  # in a .keras file
 
 
 def float32_logits(output: Any) -> tf.Tensor:
@@ -131,8 +135,22 @@ def _size(shape: Iterable[int | None]) -> int:
 def save(folder: Path, model: keras.Model, history: dict[str, list[float]]) -> None:
     """Write `model.keras`, `history.json` (the curves) and `cost.json` into an artefact's folder."""
     model.save(folder / "model.keras")
+    _remove_dates(folder / "model.keras")
     write_json(folder / "history.json", history)
     write_json(folder / "cost.json", asdict(measure_cost(model)))
+
+
+def _remove_dates(file: Path) -> None:
+    """Rewrite a .keras file, a zip archive, so that equal models give equal bytes."""
+    with zipfile.ZipFile(file) as source, atomic_writer(file) as stream, zipfile.ZipFile(stream, "w") as target:
+        for name in sorted(source.namelist()):
+            entry = zipfile.ZipInfo(name)  # of 1980
+            entry.file_size = source.getinfo(name).file_size  # decides whether the archive needs 64-bit sizes
+            with source.open(name) as reader, target.open(entry, "w") as writer:
+                if name == METADATA:
+                    writer.write(json.dumps(json.load(reader) | {"date_saved": NO_DATE}).encode())
+                else:
+                    shutil.copyfileobj(reader, writer)
 
 
 def load(folder: Path) -> keras.Model:

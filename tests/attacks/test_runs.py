@@ -6,12 +6,18 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from mimic_keras_digits import Digits
 
 from mimic_keras.contracts import Confusion, RunError
+from mimic_keras.serving import saved_model
 from mimic_keras.stages import evaluation, export, report
+from mimic_keras.training import models
 from tests.tiny import command, run, tiny, write
 
 
@@ -115,3 +121,44 @@ def test_m9_what_the_bits_depend_on_is_recorded(finished):
     environment = json.loads((finished / "runs" / "tiny" / "environment.json").read_text())
     record = json.loads((finished / "saved_models" / "tiny" / "1" / "export.json").read_text())
     assert record["machine"].keys() == found.keys() <= environment.keys()
+
+
+def bytes_of(folder):
+    """{path: content} of every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_equal_nets_give_equal_files(tmp_path):
+    """Issue d: whatever a process has traced before, and at whatever time."""
+    net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, name="logits")])
+    dataset, inputs = Digits(), np.ones([3, 8, 8, 1], np.float32)
+    for name in ("one", "two"):
+        (tmp_path / name / "net").mkdir(parents=True)
+        models.save(tmp_path / name / "net", net, {})
+        saved_model.write(tmp_path / name / "export", net, dataset.info, dataset.raw_signatures())
+        tf.function(lambda x: x + 1)(inputs)
+    one, two = (bytes_of(tmp_path / name) for name in ("one", "two"))
+    assert one == two
+    assert "export/fingerprint.pb" not in one
+    with zipfile.ZipFile(tmp_path / "one" / "net" / "model.keras") as archive:
+        assert json.loads(archive.read("metadata.json"))["date_saved"] == "1980-01-01@00:00:00"
+        assert {entry.date_time[0] for entry in archive.infolist()} == {1980}
+    served = tf.saved_model.load(str(tmp_path / "two" / "export")).signatures["serving_default"]
+    np.testing.assert_allclose(served(tf.constant(inputs))["logits"], net(inputs), rtol=1e-5)
+    np.testing.assert_array_equal(models.load(tmp_path / "two" / "net")(inputs), net(inputs))
+
+
+@pytest.mark.slow
+def test_two_processes_export_the_same_bytes(folder):
+    """Issue d."""
+    code = "import sys; from mimic_keras.interface import cli; sys.exit(cli.main(cli.parse(sys.argv)))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    found = []
+    for name in ("one", "two"):
+        places = ("--home", folder / "home", "--saved_models_dir", folder / name)
+        command = [sys.executable, "-c", code, "export", folder / "runs" / "tiny", *places]
+        assert subprocess.run(list(map(str, command)), env=environment).returncode == 0
+        files = bytes_of(folder / name / "tiny" / "1")
+        record = json.loads(files.pop("export.json"))
+        found.append((files, {key: value for key, value in record.items() if key not in ("created", "machine")}))
+    assert found[0] == found[1]
