@@ -176,16 +176,20 @@ def test_the_version_of_the_code_is_the_digest_of_its_package(tmp_path, monkeypa
     (tmp_path / "digested" / "inner").mkdir(parents=True)
     (tmp_path / "digested" / "__init__.py").write_text("a = 1\n")
     (tmp_path / "digested" / "inner" / "b.py").write_text("b = 2\n")
-    (tmp_path / "digested" / "data.txt").write_text("no code")
+    (tmp_path / "digested" / "data.txt").write_text("a table")
     (tmp_path / "alone.py").write_text("c = 3\n")
 
     def made(module):
         return Plugin("loss", "x", importlib.metadata.EntryPoint("x", f"{module}:X", ""), "mine", "2.0", "")
 
-    expected = hashlib.sha256(b"__init__.py\0a = 1\n\0inner/b.py\0b = 2\n\0").hexdigest()
+    def digest_of(*names):
+        files = [(name, hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()) for name in names]
+        return hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in files).encode()).hexdigest()
+
+    expected = digest_of("digested/__init__.py", "digested/data.txt", "digested/inner/b.py")
     assert made("digested.inner.b").digest == expected
     assert Component(made("digested"), {}).code_versions() == [f"mine 2.0 {expected}"]
-    assert made("alone").digest == hashlib.sha256(b"\0c = 3\n\0").hexdigest()
+    assert made("alone").digest == digest_of("alone.py")
 
 
 def test_a_plugins_error_is_one_line_with_its_distribution():

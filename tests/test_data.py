@@ -1,6 +1,7 @@
 """The data stage: prepared files found again or rebuilt, splits checked, and members' own preparations."""
 
 import types
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ class Numbers:
 
 
 def numbers(labels=None, **options):
-    plugin = Plugin("dataset", "numbers", None, "my-data", "2.0", "")
+    plugin = Plugin("dataset", "numbers", EntryPoint("numbers", "json:Numbers", ""), "my-data", "2.0", "")
     return Data(Component(plugin, {}), Numbers(labels or {}, **options), {}, 7, Path())
 
 

@@ -132,8 +132,11 @@ def test_reuse_is_logged_as_such_and_renews_the_time_of_the_last_use(store, capl
 
 
 def test_a_record_without_a_key_or_of_another_shape_is_damaged(tmp_path):
-    for content in ({"files": {}}, {"key": "x"}, {"key": "x", "files": [1]}, [], None):
-        (tmp_path / "artifact.json").write_text(json.dumps(content))
-        assert damaged_files(tmp_path) == ["artifact.json"]
-    (tmp_path / "artifact.json").write_text(json.dumps({"key": "x", "files": {}}))
-    assert damaged_files(tmp_path) == []
+    folder = tmp_path / "things" / "x"
+    folder.mkdir(parents=True)
+    own = {"kind": "things", "key": "x"}
+    for content in ({"files": {}}, own, {**own, "files": [1]}, {**own, "key": "y", "files": {}}, [], None):
+        (folder / "artifact.json").write_text(json.dumps(content))
+        assert damaged_files(folder) == ["artifact.json"]
+    (folder / "artifact.json").write_text(json.dumps({**own, "files": {}}))
+    assert damaged_files(folder) == []
