@@ -84,7 +84,7 @@ def test_9c_the_key_changes_no_artefact(tmp_path, training):
     first = evaluate(tmp_path, experiment())
     second = evaluate(tmp_path, experiment(on_divergence="drop"))
     assert len(training.names) == 4
-    assert [net.key for net in first.finished] == [net.key for net in second.finished]
+    assert [net.key for net in first.all_nets] == [net.key for net in second.all_nets]
 
 
 def test_9c_a_remembered_divergence_fails_without_drop(tmp_path, training):

@@ -27,7 +27,7 @@ def test_m10_a_file_that_changes_during_the_sweep_changes_nothing(tmp_path, monk
     text = file.read_text()
 
     def run_cells(sweep, cells, folder, workspace):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         file.unlink()
         if change == "edited":
             file.write_text("edited: meanwhile")
