@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import re
+import socket
 import threading
 import time
 
@@ -26,12 +28,13 @@ def test_a_held_folder_names_its_owner_and_a_dead_owner_holds_nothing(tmp_path):
     process.start()
     assert ready.wait(60)
     owner = json.loads((tmp_path / ".owner.json").read_text())
-    assert owner["process"] == process.pid
+    assert (owner["process"], owner["host"]) == (process.pid, socket.gethostname())
     time.strptime(owner["started"], "%Y-%m-%d %H:%M:%S")
     with pytest.raises(InputError) as caught, locks.owned(tmp_path):
         pytest.fail("held twice")
     assert str(caught.value) == (
-        f"{tmp_path}: process {process.pid} has been running this experiment since {owner['started']}; "
+        f"{tmp_path}: process {process.pid} on host {owner['host']} has been running this experiment "
+        f"since {owner['started']}; "
         "wait for it, or give this run another name: --set name=NAME"
     )
     assert (tmp_path / ".owner.json").exists()
@@ -48,7 +51,9 @@ def test_an_owner_that_has_not_said_its_name(tmp_path, content):
         (tmp_path / ".owner.json").unlink()
         if content is not None:
             (tmp_path / ".owner.json").write_text(content)
-        with pytest.raises(InputError, match="process unknown has been running this experiment since just now; wait"):
+        with pytest.raises(
+            InputError, match="process unknown on host unknown has been running this experiment since just now; wait"
+        ):
             locks.owned(tmp_path).__enter__()
 
 
@@ -63,9 +68,9 @@ def test_use_of_a_home_folder_is_a_locked_file_named_by_its_start(tmp_path):
     home, before = tmp_path / "new" / "home", int(time.time())
     with locks.in_use(home):
         (file,) = (home / locks.USERS).iterdir()
-        started, _, process = file.stem.partition("-")
+        started, _, unique = file.stem.partition("-")
         assert before <= int(started) <= time.time()
-        assert int(process) == os.getpid()
+        assert re.fullmatch(r"[A-Za-z0-9-]*-[0-9a-f]{32}", unique)
         with pytest.raises(locks.filelock.Timeout):
             locks.filelock.FileLock(file).acquire(timeout=0)
     assert list((home / locks.USERS).iterdir()) == []

@@ -131,8 +131,10 @@ def test_code_versions_are_of_every_component(plan):
     def line(module):
         digest = hashlib.sha256()
         folder = Path(module.__file__).parent
-        for name in sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.py")):
-            digest.update(name.encode() + b"\0" + (folder / name).read_bytes() + b"\0")
+        files = (file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+        for file in sorted(files, key=lambda file: file.relative_to(folder.parent).as_posix()):
+            name = file.relative_to(folder.parent).as_posix()
+            digest.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
         distribution = module.__name__.replace("_", "-")
         return f"{distribution} {importlib.metadata.version(distribution)} {digest.hexdigest()}"
 

@@ -209,7 +209,7 @@ def test_any_mapping_is_parsed_or_has_problems_inside_it(mapping):
     problems = Problems("x.yaml")
     found = parse_section(Example, mapping, Place("a"), problems)
     assert (found is None) == bool(problems.found)
-    assert all(place.is_below(Place("a")) for place in problems.found)
+    assert all(place.is_within(Place("a")) for place in problems.found)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 import platform
 
 import pytest
@@ -13,8 +12,10 @@ from mimic_keras.contracts import InputError
 from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment import schema
 from mimic_keras.planning.plan import make_plan
+from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.store import Store
 from mimic_keras.training import distribution
+from mimic_keras.training.machine import describe_machine
 from tests.tiny import plan_of, tiny, write
 
 
@@ -107,7 +108,7 @@ def test_what_the_environment_says():
     assert found == {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processors": os.cpu_count(),
+        **describe_machine(),
         "gpus": found["gpus"],
         "replicas": max(1, len(tf.config.list_physical_devices("GPU"))),
         **versions,
@@ -139,7 +140,7 @@ def test_a_run_that_is_not_finished_is_not_published_again(tmp_path, artifacts):
     if artifacts is not None:
         (tmp_path / "artifacts.json").write_text(artifacts)
     with pytest.raises(InputError) as caught:
-        runner.republish(plan, tmp_path, None, tmp_path)
+        runner.republish(plan, tmp_path, Workspace(tmp_path / "home"), tmp_path)
     assert str(caught.value).startswith(f"{tmp_path} is not a finished run (")
     assert str(caught.value).endswith("); mimic-keras run finishes it")
 
@@ -149,7 +150,7 @@ def test_a_student_that_is_gone_is_not_published_again(tmp_path):
     (tmp_path / "artifacts.json").write_text(json.dumps({"student": {"model": str(tmp_path / "gone")}}))
     (tmp_path / "metrics.json").write_text(json.dumps({"models": {"student": {}}}))
     with pytest.raises(InputError) as caught:
-        runner.republish(plan, tmp_path, None, tmp_path)
+        runner.republish(plan, tmp_path, Workspace(tmp_path / "home"), tmp_path)
     assert str(caught.value) == (
         f"{tmp_path / 'gone'}, the student of {tmp_path}, is missing or damaged; mimic-keras run rebuilds it"
     )
