@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 # Runs the command, and dies or finds the disk full when so many files or folders have been synced.
 FAULTY = """
 import os, signal, sys
-from mimic_keras import cli
+from mimic_keras.interface import cli
 left, fault, sync = int(sys.argv[1]), int(sys.argv[2]), os.fsync
 def faulty(descriptor):
     global left
@@ -168,7 +168,7 @@ def test_a_home_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "home").write_text("a file where a folder is wanted")
     code, said = run(tmp_path, write(tmp_path, tiny()))
     assert code == 1
-    assert f"{tmp_path / 'home' / '.users'}: Not a directory; what was finished is kept. To resume" in said
+    assert f"{tmp_path / 'home'}: File exists; what was finished is kept. To resume" in said
 
 
 def test_two_experiments_make_what_they_share_once(tmp_path):

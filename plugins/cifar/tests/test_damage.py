@@ -459,7 +459,7 @@ def test_the_command_ends_with_2_and_trains_nothing(of, build, expected, tmp_pat
     check("".join(lines[start:]).removeprefix("mimic-keras: ").rstrip("\n"), expected, root, of)
     assert {path.name for path in (tmp_path / "work" / "home").iterdir()} == {".users", "datasets"}
     assert not list((tmp_path / "work" / "runs").rglob("metrics.json"))
-    assert not (tmp_path / "work" / "saved_models").exists()
+    assert not list((tmp_path / "work" / "saved_models").iterdir())
     assert not (tmp_path / "files" / "trace").exists()
 
 
