@@ -171,6 +171,14 @@ def test_what_is_written_is_read_back(content):
     assert document.content == content
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.text("ab  ,:#'\"[]{}&*!|>\\", min_size=80, max_size=300).map(lambda text: text.lstrip(":")))
+def test_a_long_text_is_read_back(text):
+    with tempfile.TemporaryDirectory() as folder:
+        file = write(Path(folder), experiment_file.to_yaml({"name": text, "dataset": [text, text]}))
+        assert experiment_file.read(file).content == {"name": text, "dataset": [text, text]}
+
+
 def test_numbers_are_read_as_yaml_1_2(tmp_path):
     content = tiny()
     text = write(tmp_path, content).read_text().replace("learning_rate: 0.01", "learning_rate: 1e-2")

@@ -219,6 +219,7 @@ def to_yaml(content: Mapping[str, Any]) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style = None
+    yaml.width = LARGEST_FILE  # where the library breaks a long text, it loses spaces and backslashes
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     stream = io.StringIO()
     yaml.dump(content, stream)
