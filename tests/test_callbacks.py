@@ -9,7 +9,6 @@ import tensorflow as tf
 from mimic_keras.experiment.training import PlateauHalving
 from mimic_keras.training import callbacks
 
-
 ERROR_RATE, LOSS = callbacks.Monitor("error_rate"), callbacks.Monitor("loss")
 
 

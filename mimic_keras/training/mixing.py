@@ -13,7 +13,7 @@ class MixedSplit:
 
     Zhang et al. 2018, "mixup"; as in Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and
     consistent", section 3, the teacher labels the mixture itself. The copies of `split` come first, as they are. Mixed
-    copy k mixes every example, in copy k modulo `split.repeats`, with another one in the same copy: the partners are a
+    copy k mixes every example, in copy k modulo `split.repeats`, with one in the same copy: the partners are a
     permutation, and the shares are from Beta(alpha, alpha), both drawn from (seed, k).
 
     Args:
