@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_keras.contracts import ArraySplit
+from mimic_keras.runner import train_and_evaluate
+from mimic_keras.stages.workspace import Workspace
 from mimic_keras.training.batches import Examples
 from mimic_keras.training.mixing import MixedSplit
-from tests.tiny import counts, run, tiny
+from tests.tiny import plan_of, tiny
 
 COUNT = 7
 PERMUTATION, SHARES = [0, 1, 3, 2, 4], [0.025388, 0.57962]
@@ -84,12 +86,21 @@ def test_examples_join_a_mixture_with_its_own_logits_and_no_label():
 
 def test_a_student_of_mixtures_keeps_teachers_and_the_other_logits(tmp_path):
     """Two members are reused, their logits on validation and test too; transfer is labelled again, the student new."""
-    run(tmp_path, tiny())
-    experiment = tiny()
-    experiment["student"]["mixup"] = {"copies": 2}
-    made = counts(run(tmp_path, experiment))
-    assert made == {"teachers": (0, 2), "logits": (2, 4), "student": (1, 1), "export": (1, 0)}
-    assert counts(run(tmp_path, experiment))["logits"] == (0, 6)
-    experiment["student"]["mixup"]["alpha"] = 0.4
-    assert counts(run(tmp_path, experiment))["logits"] == (2, 4)
-    assert counts(run(tmp_path, tiny()))["student"] == (0, 2)
+    workspace = Workspace(tmp_path / "home")
+
+    def made(mixup):
+        experiment = tiny(baseline=None)
+        experiment["student"]["mixup"] = mixup
+        with workspace.in_use():
+            results = train_and_evaluate(plan_of(tmp_path, experiment), workspace)
+        folders = [results.teacher.folders[name]["transfer"] for name in results.teacher.folders]
+        assert {sum(len(np.load(file)) for file in folder.glob("*.npy")) for folder in folders} == {
+            1097 * (1 + (mixup or {"copies": 0})["copies"])
+        }
+        return [results.stages[name]["made"] for name in ("teachers", "logits", "student")]
+
+    assert made(None) == [2, 6, 1]
+    assert made({"copies": 2}) == [0, 2, 1]
+    assert made({"copies": 2, "alpha": 0.4}) == [0, 2, 1]
+    assert made({"copies": 2, "alpha": 1.0}) == [0, 0, 0]
+    assert made(None) == [0, 0, 0]
