@@ -77,7 +77,7 @@ WRONG = {
     ),
     "warm-up of the whole training": (
         ["student.training.warmup=2"],
-        ["student.training.warmup: expected fewer than the training's 2 epochs, got 2.0"],
+        ["student.training.warmup: expected fewer than the training's 2 epochs, got 2"],
     ),
     "negative warm-up": (
         ["student.training.warmup=-1"],

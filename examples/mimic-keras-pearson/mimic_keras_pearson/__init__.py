@@ -12,13 +12,14 @@ SMALLEST = 1e-8  # squared length of the centred probabilities; equal probabilit
 
 
 class PearsonDistance(keras.losses.Loss):
-    """T^2 (1 - Pearson's correlation of teacher's and student's probabilities, over the classes), eqs. 4 and 6.
+    """T^2 (1 - Pearson's correlation of teacher's and student's probabilities, over the classes).
 
     The probabilities are the softmax of the logits divided by T. A student whose probabilities are the teacher's scaled
-    and shifted loses nothing. The paper's relation between examples, eq. 8, is left out.
+    and shifted loses nothing. This is the paper's inter-class relation, with the factor T^2 of its authors' code; the
+    intra-class relation, between the examples of a batch, is left out.
 
     Args:
-        temperature: T, above 0; 4 in the paper's CIFAR-100 experiments.
+        temperature: T, above 0; 1 by default, as in the authors' code.
 
     Raises:
         ValueError: `temperature` is not a finite number above 0.
@@ -29,7 +30,7 @@ class PearsonDistance(keras.losses.Loss):
         0.0
     """
 
-    def __init__(self, temperature: float = 4.0, **keras_arguments: Any):
+    def __init__(self, temperature: float = 1.0, **keras_arguments: Any):
         super().__init__(**keras_arguments)
         if not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature must be a finite number above 0, got {temperature}")
