@@ -12,9 +12,9 @@ class MixedSplit:
     """A `Split` with further virtual copies, each a mixture share * x + (1 - share) * y of two examples.
 
     Zhang et al. 2018, "mixup"; as in Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and
-    consistent", CVPR, arXiv:2106.05237, the teacher labels the mixture itself. The copies of `split` come first, as they are. Mixed
-    copy k mixes every example, in copy k modulo `split.repeats`, with one in the same copy: the partners are a
-    permutation, and the shares are from Beta(alpha, alpha), both drawn from (seed, k).
+    consistent", CVPR, arXiv:2106.05237, the teacher labels the mixture itself. The copies of `split` come first, as
+    they are. Mixed copy k mixes every example, in copy k modulo `split.repeats`, with one in the same copy: partners
+    are a permutation, and the shares are from Beta(alpha, alpha), both drawn from (seed, k).
 
     Args:
         split: the examples to mix.

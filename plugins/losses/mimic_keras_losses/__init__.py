@@ -103,7 +103,8 @@ class StandardizedTemperature(Temperature):
     Sun et al. 2024, "Logit standardization in knowledge distillation", CVPR, arXiv:2403.01427, algorithm 1: the student
     has to match the relations between the teacher's logits, but neither their mean nor their scale. So its own
     probabilities mean little; the paper adds the loss of the labels (`hard_label_weight`). The
-    deviation divides by the number of classes (the authors' code: less one); below 0.001 it counts as 0.001. Not to be confused with `standardize_logits`, which is per class, over all examples.
+    deviation divides by the number of classes (the authors' code: less one); below 0.001 it counts as 0.001. Not to be
+    confused with `standardize_logits`, which is per class, over all examples.
 
     Args:
         temperature: T, above 0 and finite; 2 in the commands that the authors published with their code.
