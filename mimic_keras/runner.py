@@ -158,11 +158,13 @@ def train_and_evaluate(
         prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
         for name in ("train", "transfer", "validation", *splits):  # a fault of any is found before training
             prepared.split(name)
+        for net in plan.nets:
+            prepared.check_monitor(net.training, net.name)
     with stage("teachers"):
         library = teachers.make_members(plan.members, prepared, train, store, workspace, plan.drops_diverged)
     with stage("logits"):
         members = logits.select_members(library, plan.select, prepared, store)
-        teacher = logits.compute_teacher_logits(members, prepared, store)
+        teacher = logits.compute_teacher_logits(members, prepared, store, plan.mixup)
     with stage("student"):
         nets = [student.make_net(net, prepared, teacher if net.loss else None, train, store) for net in plan.nets]
     with stage("evaluation"):

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras import layers
 
 from mimic_keras.contracts import ArraySplit
-from mimic_keras.experiment.schema import TrainingSection
+from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.training import trainer
 from mimic_keras.training.batches import Examples
 from mimic_keras.training.distribution import split_processor

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras import layers
 
 from mimic_keras.contracts import ArraySplit
-from mimic_keras.experiment.schema import TrainingSection
+from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.training import checkpoint, steps, trainer
 from mimic_keras.training.batches import Examples
 from mimic_keras.training.checkpoint import Checkpoint

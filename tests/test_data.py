@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mimic_keras.contracts import ArraySplit, Confusion, InputError
+from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.planning.components import Component, Plugin, PluginError
 from mimic_keras.stages import data
 from mimic_keras.stages.data import Data
@@ -118,6 +119,26 @@ def test_labels_that_are_not_of_the_classes(labels, found):
 def test_validation_metrics_are_the_finite_numbers():
     metrics = {"a": np.float32(0.5), "b": float("nan"), "c": Confusion(("x",), np.ones([1, 1])), "d": float("inf")}
     assert numbers(metrics=metrics).validation_metrics(np.zeros([4, 3])) == {"a": 0.5}
+
+
+def test_what_a_net_is_judged_by_is_a_metric_of_the_trainer_or_of_the_data_set():
+    metrics = {"a": 0.5, "accuracy": float("nan"), "c": Confusion(("x",), np.ones([1, 1]))}
+    found = numbers({"validation": [0, 1, 2, 0]}, metrics=metrics)
+
+    def check(monitor):
+        sgd = {"name": "sgd", "learning_rate": 0.1}
+        training = TrainingSection(epochs=1, batch_size=1, optimizer=sgd, monitor=monitor)
+        found.check_monitor(training, "student")
+
+    for name in (None, "loss", "error_rate", "agreement", "a", "-a", "-accuracy"):
+        check(name)
+    for name, hint in (("-acuracy", "Did you mean 'accuracy'? "), ("c", ""), ("", "")):
+        with pytest.raises(InputError) as caught:
+            check(name)
+        assert str(caught.value) == (
+            f"student: monitor: no metric {name.removeprefix('-')!r} on validation. {hint}"
+            "Accepted: loss, error_rate, agreement, a, accuracy"
+        )
 
 
 def test_examples_of_a_member_are_the_students():

@@ -16,7 +16,7 @@ from tests.tiny import tiny, write
 pytestmark = pytest.mark.wheels
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/pyproject.toml"))
-WHERE = "import mimic_keras, mimic_keras_dkd, mimic_keras_digits as d; print(mimic_keras.__file__, d.__file__)"
+WHERE = "import mimic_keras, mimic_keras_pearson, mimic_keras_digits as d; print(mimic_keras.__file__, d.__file__)"
 
 
 def shell(*command, cwd, **more):
@@ -67,7 +67,7 @@ for shade, name in enumerate(("dark", "light")):
     shell(python, "-c", drawing, cwd=tmp_path)
     experiment = tiny(dataset={"name": "image_folder", "root": "images", "height": 6, "width": 6}, baseline=None)
     experiment["export"] = {"minimum_agreement": 0}  # 80 images teach little more than chance
-    experiment["student"] |= {"loss": {"name": "decoupled"}, "standardize_logits": False}
+    experiment["student"] |= {"loss": {"name": "pearson"}, "standardize_logits": False}
     experiment["student"]["training"]["optimizer"] = {"name": "adam", "learning_rate": 0.001}
     file = write(tmp_path, experiment)
     command = [python, "-m", "mimic_keras", "run", file, "--home", "home"]

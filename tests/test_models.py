@@ -1,5 +1,8 @@
 """What a model costs, and what folding its head into its last layer leaves unchanged."""
 
+import json
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -99,6 +102,12 @@ def test_affine_head_survives_its_file(tmp_path):
     models.save(tmp_path, model, {"loss": [1.0]})
     inputs = np.ones([2, 5], "f4")
     np.testing.assert_array_equal(models.load(tmp_path)(inputs), model(inputs))
+
+
+def test_undefined_values_of_a_curve_are_null(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    models.save(tmp_path, model, {"val_a": [0.5, math.nan, math.inf]})
+    assert json.loads((tmp_path / "history.json").read_text()) == {"val_a": [0.5, None, None]}
 
 
 def test_layers_that_are_random_in_training_are_not_in_use():

@@ -16,6 +16,7 @@ from mimic_keras.contracts import InputError
 from mimic_keras.experiment.file import read
 from mimic_keras.planning import preflight
 from mimic_keras.planning.plan import make_plan
+from mimic_keras.storage.files import hash_json
 from mimic_keras.training.models import Cost
 from tests.tiny import plan_of, tiny, write
 
@@ -85,6 +86,22 @@ def seeds(folder, *members, **sections):
         (units,) = each.teacher.nested["architecture"].arguments["hidden_units"]
         found[units, sum(key[0] == units for key in found)] = each.seed
     return found
+
+
+def test_keys_and_seeds_of_an_old_experiment_never_change(tmp_path):
+    """Computed before the first option of a training was added; an option at its default is in no key."""
+    content = tiny()
+    own = {"epochs": 3, "batch_size": 64, "optimizer": {"name": "sgd", "learning_rate": 0.1}, "restore": "best"}
+    content["teacher"]["members"][0]["training"] = own
+    plan, plain = plan_of(tmp_path, content), plan_of(tmp_path, tiny())
+    assert [each.seed for each in plan.members] == [1736051956, 239583466]
+    assert [each.seed for each in plain.members] == [863260894, 1596339430]
+    trainings = [plan.members[0].training, plain.members[0].training, plain.student.training]
+    assert [hash_json(each.key_inputs()) for each in trainings] == [
+        "9b115c739194c5f0",
+        "6dbf512e729d835c",
+        "89780368d062ed5f",
+    ]
 
 
 def test_seeds_do_not_depend_on_the_order_of_the_list(tmp_path, unbuilt):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mimic_keras.contracts import DatasetInfo
+from mimic_keras.experiment.schema import MixupSection
 from mimic_keras.interface import plan_table
 from tests.tiny import plan_of, tiny
 
@@ -64,6 +65,17 @@ def test_the_best_weights_are_one_copy_more_and_a_net_of_unknown_size_is_its_log
     columns, rows = plan_table.estimate_resources(replace(plan, student=student, baseline=None, costs=costs))
     assert columns[:3] == ["net", "stage", "kept on disk"]
     assert rows[0] == {"net": "teacher/0", "stage": "teachers", "kept on disk": "71.9 kB"}
+    assert rows[-1]["training memory"] == "18.1 kB"
+
+
+def test_averages_are_one_copy_more_and_mixtures_are_labelled_too(plan):
+    training = plan.student.training.model_copy(update={"exponential_moving_average": 0.9})
+    mixed = plan.experiment.student.model_copy(update={"mixup": MixupSection(copies=3)})
+    experiment = plan.experiment.model_copy(update={"student": mixed})
+    changed = replace(plan, experiment=experiment, student=replace(plan.student, training=training))
+    rows = plan_table.estimate_resources(changed)[1]
+    assert changed.transfer_examples == 4 * 1097
+    assert rows[0]["kept on disk"] == "211 kB"  # 3 * 1,097 * 10 * 4 bytes more than 79.1 kB
     assert rows[-1]["training memory"] == "18.1 kB"
 
 

@@ -4,6 +4,7 @@ import pydantic
 import pytest
 
 from mimic_keras.experiment import schema
+from mimic_keras.experiment import training as training_section
 from mimic_keras.experiment.file import make_source
 from mimic_keras.experiment.problems import Problems
 from tests.tiny import tiny
@@ -59,13 +60,17 @@ def test_what_an_experiment_says_nothing_about():
 @pytest.mark.parametrize(
     ("section", "defaults"),
     [
-        (schema.Adam(name="adam", learning_rate=0.1), {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}),
-        (schema.CosineDecay(name="cosine"), {"final_fraction": 0.0}),
+        (training_section.CosineDecay(name="cosine"), {"final_fraction": 0.0}),
         (
-            schema.PlateauHalving(name="plateau_halving"),
+            training_section.PlateauHalving(name="plateau_halving"),
             {"patience": 10, "cooldown": 8, "stop_after": 30, "smallest_fraction": 1 / 2000},
         ),
         (schema.MemberEntry(teacher={"name": "x"}), {"copies": 1, "weight": 1.0, "training": None, "dataset": None}),
+        (
+            training(),
+            {"monitor": None, "warmup": 0.0, "clip_norm": None, "exponential_moving_average": None, "restore": "last"},
+        ),
+        (schema.MixupSection(copies=2), {"alpha": 1.0}),
         (schema.SelectionSection(members=2), {"replacement": False}),
         (schema.SearchSection(trials=3), {"random_trials": 4, "seed": 0, "metric": "error_rate", "best": 1}),
     ],
@@ -198,6 +203,54 @@ def test_how_often_states_are_written_and_curves_drawn_by_default_is_no_part_of_
     }
     assert training(checkpoint_every=7).key_inputs() == training().key_inputs()
     assert training(evaluate_every=2).key_inputs() == {**training().key_inputs(), "evaluate_every": 2}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("monitor", "-accuracy"), ("warmup", 0.5), ("clip_norm", 1.0), ("exponential_moving_average", 0.99)],
+)
+def test_options_that_came_later_are_part_of_a_key_only_where_they_are_used(option, value):
+    default = schema.TrainingSection.model_fields[option].default
+    assert training(**{option: default}).key_inputs() == training().key_inputs()
+    assert training(**{option: value}).key_inputs() == {**training().key_inputs(), option: value}
+
+
+def test_what_is_monitored():
+    assert [training(monitor=name).monitored_metric for name in (None, "loss", "-accuracy")] == [
+        None,
+        "loss",
+        "accuracy",
+    ]
+
+
+def monitoring(name, **sections):
+    content = tiny(**sections)
+    content["student"]["training"]["monitor"] = name
+    return content
+
+
+LEARNS_LABELS = "agreement is with a teacher, but this net learns the labels"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (monitoring("loss"), {}),
+        (monitoring("agreement", baseline=None), {}),
+        (monitoring("agreement", baseline={"training": {"monitor": None}}), {}),
+        (monitoring("-agreement"), {"baseline.training.monitor": LEARNS_LABELS}),
+        (
+            tiny(teacher={**tiny()["teacher"], "training": {**TRAINING, "monitor": "agreement"}}),
+            {"teacher.training.monitor": LEARNS_LABELS},
+        ),
+        (labels_only(training={**TRAINING, "monitor": "agreement"}), {"student.training.monitor": LEARNS_LABELS}),
+        (labels_only(mixup={"copies": 2}), {"student.mixup": NEEDS_A_TEACHER}),
+    ],
+)
+def test_agreement_and_mixtures_need_a_teacher(content, expected):
+    found, problems = parse(content)
+    assert found is not None
+    assert problems == expected
 
 
 def test_the_distribution_alone_is_read_before_anything_else():

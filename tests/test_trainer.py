@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from mimic_keras.contracts import InputError
+from mimic_keras.training import trainer
 from mimic_keras.training.batches import Examples, shuffled_ids
 from mimic_keras.training.objective import Objective
 from tests.small_training import (
@@ -184,6 +185,35 @@ def test_restore_best_returns_the_weights_of_the_best_epoch():
     shorter = train(linear, data(), Objective(), settings(epochs=epoch + 1, **chosen))
     for left, right in zip(best.model.get_weights(), shorter.model.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+def test_the_monitored_metric_decides_which_epoch_is_best():
+    """The data set's metric grows until epoch 2, the error rate is ignored."""
+    values = iter([{"share": 0.1}, {"share": 0.9, "other": 1.0}, {}, {"share": 0.5}])
+    examples, chosen = data(), settings(epochs=4, restore="best", monitor="-share")
+    best = trainer.train(
+        linear, examples, examples, Objective(LogitL2()), chosen, 0, "net",
+        strategy=tf.distribute.get_strategy(), judge=lambda logits: next(values),
+    )  # fmt: skip
+    np.testing.assert_array_equal(best.history["val_share"], [0.1, 0.9, np.nan, 0.5])
+    second = train(linear, examples, Objective(LogitL2()), settings(epochs=2))
+    for left, right in zip(best.model.get_weights(), second.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_a_student_is_judged_by_its_agreement():
+    chosen = settings(epochs=8, restore="best", monitor="-agreement")
+    best = train(linear, data(), Objective(LogitL2()), chosen)
+    epoch = int(np.argmax(best.history["val_agreement"]))
+    last = train(linear, data(), Objective(LogitL2()), settings(epochs=epoch + 1))
+    np.testing.assert_array_equal(best.model.get_weights()[0], last.model.get_weights()[0])
+
+
+def test_validation_without_labels_cannot_be_judged_by_them():
+    chosen = settings(monitor="-error_rate")
+    message = "^net: monitor: the validation examples have no labels, so no error_rate; accepted: loss$"
+    with pytest.raises(InputError, match=message):
+        train(linear, data(), Objective(LogitL2()), chosen, validation=data(50, unlabelled=50))
 
 
 def test_validation_without_labels_is_judged_by_the_loss():

@@ -20,7 +20,7 @@ WRONG = {
         ["student.loss.name=logitl2"],
         [
             "student.loss.name: no loss 'logitl2'. Did you mean 'logit_l2'? "
-            "Installed: kl, logit_l2, probability_l2, temperature"
+            "Installed: dkd, kl, logit_l2, probability_l2, standardized_temperature, temperature"
         ],
     ),
     "typo of a data set": (["dataset.name=digit"], ["dataset.name: no dataset 'digit'. Did you mean 'digits'?"]),
@@ -43,6 +43,76 @@ WRONG = {
     "typo in an optimizer": (
         ["student.training.optimizer.learning_rat=3"],
         ["student.training.optimizer.learning_rat: unknown key", "learning_rate: float > 0, momentum: float"],
+    ),
+    "wrong argument of another optimizer": (
+        ["student.training.optimizer={name: lion, learning_rate: 0.1, epsilon: 1}"],
+        [
+            "student.training.optimizer.epsilon: unknown key",
+            "Accepted: name: 'lion', learning_rate: float > 0, beta_1:",
+        ],
+    ),
+    "optimizer without a rate": (
+        ["student.training.optimizer={name: adamw}"],
+        ["student.training.optimizer.learning_rate: required, but missing"],
+    ),
+    "negative weight decay": (
+        ["student.training.optimizer={name: adamw, learning_rate: 0.1, weight_decay: -1.0}"],
+        ["student.training.optimizer.weight_decay: expected a value greater than or equal to 0, got -1.0"],
+    ),
+    "clipping as an argument of the optimizer": (
+        ["student.training.optimizer.global_clipnorm=1.0"],
+        ["student.training.optimizer.global_clipnorm: unknown key"],
+    ),
+    "gradient clipped to nothing": (
+        ["student.training.clip_norm=0"],
+        ["student.training.clip_norm: expected a value greater than 0, got 0"],
+    ),
+    "average that never moves": (
+        ["student.training.exponential_moving_average=1.0"],
+        ["student.training.exponential_moving_average: expected a value less than 1, got 1.0"],
+    ),
+    "average that is a flag": (
+        ["student.training.exponential_moving_average=true"],
+        ["student.training.exponential_moving_average: expected", "got true"],
+    ),
+    "warm-up of the whole training": (
+        ["student.training.warmup=2"],
+        ["student.training.warmup: expected fewer than the training's 2 epochs, got 2"],
+    ),
+    "negative warm-up": (
+        ["student.training.warmup=-1"],
+        ["student.training.warmup: expected a value greater than or equal to 0, got -1"],
+    ),
+    "monitor that is no name": (
+        ["student.training.monitor=5"],
+        ["student.training.monitor: expected string, got 5"],
+    ),
+    "agreement of a member with a teacher": (
+        ["teacher.training.monitor=agreement"],
+        ["1 problem\n", "teacher.training.monitor: agreement is with a teacher, but this net learns the labels"],
+    ),
+    "agreement, inherited by the baseline": (
+        ["student.training.monitor=agreement"],
+        ["1 problem\n", "baseline.training.monitor: agreement is with a teacher, but this net learns the labels"],
+    ),
+    "mixup without copies": (["student.mixup={alpha: 0.2}"], ["student.mixup.copies: required, but missing"]),
+    "mixup of no copies": (
+        ["student.mixup={copies: 0}"],
+        ["student.mixup.copies: expected a value greater than or equal to 1, got 0"],
+    ),
+    "mixup with a share": (
+        ["student.mixup={copies: 2, alpha: 0}"],
+        ["student.mixup.alpha: expected a value greater than 0, got 0"],
+    ),
+    "mixup as a number": (["student.mixup=0.2"], ["student.mixup: expected a mapping, got 0.2"]),
+    "mixup without a teacher": (["teacher=null", "student.mixup={copies: 2}"], ["student.mixup: needs a teacher"]),
+    "temperature of z-scores": (
+        ["student.loss={name: standardized_temperature, temperature: 0}", "student.standardize_logits=false"],
+        ["student.loss: loss 'standardized_temperature'", "temperature must be above 0 and finite, got 0"],
+    ),
+    "decoupled into nothing": (
+        ["student.loss={name: dkd, target_weight: 0, others_weight: 0}", "student.standardize_logits=false"],
+        ["student.loss: loss 'dkd'", "target_weight and others_weight are both 0: nothing would be learnt"],
     ),
     "unknown schedule": (
         ["student.training.schedule={name: plateau}"],
@@ -226,6 +296,14 @@ def test_wrong_experiment_is_refused_with_its_path_and_what_is_accepted(name, tm
     assert "Traceback" not in message
     for piece in pieces:
         assert piece in message
+
+
+def test_a_metric_that_the_data_set_does_not_have_is_refused_before_anything_is_trained(tmp_path, capsys):
+    file, places = write(tmp_path, tiny()), ("--home", tmp_path / "home", "--runs_dir", tmp_path / "runs")
+    assert command("run", file, *places, "--set", "teacher.training.monitor=-acuracy") == 2
+    message = "teacher/0: monitor: no metric 'acuracy' on validation. Accepted: loss, error_rate, agreement"
+    assert message in capsys.readouterr().err
+    assert not list((tmp_path / "home").glob("teachers/*"))
 
 
 def test_missing_file_is_named(tmp_path, capsys):

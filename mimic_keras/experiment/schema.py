@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
@@ -12,12 +12,8 @@ from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems, parse_section
 from mimic_keras.experiment.ranges import MOST_COPIES
-
-Positive = Annotated[int, Field(ge=1, lt=2**31)]  # TensorFlow's counters are of 32 and 64 bits
-Rate = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(gt=0, le=1e9)]  # so that the sum over a teacher's members is finite in float32
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+from mimic_keras.experiment.sections import Fraction, Positive, Rate, Section, Seed, Weight
+from mimic_keras.experiment.training import TrainingSection
 
 
 def check_folder_name(name: str) -> str:
@@ -26,87 +22,11 @@ def check_folder_name(name: str) -> str:
     return name
 
 
-class Section(pydantic.BaseModel):
-    """A mapping of the file: unknown keys are errors, and values are not converted (no '3' for 3)."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
 class ComponentSpec(pydantic.BaseModel):
     """{name: ..., argument: ...}: the arguments are checked against the plugin's signature, not here."""
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
     name: str
-
-
-class Sgd(Section):
-    name: Literal["sgd"]
-    learning_rate: Rate
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    nesterov: bool = False
-
-
-class Adam(Section):
-    name: Literal["adam"]
-    learning_rate: Rate
-    beta_1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    epsilon: Rate = 1e-7
-
-
-class ConstantRate(Section):
-    name: Literal["constant"] = "constant"
-
-
-class CosineDecay(Section):
-    """Half a cosine over all epochs, from the rate down to `final_fraction` of it."""
-
-    name: Literal["cosine"]
-    final_fraction: Fraction = 0.0
-
-
-class StepDecay(Section):
-    """The rate is multiplied by `factor` every `every` epochs."""
-
-    name: Literal["step"]
-    every: Positive
-    factor: Annotated[float, Field(gt=0, lt=1)]
-
-
-class PlateauHalving(Section):
-    """Urban et al. 2017, section 2.6; see `callbacks.Plateau`."""
-
-    name: Literal["plateau_halving"]
-    patience: Positive = 10
-    cooldown: Annotated[int, Field(ge=0)] = 8
-    stop_after: Positive = 30
-    smallest_fraction: Fraction = 1 / 2000
-
-
-class TrainingSection(Section):
-    """How one net is trained.
-
-    `restore`: whether to keep the weights of the best epoch on validation or of the last one.
-    `checkpoint_every`: steps between the states from which an interrupted training resumes; None: chosen by their cost.
-    `evaluate_every`: epochs between evaluations of the data set's own metrics on validation; None: only at the end.
-    """
-
-    epochs: Positive
-    batch_size: Positive
-    optimizer: Annotated[Sgd | Adam, Field(discriminator="name")]
-    schedule: Annotated[ConstantRate | CosineDecay | StepDecay | PlateauHalving, Field(discriminator="name")] = (
-        ConstantRate()
-    )
-    restore: Literal["best", "last"] = "last"
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    checkpoint_every: Positive | None = None
-    evaluate_every: Positive | None = None
-
-    def key_inputs(self) -> dict[str, Any]:
-        """What goes into a cache key: everything that the weights and the curves depend on."""
-        return self.model_dump(
-            exclude={"checkpoint_every"} | ({"evaluate_every"} if not self.evaluate_every else set())
-        )
 
 
 class MemberEntry(Section):
@@ -136,11 +56,25 @@ class TeacherSection(Section):
     seed: Seed
 
 
+class MixupSection(Section):
+    """Mixed examples in the transfer set: Beyer et al. 2022; see `mixing.MixedSplit`.
+
+    `copies`: mixed copies of every example, beside the data set's own copies. `alpha`: of the beta distribution from
+    which the shares are drawn; 1: uniform.
+    """
+
+    copies: Positive
+    alpha: Rate = 1.0
+
+
 class StudentSection(Section):
+    added = ("mixup",)
+
     architecture: ComponentSpec
     loss: ComponentSpec | None = None
     standardize_logits: bool = False
     hard_label_weight: Fraction = 0.0
+    mixup: MixupSection | None = None
     training: TrainingSection
     seed: Seed
 
@@ -208,6 +142,18 @@ def parse_experiment(source: Source) -> Experiment | None:
     return experiment
 
 
+def list_trainings(experiment: Experiment) -> dict[Place, TrainingSection]:
+    """Every `training` section by its place."""
+    sections: dict[Place, TrainingSection | None] = {Place("student", "training"): experiment.student.training}
+    if experiment.teacher:
+        sections[Place("teacher", "training")] = experiment.teacher.training
+        for index, entry in enumerate(experiment.teacher.members):
+            sections[Place("teacher", "members", index, "training")] = entry.training
+    if experiment.baseline:
+        sections[Place("baseline", "training")] = experiment.baseline.training
+    return {place: training for place, training in sections.items() if training}
+
+
 def parse_distribution(source: Source) -> DistributionSection | None:
     """The `distribution` section alone; None if it is invalid, which `parse_experiment` reports."""
     section = source.complete.get("distribution", {})
@@ -241,8 +187,18 @@ def _check_combinations(experiment: Experiment, problems: Problems) -> None:
             (Place("student", "loss"), student.loss),
             (Place("student", "standardize_logits"), student.standardize_logits),
             (Place("student", "hard_label_weight"), student.hard_label_weight),
+            (Place("student", "mixup"), student.mixup),
             (Place("baseline"), experiment.baseline),
             (Place("export", "minimum_agreement"), experiment.export.minimum_agreement),
         ):
             if given:
                 problems.add(place, "needs a teacher: without one, the student is trained on the labels")
+    _check_monitors(experiment, problems)
+
+
+def _check_monitors(experiment: Experiment, problems: Problems) -> None:
+    """Agreement is with a teacher's logits, which only a student sees."""
+    for place, training in list_trainings(experiment).items():
+        mimics = experiment.teacher is not None and place == Place("student", "training")
+        if training.monitored_metric == "agreement" and not mimics:
+            problems.add(place / "monitor", "agreement is with a teacher, but this net learns the labels")

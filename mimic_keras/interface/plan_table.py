@@ -45,7 +45,7 @@ def _describe_labelling(plan: Plan) -> str:
 
 def estimate_resources(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of a table: every net, what its training needs, and what is kept on disk."""
-    examples = plan.info.num_examples
+    examples = {**plan.info.num_examples, "transfer": plan.transfer_examples}
     splits = ("validation",) if plan.select else ("transfer", "validation", "test")
     logits = sum(examples.get(split, 0) for split in splits) * plan.info.num_classes * 4
     rows = []
@@ -55,7 +55,8 @@ def estimate_resources(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:
         cost = plan.costs.get(name)
         row: dict[str, Any] = {"net": name, "stage": stage}
         if cost and training:
-            copies = 3 + (training.optimizer.name == "adam") + (training.restore == "best")
+            copies = 2 + training.optimizer.slots + (training.restore == "best")  # weights and gradients are two
+            copies += training.exponential_moving_average is not None
             size = cost.parameters * 4
             row |= {
                 "parameters": cost.parameters,

@@ -17,7 +17,7 @@ from mimic_keras.contracts import DatasetInfo, InputError, MimicError, count_par
 from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.places import Place, substitute, walk
 from mimic_keras.experiment.problems import Problems, parse_section, quote
-from mimic_keras.experiment.schema import Positive, Rate, Section
+from mimic_keras.experiment.sections import Positive, Rate, Section
 from mimic_keras.planning import components, preflight
 from mimic_keras.planning.components import Component
 from mimic_keras.training import models

@@ -13,11 +13,13 @@ from mimic_keras.experiment.problems import Problems
 from mimic_keras.experiment.schema import (
     Experiment,
     MemberEntry,
+    MixupSection,
     SelectionSection,
     TeacherSection,
-    TrainingSection,
+    list_trainings,
     parse_experiment,
 )
+from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.planning import budgets, components, preflight
 from mimic_keras.planning.components import Component
 from mimic_keras.storage.files import derive_seed, hash_json
@@ -73,6 +75,16 @@ class Plan:
         return self.experiment.teacher.select if self.experiment.teacher else None
 
     @property
+    def mixup(self) -> MixupSection | None:
+        return self.experiment.student.mixup
+
+    @property
+    def transfer_examples(self) -> int:
+        """What the teacher labels of the transfer set, virtual and mixed copies included; 0 if unknown."""
+        labelled = self.info.num_examples.get("transfer", 0)
+        return labelled + (labelled // self.info.repeats * self.mixup.copies if self.mixup else 0)
+
+    @property
     def drops_diverged(self) -> bool:
         """Whether a member that diverges is left out, instead of ending the run."""
         return self.experiment.teacher is not None and self.experiment.teacher.on_divergence == "drop"
@@ -112,6 +124,8 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
     bound = {place: components.bind(kind, spec, place, problems) for kind, spec, place in source.components()}
     if experiment:
         _check_standardizable(experiment, bound.get(Place("student", "loss")), problems)
+        for place, training in list_trainings(experiment).items():
+            preflight.check_optimizer(training, place / "optimizer", problems)
     source.drop_inherited_problems()
     problems.check()
     assert experiment is not None

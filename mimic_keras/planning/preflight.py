@@ -11,9 +11,11 @@ import numpy as np
 from mimic_keras.contracts import DatasetInfo, MimicError
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
+from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.planning.components import Component
 from mimic_keras.training import models
 from mimic_keras.training.objective import Objective
+from mimic_keras.training.optimizers import make_optimizer
 
 
 @contextlib.contextmanager
@@ -58,6 +60,12 @@ def measure_net(component: Component, info: DatasetInfo, place: Place, problems:
     with errors_as_problems(place, problems):
         return models.build_without_values(build, component.guard)
     return None
+
+
+def check_optimizer(settings: TrainingSection, place: Place, problems: Problems) -> None:
+    """Make the optimizer: the installed Keras may not have it, or not all of its arguments."""
+    with errors_as_problems(place, problems):
+        make_optimizer(settings, settings.optimizer.learning_rate)
 
 
 def check_loss(component: Component, num_classes: int, place: Place, problems: Problems) -> None:

@@ -13,11 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from mimic_keras.contracts import Confusion, Dataset, InputError, MimicError, RawSignature, RunError, Split
+from mimic_keras.experiment.problems import suggest
+from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.planning.components import Component, PluginError
 from mimic_keras.storage.files import LEFTOVER, file_digest, file_names, remove_leftovers, stamp_files
 from mimic_keras.storage.locks import locked
 from mimic_keras.storage.store import RECORD, move_damage_aside, read_record, write_claim, write_record
 
+TRAINERS_METRICS = ("loss", "error_rate", "agreement")  # the trainer has them of any data set
 MOST_CHECKED = 256  # examples of a split whose inputs are looked at before anything is trained
 
 NOT_KEPT = "what needs it is not kept. Run again"
@@ -110,6 +113,20 @@ class Data:
         metrics = self.evaluate({"validation": logits})["validation"]
         numbers = {name: float(value) for name, value in metrics.items() if not isinstance(value, Confusion)}
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+    def check_monitor(self, training: TrainingSection, net: str) -> None:
+        """Raise InputError, before the net is trained, if what it is judged by is no metric of the data set."""
+        name = training.monitored_metric
+        if name is not None and name not in TRAINERS_METRICS:
+            accepted = {each: each for each in (*TRAINERS_METRICS, *self._metric_names())}
+            if name not in accepted:
+                raise InputError(f"{net}: monitor: no metric {name!r} on validation. {suggest(name, accepted)}")
+
+    @functools.cache  # noqa: B019
+    def _metric_names(self) -> list[str]:
+        logits = np.zeros([self.split("validation").num_examples, self.dataset.info.num_classes], np.float32)
+        metrics = self.evaluate({"validation": logits})["validation"]
+        return [name for name, value in metrics.items() if not isinstance(value, Confusion)]
 
     def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
         return self.component.guard(self.dataset.evaluate, logits)

@@ -13,12 +13,13 @@ import tensorflow as tf
 from absl import logging
 
 from mimic_keras.contracts import InputError, RunError, Split, filled_variable
-from mimic_keras.experiment.schema import SelectionSection
+from mimic_keras.experiment.schema import MixupSection, SelectionSection
 from mimic_keras.reporting.console import progress
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.storage.files import write_bytes
 from mimic_keras.storage.store import Artifact, Store
+from mimic_keras.training.mixing import MixedSplit
 from mimic_keras.training.models import log_softmax, make_predictor
 
 SPLITS = ("transfer", "validation", "test")
@@ -29,11 +30,13 @@ SHARD_EXAMPLES = 1 << 16
 class TeacherLogits:
     """The weighted mean of the members' logits.
 
+    `split`: the transfer set that was labelled, with its mixed copies.
     `transfer`: float32 [virtual examples, num_classes], in host memory, and only once since it may be large.
     `mean`: {"validation" and "test": float32 [examples, num_classes]}; `members` has the same for each member.
     `weights`: of the members, summing to 1. `folders`: {member: {split: artefact}}. `key`: what the mean was made from.
     """
 
+    split: Split
     transfer: tf.Variable
     mean: dict[str, np.ndarray]
     members: dict[str, dict[str, np.ndarray]]
@@ -109,11 +112,13 @@ def select_greedily(
     return chosen
 
 
-def compute_teacher_logits(members: Sequence[TeacherMember], data: Data, store: Store) -> TeacherLogits | None:
+def compute_teacher_logits(
+    members: Sequence[TeacherMember], data: Data, store: Store, mixup: MixupSection | None = None
+) -> TeacherLogits | None:
     """Label all splits with every member, and average; None if there is no teacher."""
     if not members:
         return None
-    artifacts = {member.name: _label_splits(member, store) for member in members}
+    artifacts = {member.name: _label_splits(member, store, mixup=mixup) for member in members}
     # Sorted, so that the last bits of the mean do not depend on the order of the list.
     order = sorted(members, key=lambda member: (member.seed, member.key))
     total = sum(member.weight for member in order)
@@ -121,14 +126,24 @@ def compute_teacher_logits(members: Sequence[TeacherMember], data: Data, store: 
     means = {
         split: _average([(artifacts[name][split], weight) for name, weight in weights.items()]) for split in SPLITS
     }
-    transfer = data.split("transfer")
+    transfer = _split(data, "transfer", mixup)
     examples = filled_variable(_count_examples(transfer, "transfer"), _log_error_rate(means["transfer"], transfer))
     mean = {split: np.concatenate(list(means[split])) for split in SPLITS[1:]}
     singles = {name: {split: _load_all(found[split]) for split in SPLITS[1:]} for name, found in artifacts.items()}
     folders = {name: {split: item.folder for split, item in found.items()} for name, found in artifacts.items()}
-    return TeacherLogits(
-        examples, mean, singles, weights, folders, [[member.key, weights[member.name]] for member in order]
-    )
+    key = [[member.key, weights[member.name]] for member in order] + _describe(mixup)
+    return TeacherLogits(transfer, examples, mean, singles, weights, folders, key)
+
+
+def _split(data: Data, name: str, mixup: MixupSection | None) -> Split:
+    """The examples to label: of the transfer set also mixtures, the same ones in every member's data set."""
+    split = data.split(name)
+    return MixedSplit(split, mixup.copies, mixup.alpha, data.seed) if mixup and name == "transfer" else split
+
+
+def _describe(mixup: MixupSection | None) -> list[list]:
+    """What goes into keys; nothing without mixup."""
+    return [["mixup", mixup.model_dump()]] if mixup else []
 
 
 def _average(members: Sequence[tuple[Artifact, float]]) -> Iterator[np.ndarray]:
@@ -142,7 +157,7 @@ def _log_error_rate(means: Iterable[np.ndarray], split: Split) -> Iterator[np.nd
     """Pass the shards on; after the last one, log the error rate over all of them, if there are labels."""
     errors = known = start = 0
     for shard in means:
-        labels = split.labels[np.arange(start, start + len(shard)) % split.num_examples]
+        labels = split.labels[np.arange(start, start + len(shard)) % len(split.labels)]
         errors += int(np.sum((shard.argmax(-1) != labels) & (labels >= 0)))
         known += int(np.sum(labels >= 0))
         start += len(shard)
@@ -156,7 +171,9 @@ def _count_examples(split: Split, name: str) -> int:
     return split.num_examples * (split.repeats if name == "transfer" else 1)
 
 
-def _label_splits(member: TeacherMember, store: Store, splits: Sequence[str] = SPLITS) -> dict[str, Artifact]:
+def _label_splits(
+    member: TeacherMember, store: Store, splits: Sequence[str] = SPLITS, mixup: MixupSection | None = None
+) -> dict[str, Artifact]:
     """{split: the member's logits}, computed where they are missing."""
     predict = None
     artifacts = {}
@@ -165,7 +182,7 @@ def _label_splits(member: TeacherMember, store: Store, splits: Sequence[str] = S
         def fill(folder: Path, name: str = name) -> None:
             nonlocal predict
             predict = predict or make_predictor(member.load())
-            split = member.data.split(name)
+            split = _split(member.data, name, mixup)
             examples = _count_examples(split, name)
             with progress(f"{member.name} on {name}", examples, "examples") as advance:
                 for start in range(0, examples, SHARD_EXAMPLES):
@@ -175,6 +192,8 @@ def _label_splits(member: TeacherMember, store: Store, splits: Sequence[str] = S
                     advance(len(ids))
 
         inputs = {"member": member.key, "data": member.data.identity, "split": name}
+        if name == "transfer":
+            inputs |= dict(_describe(mixup))
         artifacts[name] = store.get_or_make("logits", inputs, f"{member.name} logits on {name}", fill, member.check)
     return artifacts
 

@@ -90,8 +90,13 @@ def load(folder: Path, name: str = "student") -> Net:
 
 
 def _select_examples(plan: NetPlan, data: Data, teacher: TeacherLogits | None, split: str) -> Examples:
-    logits = {**teacher.mean, "transfer": teacher.transfer}[split] if plan.loss and teacher else None
-    return Examples(data.split(split), logits)
+    if not plan.loss or not teacher:
+        return Examples(data.split(split))
+    return (
+        Examples(teacher.split, teacher.transfer)
+        if split == "transfer"
+        else Examples(data.split(split), teacher.mean[split])
+    )
 
 
 def _make_objective(plan: NetPlan, teacher: TeacherLogits | None) -> Objective:

@@ -69,6 +69,9 @@ def make_members(
     made = []
     diverged: list[MemberDiverged] = []
     for plan, own in zip(members, prepared, strict=True):
+        if plan.training:
+            own.check_monitor(plan.training, plan.name)
+    for plan, own in zip(members, prepared, strict=True):
         try:
             made.append(_make_member(plan, own, train, store))
         except MemberDiverged as error:

@@ -19,7 +19,8 @@ from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment.file import Document, Source, make_source, to_key
 from mimic_keras.experiment.places import Place, assign, walk
 from mimic_keras.experiment.problems import Problems, parse_section, quote
-from mimic_keras.experiment.schema import Section, check_folder_name
+from mimic_keras.experiment.schema import check_folder_name
+from mimic_keras.experiment.sections import Section
 from mimic_keras.storage.files import hash_json
 from mimic_keras.sweeping.axes import (
     AXIS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mimic_keras.experiment.schema import TrainingSection
+from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.planning.plan import MemberPlan, NetPlan, Plan
 from mimic_keras.storage.files import hash_json
 from mimic_keras.sweeping.axes import Value
@@ -18,7 +18,9 @@ FLOATING_POINT_OPERATIONS = 6  # a multiply-add is two; backpropagation costs tw
 def describe_sweep(sweep: Sweep, cells: Sequence[PlannedCell]) -> list[str]:
     """One line cell on cells, teachers, students and cost."""
     members = {_member_key(cell.plan, member): (cell.plan, member) for cell in cells for member in cell.plan.members}
-    logits = {hash_json([key, _data_key(plan)]) for key, (plan, _) in members.items()}
+    logits = {
+        hash_json([_member_key(cell.plan, member), cell.plan.mixup]) for cell in cells for member in cell.plan.members
+    }
     teachers = {
         hash_json([sorted(_member_key(cell.plan, member) for member in cell.plan.members), cell.plan.select])
         for cell in cells
@@ -96,4 +98,4 @@ def _training_cost(plan: Plan, name: str, training: TrainingSection | None) -> f
 def _labelling_cost(plan: Plan, member: MemberPlan) -> float:
     cost = plan.costs.get(member.name)
     share = min(1.0, plan.select.members / len(plan.members)) if plan.select else 1.0
-    return 2 * share * cost.multiply_adds * plan.info.num_examples.get("transfer", 0) if cost else 0.0
+    return 2 * share * cost.multiply_adds * plan.transfer_examples if cost else 0.0

@@ -20,7 +20,7 @@ class Examples:
     """A split joined by id with the teacher's logits.
 
     Args:
-        split: the inputs and labels.
+        split: the inputs and labels; labels by original or, as those of a `MixedSplit`, by virtual id.
         teacher_logits: float32 [num_examples * repeats, num_classes], by virtual id, as an array or a variable in host
             memory; None if there is no teacher.
         ids: originals to use (int64), each once a pass; None for all.
@@ -48,8 +48,8 @@ class Examples:
 
     def batch(self, ids: tf.Tensor) -> Batch:
         """The batch of virtual ids, int64 [B]."""
-        originals = {"labels": ids % self.split.num_examples}
-        columns = {name: tf.gather(column, originals.get(name, ids)) for name, column in self._columns.items()}
+        rows = {"labels": ids % len(self.split.labels)}
+        columns = {name: tf.gather(column, rows.get(name, ids)) for name, column in self._columns.items()}
         return {"inputs": self.split.batch(ids), **columns}
 
 

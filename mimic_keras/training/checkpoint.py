@@ -78,7 +78,7 @@ class Checkpoint(keras.callbacks.Callback):
             logging.warning("%s is damaged (%s); training starts from the beginning", self.file, error)
             self.file.unlink()
             return 0
-        for variable, array in zip(_variables(trainer), arrays["variables"], strict=True):
+        for variable, array in zip(trainer.state_variables, arrays["variables"], strict=True):
             variable.assign(array)
         for place, (callback, values) in enumerate(zip(self.callbacks, state["callbacks"], strict=True)):
             for name, value in values.items():
@@ -88,7 +88,7 @@ class Checkpoint(keras.callbacks.Callback):
         return state["epoch"]
 
     def _check_fits(self, trainer: Trainer, state: dict[str, Any], arrays: dict[str, list[np.ndarray]]) -> None:
-        if [array.shape for array in arrays["variables"]] != [tuple(item.shape) for item in _variables(trainer)]:
+        if [array.shape for array in arrays["variables"]] != [tuple(item.shape) for item in trainer.state_variables]:
             raise ValueError("its variables do not fit the net")
         if [list(values) for values in state["callbacks"]] != [list(each.state) for each in self.callbacks]:
             raise ValueError("another version of the program wrote it")
@@ -154,7 +154,7 @@ class Checkpoint(keras.callbacks.Callback):
             signal.raise_signal(number)
 
     def _write(self, step: int, metrics: Sequence[np.ndarray]) -> None:
-        variables = [item.numpy() for item in _variables(self.model)]
+        variables = [item.numpy() for item in self.model.state_variables]
         if not all(np.isfinite(array).all() for array in variables):
             return  # the next step's loss will be infinite or NaN: the last good state stays
         arrays = [(f"variables_{place:05d}", array) for place, array in enumerate(variables)]
@@ -196,11 +196,6 @@ def _parse(content: bytes) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]
                     array = np.lib.format.read_array(entry, allow_pickle=False)
                 arrays.setdefault(name.rpartition("_")[0], []).append(array)
         return json.loads(archive.read("state.json")), arrays
-
-
-def _variables(trainer: Trainer) -> list[keras.Variable]:
-    """The net's, the seeds of random layers included, and the optimizer's."""
-    return [*trainer.net.variables, *trainer.optimizer.variables]
 
 
 def _metric_variables(trainer: Trainer) -> list[tf.Variable]:

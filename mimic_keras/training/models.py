@@ -133,10 +133,14 @@ def _size(shape: Iterable[int | None]) -> int:
 
 
 def save(folder: Path, model: keras.Model, history: dict[str, list[float]]) -> None:
-    """Write `model.keras`, `history.json` (the curves) and `cost.json` into an artefact's folder."""
+    """Write `model.keras`, `history.json` (the curves) and `cost.json` into an artefact's folder.
+
+    A value of a curve that is infinite or undefined, as a monitored metric may be, becomes null.
+    """
     model.save(folder / "model.keras")
     _remove_dates(folder / "model.keras")
-    write_json(folder / "history.json", history)
+    curves = {name: [value if math.isfinite(value) else None for value in curve] for name, curve in history.items()}
+    write_json(folder / "history.json", curves)
     write_json(folder / "cost.json", asdict(measure_cost(model)))
 
 

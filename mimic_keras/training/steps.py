@@ -15,6 +15,7 @@ import tensorflow as tf
 from mimic_keras.contracts import RunError
 from mimic_keras.training import models
 from mimic_keras.training.objective import Batch, Objective
+from mimic_keras.training.optimizers import Warmup
 from mimic_keras.training.private_api import AlreadyBuilt
 
 Logs = dict[str, tf.Tensor]
@@ -28,12 +29,20 @@ class Trainer(AlreadyBuilt, keras.Model):
     """A net under training.
 
     One call of its train function runs `steps_per_call` steps, fewer at the end of a pass. `epoch` is the running one,
-    which the caller sets; `schedule` gives the learning rate of a step where one is used.
+    which the caller sets; `schedule` gives the learning rate of a step where one is used. `clip_norm` is the largest
+    norm of the gradient over all replicas and weights.
     """
 
-    def __init__(self, net: keras.Model, objective: Objective, steps_per_pass: int, steps_per_call: int):
+    def __init__(
+        self,
+        net: keras.Model,
+        objective: Objective,
+        steps_per_pass: int,
+        steps_per_call: int,
+        clip_norm: float | None = None,
+    ):
         super().__init__()
-        self.net, self.objective = net, objective
+        self.net, self.objective, self.clip_norm = net, objective, clip_norm
         self.steps_per_pass, self.steps_per_call, self.epoch = steps_per_pass, steps_per_call, 0
         self.schedule: keras.optimizers.schedules.LearningRateSchedule | None = None
         self._means = {name: keras.metrics.Mean(name=name) for name in ("loss", "error_rate")}
@@ -50,6 +59,17 @@ class Trainer(AlreadyBuilt, keras.Model):
             return float(self.schedule(max(0, int(self.optimizer.iterations.numpy()) - 1)))
         return float(self.optimizer.learning_rate.numpy())
 
+    @property
+    def rate(self) -> keras.Variable:
+        """The learning rate where no function of the step gives it, before the factor of a warm-up."""
+        return self.schedule.rate if isinstance(self.schedule, Warmup) else self.optimizer.learning_rate
+
+    @property
+    def state_variables(self) -> list[keras.Variable]:
+        """What the next steps depend on: the net's, the seeds of random layers included, and the optimizer's."""
+        of_rate = self.schedule.variables if isinstance(self.schedule, Warmup) else []
+        return [*self.net.variables, *self.optimizer.variables, *of_rate]
+
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """The net's outputs, float32 [B, num_classes]."""
         return models.float32_logits(self.net(inputs, training=training))
@@ -63,8 +83,21 @@ class Trainer(AlreadyBuilt, keras.Model):
         with tf.GradientTape() as tape:
             loss = self._loss(batch, training=True)
         variables = self.net.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        gradients = tape.gradient(loss, variables)
+        self.optimizer.apply(self._clip(gradients) if self.clip_norm else gradients, variables)
         return loss
+
+    def _clip(self, gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
+        """This replica's share of the gradient, whose norm over all replicas and weights is at most `clip_norm`.
+
+        Keras' own `global_clipnorm` clips each replica's gradient by itself, before they are added.
+        """
+        replica = tf.distribute.get_replica_context()
+        known = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
+        whole = replica.all_reduce(tf.distribute.ReduceOp.SUM, known)
+        clipped, _ = tf.clip_by_global_norm(whole, self.clip_norm)
+        shares = iter([gradient / replica.num_replicas_in_sync for gradient in clipped])  # the optimizer adds them
+        return [None if gradient is None else next(shares) for gradient in gradients]
 
     def test_step(self, batch: Batch) -> tf.Tensor:
         """As `train_step`, without the update."""

@@ -6,19 +6,20 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import keras
 import tensorflow as tf
 
 from mimic_keras.contracts import InputError
-from mimic_keras.experiment.schema import Adam, CosineDecay, PlateauHalving, Sgd, StepDecay, TrainingSection
+from mimic_keras.experiment.training import PlateauHalving, TrainingSection
 from mimic_keras.reporting.console import progress
 from mimic_keras.training import models
 from mimic_keras.training.batches import Examples, ordered_batches, training_batches
-from mimic_keras.training.callbacks import BestWeights, Curve, History, Judge, Plateau, Progress
+from mimic_keras.training.callbacks import Averages, BestWeights, Curve, History, Judge, Monitor, Plateau, Progress
 from mimic_keras.training.checkpoint import Checkpoint
 from mimic_keras.training.objective import Objective
+from mimic_keras.training.optimizers import make_optimizer, make_rate
 from mimic_keras.training.steps import Trainer
 
 TRAINER_VERSION = 2  # part of every cache key: raise it when the same experiment would give other weights
@@ -27,8 +28,6 @@ VALIDATION_BATCH = 512
 # small nets and the progress bar does not stand still for large ones.
 MULTIPLY_ADDS_PER_CALL = 20e9
 MAXIMUM_STEPS_PER_CALL = 100
-
-LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
 @dataclass(frozen=True)
@@ -77,19 +76,19 @@ def train(
         build: makes the uncompiled net; called under the strategy in the training's precision, then once more in
             float32 for the net that is returned.
         examples: the training examples, in an order that follows from `seed`.
-        validation: decides the best epoch and the plateau, by its error rate, or by the loss if it has no labels.
+        validation: decides the best epoch and the plateau, by `settings.monitor`.
         objective: what the net is trained for.
         settings: the `training` section.
         seed: of the initial weights, the dropout masks and the order of the examples.
         name: of the net, for the progress bar and TensorBoard.
         strategy: the devices.
-        judge: the data set's metrics on validation, for `evaluate_every`.
+        judge: the data set's metrics on validation, for `evaluate_every` and `monitor`.
         logs: TensorBoard's folder; None writes nothing.
         state: a file that keeps the state of the training, which is resumed if the file exists; None keeps none.
 
     Raises:
         TrainingDiverged: the loss became infinite or NaN; names the step and the learning rate.
-        InputError: the net learns the labels, and there are none.
+        InputError: the net learns the labels or is judged by them, and there are none.
 
     Example:
         >>> devices = tf.distribute.get_strategy()
@@ -99,13 +98,14 @@ def train(
     """
     if objective.loss is None and not (examples.has_labels and validation.has_labels):
         raise InputError(f"{name}: learns the labels, but the training or the validation examples have none")
+    monitor = _choose_monitor(settings, validation, name)
     steps = examples.steps_per_pass(settings.batch_size)
     with _precision(settings.precision), strategy.scope():
         keras.utils.set_random_seed(seed)
         trainer = _make_trainer(build(), objective, settings, steps)
     trainer.validation_steps = validation.steps_per_pass(VALIDATION_BATCH)
     with progress(name, settings.epochs * steps, "steps") as advance:
-        callbacks = _make_callbacks(trainer, validation, settings, advance, judge, logs and logs / name)
+        callbacks = _make_callbacks(trainer, validation, settings, monitor, advance, judge, logs and logs / name)
         with _keeping_state(trainer, callbacks, state, settings.checkpoint_every) as first_epoch:
             trainer.fit(
                 training_batches(examples, settings.batch_size, seed, int(trainer.optimizer.iterations.numpy())),
@@ -128,57 +128,61 @@ def _make_trainer(net: keras.Model, objective: Objective, settings: TrainingSect
     multiply_adds = 3 * models.count_multiply_adds(net, net.input_shape[1:]) * settings.batch_size
     at_most = min(MAXIMUM_STEPS_PER_CALL, settings.checkpoint_every or steps, steps)
     steps_per_call = int(min(at_most, max(1, MULTIPLY_ADDS_PER_CALL // max(multiply_adds, 1))))
-    rate = _make_rate(settings, steps)
-    trainer = Trainer(net, objective, steps, steps_per_call)
+    rate = make_rate(settings, steps)
+    trainer = Trainer(net, objective, steps, steps_per_call, settings.clip_norm)
     trainer.schedule = None if isinstance(rate, float) else rate
-    trainer.compile(optimizer=_make_optimizer(settings, rate), jit_compile=False)
+    trainer.compile(optimizer=make_optimizer(settings, rate), jit_compile=False)
     trainer.optimizer.build(net.trainable_variables)
     return trainer
-
-
-def _make_rate(settings: TrainingSection, steps: int) -> LearningRate:
-    """The learning rate as a function of the step, or the first rate where only epochs change it."""
-    rate, schedule = float(settings.optimizer.learning_rate), settings.schedule
-    if isinstance(schedule, CosineDecay):
-        return keras.optimizers.schedules.CosineDecay(rate, settings.epochs * steps, schedule.final_fraction)
-    if isinstance(schedule, StepDecay):
-        return keras.optimizers.schedules.ExponentialDecay(
-            rate, schedule.every * steps, schedule.factor, staircase=True
-        )
-    return rate
-
-
-def _make_optimizer(settings: TrainingSection, rate: LearningRate) -> keras.optimizers.Optimizer:
-    section = settings.optimizer
-    arguments = section.model_dump(exclude={"name", "learning_rate"})
-    return {Sgd: keras.optimizers.SGD, Adam: keras.optimizers.Adam}[type(section)](rate, **arguments)
 
 
 def _make_callbacks(
     trainer: Trainer,
     validation: Examples,
     settings: TrainingSection,
+    monitor: Monitor,
     advance: Callable[..., None],
     judge: Judge | None,
     logs: Path | None,
 ) -> list[keras.callbacks.Callback]:
     """In the order in which Keras calls them: what changes the logs comes before what keeps them."""
-    monitor = "val_error_rate" if validation.has_labels else "val_loss"
     callbacks: list[keras.callbacks.Callback] = [
-        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: setattr(trainer, "epoch", epoch)),
-        Progress(advance, monitor),
+        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: setattr(trainer, "epoch", epoch))
     ]
+    if judge:
+        predict = models.make_predictor(lambda inputs: trainer.objective.logits(trainer(inputs, training=False)))
+        is_own = monitor.metric not in [metric.name for metric in trainer.metrics]
+        callbacks.append(
+            Curve(
+                settings.evaluate_every,
+                lambda: judge(predict(validation.split, validation.ids)),
+                monitor.metric if is_own else None,
+            )
+        )
+    callbacks.append(Progress(advance, monitor))
     if isinstance(settings.schedule, PlateauHalving):
         callbacks.append(Plateau(settings.schedule, monitor))
     if settings.restore == "best":
         callbacks.append(BestWeights(monitor))
     callbacks.append(History())
-    if judge:
-        predict = models.make_predictor(lambda inputs: trainer.objective.logits(trainer(inputs, training=False)))
-        callbacks.append(Curve(settings.evaluate_every, lambda: judge(predict(validation.split, validation.ids))))
     if logs:
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+    if settings.exponential_moving_average is not None:
+        callbacks.append(Averages())
     return callbacks
+
+
+def _choose_monitor(settings: TrainingSection, validation: Examples, net: str) -> Monitor:
+    """The metric that decides.
+
+    Raises:
+        InputError: it is the error rate, and the validation examples have no labels.
+    """
+    name = settings.monitor or ("error_rate" if validation.has_labels else "loss")
+    monitor = Monitor(name.removeprefix("-"), -1.0 if name.startswith("-") else 1.0)
+    if monitor.metric == "error_rate" and not validation.has_labels:
+        raise InputError(f"{net}: monitor: the validation examples have no labels, so no error_rate; accepted: loss")
+    return monitor
 
 
 @contextlib.contextmanager

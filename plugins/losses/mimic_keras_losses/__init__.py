@@ -1,4 +1,5 @@
-"""The losses of the papers: squared distance of logits or probabilities, KL divergence, and temperature distillation.
+"""The losses of the papers: squared distance of logits or probabilities, KL divergence, and temperature distillation
+as it was published, with logits standardised per example, and decoupled.
 
 All take teacher_logits and student_logits, float [batch, num_classes], and return one value per example, [batch].
 """
@@ -10,6 +11,12 @@ from typing import Any
 
 import keras
 from keras import ops
+
+from mimic_keras_losses.decoupled import DecoupledDistillation
+
+__all__ = ["KL", "DecoupledDistillation", "LogitL2", "ProbabilityL2", "StandardizedTemperature", "Temperature"]
+
+SMALLEST_VARIANCE = 1e-6  # of an example's logits; the gradient of equal logits would be infinite
 
 
 class LogitL2(keras.losses.Loss):
@@ -88,3 +95,36 @@ class KL(Temperature):
 
     def get_config(self) -> dict[str, Any]:
         return keras.losses.Loss.get_config(self)
+
+
+class StandardizedTemperature(Temperature):
+    """`Temperature` of logits that are standardised per example: (z - mean(z)) / deviation(z), over the classes.
+
+    Sun et al. 2024, "Logit standardization in knowledge distillation", CVPR, arXiv:2403.01427, algorithm 1: the student
+    has to match the relations between the teacher's logits, but neither their mean nor their scale. So its own
+    probabilities mean little; the paper adds the loss of the labels (`hard_label_weight`). The
+    deviation divides by the number of classes (the authors' code: less one); below 0.001 it counts as 0.001. Not to be
+    confused with `standardize_logits`, which is per class, over all examples.
+
+    Args:
+        temperature: T, above 0 and finite; 2 in the commands that the authors published with their code.
+
+    Raises:
+        ValueError: T is not above 0 and finite.
+
+    Example:
+        >>> StandardizedTemperature().call(ops.array([[1.0, 2.0]]), ops.array([[10.0, 30.0]]))
+        0.0
+    """
+
+    def __init__(self, temperature: float = 2.0, **kwargs: Any):
+        super().__init__(temperature=temperature, **kwargs)
+
+    def call(self, teacher_logits: Any, student_logits: Any) -> Any:
+        return super().call(_standardize(teacher_logits), _standardize(student_logits))
+
+
+def _standardize(logits: Any) -> Any:
+    centred = logits - ops.mean(logits, axis=-1, keepdims=True)
+    variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+    return centred / ops.sqrt(ops.maximum(variance, SMALLEST_VARIANCE))

@@ -9,8 +9,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from mimic_keras_losses import KL, LogitL2, ProbabilityL2, Temperature
+from mimic_keras_losses import KL, LogitL2, ProbabilityL2, StandardizedTemperature, Temperature
 from scipy.special import log_softmax, softmax
+from scipy.stats import zscore
 
 TEMPERATURES = [1.0, 2.0, 4.0, 20.0]
 # Each loss, with its temperature where it has one.
@@ -148,6 +149,44 @@ def test_temperature_by_hand():
     np.testing.assert_allclose(Temperature(temperature=2.0).call(teacher, student), [0.5232481437645479], rtol=1e-12)
 
 
+@pytest.mark.parametrize("classes", [2, 10, 183])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0, 1e4])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_standardized_temperature_is_temperature_of_z_scores(temperature, scale, classes):
+    teacher, student = logits(classes, scale, seed=classes)
+    teacher += 7.0
+
+    found = StandardizedTemperature(temperature=temperature).call(tf.constant(teacher), tf.constant(student))
+
+    wanted = expected(None, temperature, zscore(teacher, axis=-1), zscore(student, axis=-1))
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_standardized_temperature_by_hand():
+    # (2, 0) and (0, 6) become (1, -1) and (-1, 1), at T = 2 (1/2, -1/2) and (-1/2, 1/2): 4 (2p - 1) with
+    # p = e / (1 + e), since KL((p, 1 - p) || (1 - p, p)) = (2p - 1) log(p / (1 - p)).
+    found = StandardizedTemperature().call(tf.constant([[2.0, 0.0]], tf.float64), tf.constant([[0.0, 6.0]], tf.float64))
+
+    np.testing.assert_allclose(found, [4 * (2 * np.e / (1 + np.e) - 1)], rtol=1e-12)
+
+
+def test_neither_the_scale_nor_the_mean_of_an_example_changes_standardized_temperature():
+    teacher, student = logits(10, 3.0, seed=2)
+    scale = np.random.default_rng(0).uniform(0.1, 10, (16, 1))
+
+    found = StandardizedTemperature().call(tf.constant(teacher), tf.constant(scale * student + 5 * scale))
+
+    np.testing.assert_allclose(found, StandardizedTemperature().call(teacher, student), rtol=1e-9)
+
+
+def test_equal_logits_have_a_finite_gradient_under_standardized_temperature():
+    values, gradient = differentiated(StandardizedTemperature(), [[3.0, 1.0]], [[5.0, 5.0]], tf.float32)
+
+    assert np.isfinite(values).all()
+    assert np.isfinite(gradient).all()
+    assert gradient[0, 0] < 0 < gradient[0, 1]
+
+
 def test_the_teacher_is_the_first_argument_of_kl():
     # KL((1/2, 1/2) || (3/4, 1/4)) = log(2/3) / 2 + log(2) / 2 = log 2 - log(3) / 2, not the value above.
     found = KL().call(tf.constant([[0.0, 0.0]], tf.float64), tf.constant([[np.log(3.0), 0.0]]))
@@ -163,6 +202,7 @@ def test_kl_is_temperature_at_one():
 
 def test_the_default_temperature_is_4():
     assert Temperature().temperature == 4.0
+    assert StandardizedTemperature().temperature == 2.0
 
 
 @pytest.mark.parametrize("classes", [2, 10, 183])
@@ -250,7 +290,7 @@ def test_from_config_of_get_config_gives_the_same_loss(loss, temperature):
     assert getattr(again, "temperature", None) == temperature
 
 
-@pytest.mark.parametrize("kind", [LogitL2, ProbabilityL2, Temperature, KL])
+@pytest.mark.parametrize("kind", [LogitL2, ProbabilityL2, Temperature, KL, StandardizedTemperature])
 def test_the_configuration_keeps_what_keras_losses_have(kind):
     again = kind.from_config(kind(name="mimic", reduction="sum").get_config())
 
@@ -275,7 +315,8 @@ def test_works_in_a_plain_keras_compile(loss, temperature):
 
 
 def test_only_logit_l2_may_be_given_standardised_logits():
-    standardizable = [kind for kind in (LogitL2, ProbabilityL2, Temperature, KL) if getattr(kind, "standardizable", 0)]
+    kinds = (LogitL2, ProbabilityL2, Temperature, KL, StandardizedTemperature)
+    standardizable = [kind for kind in kinds if getattr(kind, "standardizable", 0)]
 
     assert standardizable == [LogitL2]
 

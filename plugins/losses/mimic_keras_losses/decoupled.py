@@ -1,4 +1,4 @@
-"""Decoupled knowledge distillation: Zhao et al. 2022, CVPR, arXiv:2203.08679."""
+"""Decoupled knowledge distillation: Zhao et al. 2022, "Decoupled Knowledge Distillation", CVPR, arXiv:2203.08679."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class DecoupledDistillation(keras.losses.Loss):
         self.target_weight, self.others_weight, self.temperature = target_weight, others_weight, temperature
 
     def call(self, teacher_logits: Any, student_logits: Any, labels: Any) -> Any:
-        """float32 [batch, classes] twice and int32 [batch], -1 where unknown, to [batch]."""
-        teacher, student = (ops.cast(z, "float32") / self.temperature for z in (teacher_logits, student_logits))
-        known = ops.cast(labels >= 0, "float32")
+        """float [batch, classes] twice and int32 [batch], -1 where unknown, to [batch]."""
+        teacher, student = teacher_logits / self.temperature, student_logits / self.temperature
+        known = ops.cast(labels >= 0, student.dtype)
         right = ops.one_hot(ops.maximum(labels, 0), teacher.shape[-1]) > 0
         target, others = self._target(teacher, student, right), self._others(teacher, student, right)
         decoupled = self.target_weight * target + self.others_weight * others
