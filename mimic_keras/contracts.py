@@ -266,20 +266,35 @@ def count_parameters(weights: Iterable[Any]) -> int:
 class Member:
     """One net of the teacher: `call` maps float32 [B, *input_shape] to float32 logits [B, num_classes], in the graph.
 
+    Where the logits exist already, `call` is None and `predict` returns them: predict(split, ids) is float32
+    [N, num_classes] for virtual ids, int64 [N], of "transfer", "validation" or "test".
+
     `model` is the `keras.Model` if it was trained here, else None; it is saved, and later called from its file.
-    `parameters` is the number of trainable weights. None: counted from `model`; a ValueError if there is none.
+    `parameters` is the number of trainable weights. None: counted from `model`; not counted if there is none.
+    A ValueError unless exactly one of `call` and `predict` is given.
+
+    Example:
+        >>> stored = np.load("test.npy", mmap_mode="r")
+        >>> member = Member(predict=lambda split, ids: stored[ids])
     """
 
-    call: Callable[[Any], Any]
-    parameters: int
+    call: Callable[[Any], Any] | None
+    parameters: int | None
     model: keras.Model | None
+    predict: Callable[[str, np.ndarray], np.ndarray] | None
 
-    def __init__(self, call: Callable[[Any], Any], parameters: int | None = None, model: keras.Model | None = None):
-        if parameters is None:
-            if model is None:
-                raise ValueError("a Member without a model needs `parameters`, its number of trainable weights")
+    def __init__(
+        self,
+        call: Callable[[Any], Any] | None = None,
+        parameters: int | None = None,
+        model: keras.Model | None = None,
+        predict: Callable[[str, np.ndarray], np.ndarray] | None = None,
+    ):
+        if (call is None) == (predict is None):
+            raise ValueError("a Member needs either `call` or `predict`")
+        if parameters is None and model is not None:
             parameters = count_parameters(model.trainable_weights)
-        for name, value in {"call": call, "parameters": parameters, "model": model}.items():
+        for name, value in {"call": call, "parameters": parameters, "model": model, "predict": predict}.items():
             object.__setattr__(self, name, value)
 
 
