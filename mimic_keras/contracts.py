@@ -7,7 +7,10 @@ The program passes the positional parameters. All others (an architecture's keyw
 `__init__` parameters of the three classes) are set in the experiment and checked against their type hints. A parameter
 annotated `Architecture` is a nested component. A `pathlib.Path` (relative to the working directory), or a `TypedDict`
 that contains one, is a location and takes no part in cache keys: the content found there must be part of
-`Dataset.prepare`'s fingerprint or of `Teacher.source_digest`.
+`Dataset.prepare`'s fingerprint, of `Teacher.source_digest`, or of an architecture's `source_digest`.
+
+Where a component gains an argument, its function or class names it in the attribute `added_arguments`: with its default
+it takes no part in keys and seeds, so that existing experiments stay what they were.
 
 A loss is a `keras.losses.Loss` whose `call(teacher_logits, student_logits)` returns one value per example, [batch],
 independent of the other rows. If `call` has a third parameter named `labels`, it receives int32 [batch], -1 where
@@ -54,8 +57,9 @@ class RunError(MimicError):
 class Architecture(Protocol):
     """Builds an uncompiled `keras.Model` that outputs float32 logits [batch, num_classes], or a dict with "logits".
 
-    There is no softmax. It reads no files, and draws random numbers only from Keras' seeds, so that the same global
-    seed gives the same weights.
+    There is no softmax. It draws random numbers only from Keras' seeds, so that the same global seed gives the same
+    weights. It reads no files, unless the function has an attribute `source_digest`, a function of the same named
+    arguments that returns a digest of the files' contents, or None if these arguments name no file.
     """
 
     def __call__(self, input_shape: tuple[int, ...], num_classes: int, /) -> keras.Model: ...
