@@ -47,7 +47,7 @@ def keras_file(
     check_outputs(f"path: {path}", logits_of(saved.compute_output_shape(saved.input_shape)), num_classes)
     inputs = np.random.default_rng(0).normal(0, 10, (32, *input_shape)).astype(np.float32)
     values = np.asarray(logits_of(saved(inputs, training=False)))
-    if 0 <= values.min() and values.max() <= 1:
+    if values.min() >= 0 and values.max() <= 1:
         raise InputError(
             f"path: {path} gives outputs between 0 and 1; a student gives logits: save it without the softmax or "
             "sigmoid at its end (activation=None)"

@@ -1,4 +1,4 @@
-"""Students from .keras files and keras.applications: the weights they start from, their precision, and their identity."""
+"""Students from .keras files and keras.applications: the weights they start from, their precision, their identity."""
 
 import keras
 import numpy as np
