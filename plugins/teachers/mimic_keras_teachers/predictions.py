@@ -70,17 +70,18 @@ class Predictions(Teacher):
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise InputError(f"{split}: {path} is not an .npy file of numbers: {error}") from error
-        if not isinstance(rows, np.ndarray) or not np.issubdtype(rows.dtype, np.floating) or not rows.size:
+        if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
             found = f"{rows.dtype} {list(rows.shape)}" if isinstance(rows, np.ndarray) else "several arrays"
             raise InputError(
                 f"{split}: {path} holds {found}, expected floating-point numbers [examples, {info.num_classes}]"
             )
-        check_values(f"{split}: {path}", path, rows[:ROWS_AT_ONCE], self.outputs, info.num_classes)
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            finite = np.isfinite(rows[start : start + ROWS_AT_ONCE].astype(np.float32)).all(-1)
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(rows[start : start + ROWS_AT_ONCE].astype(np.float32)).all(-1)
             if not finite.all():
                 row = start + int(finite.argmin())
                 raise InputError(f"{split}: {path} has infinite or NaN values, the first in row {row}")
+        check_values(f"{split}: {path}", path, rows[:ROWS_AT_ONCE], self.outputs, info.num_classes)
         return rows
 
     def _check_rows(self, split: str, found: int, examples: Split) -> None:
