@@ -15,10 +15,13 @@ DEVELOPMENT = [
     "hypothesis",
     "import-linter",
     "mypy",
+    "onnx",
+    "onnxruntime",
     "pytest",
     "pytest-xdist",
     "ruff",
     "scipy",
+    "skops",
     "tensorflow-io",
 ]
 
@@ -29,11 +32,15 @@ class CustomMetadataHook(MetadataHookInterface):
     def update(self, metadata: dict) -> None:
         checkout = Path(self.root) / "plugins"
         local = checkout.is_dir() and not os.environ.get("MIMIC_KERAS_RELEASE")
+
+        def require(name: str, extra: str = "") -> str:
+            place = f" @ {(checkout / name).as_uri()}" if local else f"=={metadata['version']}"
+            return f"mimic-keras-{name}{extra}{place}"
+
         metadata["optional-dependencies"] = {
-            "plugins": [
-                f"mimic-keras-{name}" + (f" @ {(checkout / name).as_uri()}" if local else f"=={metadata['version']}")
-                for name in PLUGINS
-            ],
+            "plugins": [require(name) for name in PLUGINS],
+            "onnx": [require("teachers", "[onnx]")],
+            "sklearn": [require("teachers", "[sklearn]")],
             "dev": DEVELOPMENT,
             "fuzz": ["atheris"],
         }

@@ -7,7 +7,10 @@ The program passes the positional parameters. All others (an architecture's keyw
 `__init__` parameters of the three classes) are set in the experiment and checked against their type hints. A parameter
 annotated `Architecture` is a nested component. A `pathlib.Path` (relative to the working directory), or a `TypedDict`
 that contains one, is a location and takes no part in cache keys: the content found there must be part of
-`Dataset.prepare`'s fingerprint or of `Teacher.source_digest`.
+`Dataset.prepare`'s fingerprint, of `Teacher.source_digest`, or of an architecture's `source_digest`.
+
+Where a component gains an argument, its function or class names it in the attribute `added_arguments`: with its default
+it takes no part in keys and seeds, so that existing experiments stay what they were.
 
 A loss is a `keras.losses.Loss` whose `call(teacher_logits, student_logits)` returns one value per example, [batch],
 independent of the other rows. If `call` has a third parameter named `labels`, it receives int32 [batch], -1 where
@@ -54,8 +57,9 @@ class RunError(MimicError):
 class Architecture(Protocol):
     """Builds an uncompiled `keras.Model` that outputs float32 logits [batch, num_classes], or a dict with "logits".
 
-    There is no softmax. It reads no files, and draws random numbers only from Keras' seeds, so that the same global
-    seed gives the same weights.
+    There is no softmax. It draws random numbers only from Keras' seeds, so that the same global seed gives the same
+    weights. It reads no files, unless the function has an attribute `source_digest`, a function of the same named
+    arguments that returns a digest of the files' contents, or None if these arguments name no file.
     """
 
     def __call__(self, input_shape: tuple[int, ...], num_classes: int, /) -> keras.Model: ...
@@ -266,20 +270,35 @@ def count_parameters(weights: Iterable[Any]) -> int:
 class Member:
     """One net of the teacher: `call` maps float32 [B, *input_shape] to float32 logits [B, num_classes], in the graph.
 
+    Where the logits exist already, `call` is None and `predict` returns them: predict(split, ids) is float32
+    [N, num_classes] for virtual ids, int64 [N], of "transfer", "validation" or "test".
+
     `model` is the `keras.Model` if it was trained here, else None; it is saved, and later called from its file.
-    `parameters` is the number of trainable weights. None: counted from `model`; a ValueError if there is none.
+    `parameters` is the number of trainable weights. None: counted from `model`; not counted if there is none.
+    A ValueError unless exactly one of `call` and `predict` is given.
+
+    Example:
+        >>> stored = np.load("test.npy", mmap_mode="r")
+        >>> member = Member(predict=lambda split, ids: stored[ids])
     """
 
-    call: Callable[[Any], Any]
-    parameters: int
+    call: Callable[[Any], Any] | None
+    parameters: int | None
     model: keras.Model | None
+    predict: Callable[[str, np.ndarray], np.ndarray] | None
 
-    def __init__(self, call: Callable[[Any], Any], parameters: int | None = None, model: keras.Model | None = None):
-        if parameters is None:
-            if model is None:
-                raise ValueError("a Member without a model needs `parameters`, its number of trainable weights")
+    def __init__(
+        self,
+        call: Callable[[Any], Any] | None = None,
+        parameters: int | None = None,
+        model: keras.Model | None = None,
+        predict: Callable[[str, np.ndarray], np.ndarray] | None = None,
+    ):
+        if (call is None) == (predict is None):
+            raise ValueError("a Member needs either `call` or `predict`")
+        if parameters is None and model is not None:
             parameters = count_parameters(model.trainable_weights)
-        for name, value in {"call": call, "parameters": parameters, "model": model}.items():
+        for name, value in {"call": call, "parameters": parameters, "model": model, "predict": predict}.items():
             object.__setattr__(self, name, value)
 
 

@@ -41,6 +41,25 @@ class Everything:
         self.given = (width, architecture, root, stored, copy, json)
 
 
+class Grown(Everything):
+    """The same component in a later release."""
+
+    added_arguments = ("copy", "stored")
+
+
+def loaded(input_shape, num_classes, *, path: Path) -> keras.Model:
+    return small(input_shape, num_classes)
+
+
+def _digest_loaded(path):
+    if not path.is_file():
+        raise InputError(f"path: no such file: {path}")
+    return path.read_text()
+
+
+loaded.source_digest = _digest_loaded
+
+
 def small(input_shape, num_classes, *, units: int = 3) -> keras.Model:
     return keras.Sequential([keras.Input(input_shape), keras.layers.Dense(units)])
 
@@ -169,6 +188,33 @@ def test_where_files_lie_is_no_part_of_a_key(installed, problems):
     located = {"root": Path("/data/x"), "stored": {"file": Path("/data/y"), "rate": 3}}
     assert bound.specification() == {"name": "everything", "arguments": {**known, **located}}
     assert bind(problems, width=1).key_inputs() == bound.key_inputs()
+
+
+def test_an_added_argument_is_part_of_a_key_unless_it_has_its_default(installed, problems):
+    installed["teacher", "everything"] = plugin(target=Grown)
+    assert bind(problems, width=1).configuration()["arguments"] == {"width": 1, "architecture": None, "json": [0.5]}
+    assert bind(problems, width=1, copy=False).configuration() == bind(problems, width=1).configuration()
+    assert bind(problems, width=1, copy=True).configuration()["arguments"]["copy"] is True
+
+
+def test_the_content_of_an_architectures_file_is_part_of_every_key_it_is_in(installed, problems, tmp_path):
+    installed["architecture", "loaded"] = plugin("architecture", "loaded", target=loaded)
+    file = tmp_path / "net"
+    file.write_text("one")
+    nested = {"name": "loaded", "path": str(file)}
+    bound = bind(problems, width=1, architecture=nested)
+    expected = {"name": "loaded", "arguments": {}, "source": "one"}
+    assert bound.configuration()["arguments"]["architecture"] == expected
+    assert bound.key_inputs()["arguments"]["architecture"] == expected
+    file.write_text("other")
+    assert bound.configuration()["arguments"]["architecture"] == expected, "what was digested is what was planned"
+    assert bind(problems, width=1, architecture=nested).configuration() != bound.configuration()
+    bound.arguments["architecture"].plugin.__dict__["check_unchanged"] = bound.plugin.__dict__["check_unchanged"] = bool
+    with pytest.raises(RunError, match=r"architecture 'loaded' \(my-plugins 2.0\): its file was changed"):
+        bound.check_unchanged()
+    file.unlink()
+    assert bind(problems, width=1, architecture=nested) is None
+    assert problems.found == {PLACE / "architecture": f"path: no such file: {file}"}
 
 
 def test_the_version_of_the_code_is_the_digest_of_its_package(tmp_path, monkeypatch):

@@ -184,11 +184,16 @@ def test_a_given_number_of_parameters_is_kept(parameters, net):
     assert Member(net, parameters).model is None
 
 
-def test_a_member_without_a_model_needs_its_number_of_parameters(net):
-    with pytest.raises(
-        ValueError, match="a Member without a model needs `parameters`, its number of trainable weights"
-    ):
-        Member(net)
+def test_the_parameters_of_a_member_without_a_model_are_not_counted(net):
+    assert Member(net).parameters is None
+
+
+def test_a_member_is_called_or_has_predictions(net):
+    member = Member(predict=lambda split, ids: np.zeros([len(ids), 3], np.float32))
+    assert (member.call, member.parameters, member.model) == (None, None, None)
+    for wrong in ({}, {"call": net, "predict": member.predict}):
+        with pytest.raises(ValueError, match="a Member needs either `call` or `predict`"):
+            Member(**wrong)
 
 
 def test_a_member_does_not_change(net):

@@ -80,5 +80,5 @@ def test_the_table_has_fidelity_on_test_alone():
     columns, rows = evaluation.tabulate(models)
     assert columns == ["model", "parameters", "multiply-adds", "validation error rate", "test kl"]
     assert rows == [
-        {"model": "student", "parameters": 3, "multiply-adds": 2, "validation error rate": 0.5, "test kl": 2.0}
+        {"model": "student", "parameters": "3", "multiply-adds": "2", "validation error rate": 0.5, "test kl": 2.0}
     ]

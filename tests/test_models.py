@@ -19,6 +19,7 @@ COSTS = {
     "convolution, same": ([layers.Conv2D(4, 3, padding="same")], (8, 6, 2), 8 * 6 * 4 * 3 * 3 * 2),
     "convolution, strided": ([layers.Conv2D(4, 3, strides=2)], (9, 7, 2), 4 * 3 * 4 * 9 * 2),
     "depthwise": ([layers.DepthwiseConv2D(3, padding="same")], (8, 6, 2), 8 * 6 * 2 * 9),
+    "separable": ([layers.SeparableConv2D(4, 3, padding="same")], (8, 6, 2), 8 * 6 * 2 * 9 + 8 * 6 * 2 * 4),
     "convolution, 1-D": ([layers.Conv1D(4, 3)], (10, 2), 8 * 4 * 3 * 2),
     "einsum": ([layers.EinsumDense("abc,cd->abd", output_shape=(None, 5))], (4, 3), 4 * 3 * 5),
     "nothing but elementwise": ([layers.ReLU(), layers.Flatten()], (4, 3), 0),
@@ -29,6 +30,14 @@ COSTS = {
 def test_multiply_adds(name):
     stack, shape, expected = COSTS[name]
     assert models.count_multiply_adds(keras.Sequential([keras.Input(shape), *stack]), shape) == expected
+
+
+@pytest.mark.parametrize("function", [tf.numpy_function, tf.py_function])
+def test_multiply_adds_of_python_are_not_counted(function):
+    def call(x):
+        return function(lambda rows: rows, [tf.matmul(x, tf.ones([5, 3]))], tf.float32)
+
+    assert models.count_multiply_adds(call, (5,)) is None
 
 
 def test_multiply_adds_of_a_loaded_saved_model(tmp_path):

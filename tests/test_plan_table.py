@@ -49,8 +49,8 @@ def test_resources_by_hand(plan):
     assert columns == ["net", "stage", "parameters", "multiply-adds", "epochs", "training memory", "kept on disk"]
     # 4 bytes a number. Adam keeps a copy more than SGD's weights, gradients and momentum. A member's logits: 10
     # classes of 1,097 + 350 + 350 examples, 71,880 bytes, beside its 1,810 weights.
-    trained = {"parameters": 1810, "multiply-adds": 1776, "epochs": 2, "training memory": "29 kB"}
-    student = {"parameters": 1130, "multiply-adds": 1088, "epochs": 2, "training memory": "13.6 kB"}
+    trained = {"parameters": "1,810", "multiply-adds": "1,776", "epochs": 2, "training memory": "29 kB"}
+    student = {"parameters": "1,130", "multiply-adds": "1,088", "epochs": 2, "training memory": "13.6 kB"}
     assert rows == [
         {"net": "teacher/0", "stage": "teachers", **trained, "kept on disk": "79.1 kB"},
         {"net": "teacher/1", "stage": "teachers", **trained, "kept on disk": "79.1 kB"},

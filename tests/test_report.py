@@ -64,6 +64,12 @@ def test_a_student_alone_is_compared_with_nobody(judged, tmp_path):
     assert "agree" not in report._summarise(judged.models)
 
 
+def test_costs_that_cannot_be_known_are_shown_as_not_counted(judged, tmp_path):
+    judged.models["teacher"] |= {"parameters": None, "multiply_adds": None}
+    text = written(tmp_path, judged, {})
+    assert text.count("<td>not counted</td>") == 2
+
+
 def test_the_same_results_are_the_same_page(judged, tmp_path):
     assert written(tmp_path, judged, {}) == written(tmp_path, judged, {})
 
@@ -84,6 +90,11 @@ def model(multiply_adds, error, parameters=1234, **test):
             {"student": model(10, 0.5, agreement=0.75), "teacher": model(25, 0.25)},
             "The student has 1,234 parameters and a test error of 50.00%; it takes 2.5 times fewer multiply-adds than "
             "its teacher (test error 25.00%), with which it agrees on 75.00% of the test examples.",
+        ),
+        (
+            {"student": model(10, None, agreement=1.0), "teacher": model(None, None, None)},
+            "The student has 1,234 parameters; it takes 10 multiply-adds against its teacher's, which are not "
+            "counted, with which it agrees on 100.00% of the test examples.",
         ),
         (
             {"student": model(40, None, agreement=1.0), "teacher": model(10, None), "baseline": model(40, None)},

@@ -1,8 +1,10 @@
 """Wrong experiment files: each ends in exit code 2 and a message with the path, what came, and what is accepted."""
 
 import keras
+import numpy as np
 import pytest
 
+from plugins.teachers.tests import makers
 from tests.tiny import command, tiny, write
 
 # name: (overrides or the whole file, pieces that the message must have)
@@ -224,6 +226,72 @@ WRONG = {
         ["teacher.members.0.teacher={name: keras_file, path: no/such.keras}"],
         ["teacher.members[0].teacher: path: no such file or folder: no/such.keras"],
     ),
+    "missing file of another framework": (
+        ["teacher.members.0={teacher: {name: onnx_file, path: no/such.onnx}}"],
+        ["teacher.members[0].teacher: path: no such file or folder: no/such.onnx"],
+    ),
+    "missing predictions": (
+        [
+            "teacher.members.0={teacher: {name: predictions, transfer: a.npy, validation: b.npy, test: c.npy}}",
+        ],
+        ["teacher.members[0].teacher: transfer: no such file: a.npy"],
+    ),
+    "predictions of no test set": (
+        ["teacher.members.0={teacher: {name: predictions, transfer: a.npy, validation: b.npy}}"],
+        ["teacher.members[0].teacher.test: required, but missing"],
+    ),
+    "unknown kind of outputs": (
+        ["teacher.members.0={teacher: {name: keras_file, path: x.keras, outputs: softmax}}"],
+        ["teacher.members[0].teacher.outputs: expected 'logits' | 'probabilities' | 'sigmoid', got 'softmax'"],
+    ),
+    "unknown layout": (
+        ["teacher.members.0={teacher: {name: onnx_file, path: x.onnx, layout: NCHW}}"],
+        ["teacher.members[0].teacher.layout: expected 'channels_last' | 'channels_first' | 'flat', got 'NCHW'"],
+    ),
+    "trust in code": (
+        ["teacher.members.0={teacher: {name: sklearn, path: x.skops, trusted: [os.system]}}"],
+        ["teacher.members[0].teacher: ", "trusted: only types of scikit-learn are accepted, got os.system"],
+    ),
+    "missing weights of an application": (
+        ["teacher.members.0={teacher: {name: keras_application, model: MobileNet, weights: x.weights.h5}}"],
+        ["teacher.members[0].teacher: weights: no such file or folder: x.weights.h5"],
+    ),
+    "application without weights as a teacher": (
+        ["teacher.members.0={teacher: {name: keras_application, model: MobileNet}}"],
+        ["teacher.members[0].teacher.weights: required, but missing"],
+    ),
+    "unknown application": (
+        ["student.architecture={name: keras_application, model: MobilNet}", "baseline=null"],
+        ["student.architecture: model: keras.applications has no 'MobilNet'. Did you mean 'MobileNet'? Accepted: "],
+    ),
+    "application that has no alpha": (
+        ["student.architecture={name: keras_application, model: ResNet50, alpha: 0.5}", "baseline=null"],
+        ["student.architecture: alpha: ResNet50 takes none, got 0.5"],
+    ),
+    "inputs too small for an application": (
+        ["student.architecture={name: keras_application, model: MobileNet}", "baseline=null"],
+        ["student.architecture: ", "Input size must be at least 32x32; Received: input_shape=(8, 8, 1)"],
+    ),
+    "missing file of a student": (
+        ["student.architecture={name: keras_file, path: no/such.keras}", "baseline=null"],
+        ["1 problem\n", "student.architecture: path: no such file: no/such.keras"],
+    ),
+    "missing weights of a student": (
+        ["student.architecture={name: keras_application, model: MobileNet, weights: x.weights.h5}"],
+        ["student.architecture: weights: no such file: x.weights.h5"],
+    ),
+    "missing file inside a teacher": (
+        ["teacher.members.0.teacher.architecture={name: keras_file, path: no/such.keras}"],
+        ["teacher.members[0].teacher.architecture: path: no such file: no/such.keras"],
+    ),
+    "unknown start of a student": (
+        ["student.architecture={name: keras_file, path: x.keras, weights: random}", "baseline=null"],
+        ["student.architecture.weights: expected 'keep' | 'fresh', got 'random'"],
+    ),
+    "text for separable": (
+        ["student.architecture={name: cnn, filters: [8], hidden_units: [8], separable: 'yes'}"],
+        ["student.architecture.separable: expected bool, got 'yes'"],
+    ),
     "loss without a teacher": (
         ["teacher=null"],
         ["student.loss: needs a teacher", "student.standardize_logits: needs a teacher", "baseline: needs a teacher"],
@@ -304,6 +372,129 @@ def test_a_metric_that_the_data_set_does_not_have_is_refused_before_anything_is_
     message = "teacher/0: monitor: no metric 'acuracy' on validation. Accepted: loss, error_rate, agreement"
     assert message in capsys.readouterr().err
     assert not list((tmp_path / "home").glob("teachers/*"))
+
+
+def _keras_net(path, shape=(8, 8, 1), classes=10, last=None):
+    keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(classes, last)]).save(path)
+
+
+def _predictions(change):
+    """Writes three files with a row for every example of the digits, one of them changed."""
+
+    def write_files(folder):
+        for split, count in {"transfer": 1097, "validation": 350, "test": 350}.items():
+            rows = np.random.default_rng(0).normal(size=(count, 10))
+            np.save(folder / f"{split}.npy", change(rows) if split == "test" else rows)
+
+    return write_files
+
+
+TEACHER, STUDENT = "teacher.members.0={{teacher: {}}}", "student.architecture={}"
+STORED = TEACHER.format("{name: predictions, transfer: transfer.npy, validation: validation.npy, test: test.npy}")
+KERNEL = np.ones((64, 10))
+# name: (what writes the files into the working directory, the override that names them, a piece of the message)
+WRONG_FILES = {
+    "ONNX of another rank": (
+        lambda folder: makers.save_onnx(folder / "x.onnx", KERNEL, (64,)),
+        TEACHER.format("{name: onnx_file, path: x.onnx}"),
+        "path: x.onnx with layout: channels_last takes inputs of shape [64], the data set's are [8, 8, 1]",
+    ),
+    "ONNX of one example": (
+        lambda folder: makers.save_onnx(folder / "x.onnx", KERNEL, (8, 8, 1), first=1),
+        TEACHER.format("{name: onnx_file, path: x.onnx}"),
+        "path: x.onnx takes exactly 1 examples at a time, expected any number",
+    ),
+    "ONNX with probabilities": (
+        lambda folder: makers.save_onnx(folder / "x.onnx", KERNEL, (1, 8, 8), softmax=True),
+        TEACHER.format("{name: onnx_file, path: x.onnx, layout: channels_first}"),
+        "outputs: the outputs of x.onnx sum to 1 and are not negative: expected 'probabilities', got 'logits'",
+    ),
+    "skops with unknown types": (
+        lambda folder: makers.save_skops(folder / "x.skops", makers.make_forest(64, 10)),
+        TEACHER.format("{name: sklearn, path: x.skops}"),
+        "path: x.skops has types that skops does not trust: sklearn.tree._tree.Tree; if you trust the file: trusted:",
+    ),
+    "skops of other classes": (
+        lambda folder: makers.save_skops(folder / "x.skops", makers.make_forest(64, 3)),
+        TEACHER.format("{name: sklearn, path: x.skops, trusted: [sklearn.tree._tree.Tree]}"),
+        "path: x.skops has the classes [0 1 2], expected the labels of the data set, 0 to 9",
+    ),
+    "predictions with NaN": (
+        _predictions(lambda rows: np.where(rows == rows[3, 3], np.nan, rows)),
+        STORED,
+        "test: test.npy has infinite or NaN values, the first in row 3",
+    ),
+    "predictions that are pickled": (
+        _predictions(lambda rows: rows.astype(object)),
+        STORED,
+        "test: test.npy is not an .npy file of numbers: ",
+    ),
+    "predictions that are classes": (
+        _predictions(lambda rows: rows.argmax(-1)),
+        STORED,
+        "test: test.npy holds int64 [350], expected floating-point numbers [examples, 10]",
+    ),
+    "predictions for too few": (
+        _predictions(lambda rows: rows[1:]),
+        STORED,
+        "test: test.npy has 349 rows, expected 350: 350 examples",
+    ),
+    "weights of another application": (
+        lambda folder: keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights("x.weights.h5"),
+        TEACHER.format("{name: keras_application, model: MobileNet, weights: x.weights.h5}"),
+        "model: MobileNet: Input size must be at least 32x32; Received: input_shape=(8, 8, 1)",
+    ),
+    "output that a model does not have": (
+        lambda folder: _keras_net(folder / "x.keras"),
+        TEACHER.format("{name: keras_file, path: x.keras, output: logits}"),
+        "output: expected one of dense",
+    ),
+    "outputs that are no sigmoids": (
+        lambda folder: _keras_net(folder / "x.keras"),
+        TEACHER.format("{name: keras_file, path: x.keras, outputs: sigmoid}"),
+        "outputs: the outputs of x.keras are not all between 0 and 1: expected 'logits', got 'sigmoid'",
+    ),
+    "student with a softmax": (
+        lambda folder: _keras_net(folder / "x.keras", last="softmax"),
+        STUDENT.format("{name: keras_file, path: x.keras}"),
+        "path: x.keras gives outputs between 0 and 1; a student gives logits: save it without the softmax",
+    ),
+    "student of another shape": (
+        lambda folder: _keras_net(folder / "x.keras", shape=(9, 8, 1)),
+        STUDENT.format("{name: keras_file, path: x.keras}"),
+        "path: x.keras takes inputs of shape [9, 8, 1], the data set's are [8, 8, 1]",
+    ),
+    "student that is no model": (
+        lambda folder: (folder / "x.keras").write_bytes(b"garbage"),
+        STUDENT.format("{name: keras_file, path: x.keras}"),
+        "path: x.keras is not a model that Keras can load: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+def test_a_file_that_does_not_fit_is_refused_before_anything_is_trained(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_files, override, piece = WRONG_FILES[name]
+    write_files(tmp_path)
+    places = ("--home", tmp_path / "home", "--runs_dir", tmp_path / "runs")
+    file = write(tmp_path, tiny(baseline=None))
+    capsys.readouterr()
+    assert command("run", file, "--set", override, *places) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    assert piece in message
+    assert not list(tmp_path.glob("home/teachers/*/model.keras"))
+
+
+def test_stored_predictions_cannot_label_mixtures(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    _predictions(lambda rows: rows)(tmp_path)
+    places = ("--home", tmp_path / "home", "--runs_dir", tmp_path / "runs")
+    file = write(tmp_path, tiny(baseline=None))
+    assert command("run", file, "--set", STORED, "--set", "student.mixup={copies: 1}", *places) == 2
+    message = "teacher/0: stored predictions cannot label mixtures; remove student.mixup, or the member"
+    assert message in capsys.readouterr().err
 
 
 def test_missing_file_is_named(tmp_path, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mimic_keras.planning.plan import Plan
-from mimic_keras.reporting.tables import format_bytes
+from mimic_keras.reporting.tables import format_bytes, format_count
 
 
 def describe_stages(plan: Plan) -> list[str]:
@@ -53,18 +53,17 @@ def estimate_resources(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:
     settings += [(net.name, "student", net.training) for net in plan.nets]
     for name, stage, training in settings:
         cost = plan.costs.get(name)
+        size = 4 * ((cost and cost.parameters) or 0)
         row: dict[str, Any] = {"net": name, "stage": stage}
         if cost and training:
             copies = 2 + training.optimizer.slots + (training.restore == "best")  # weights and gradients are two
             copies += training.exponential_moving_average is not None
-            size = cost.parameters * 4
             row |= {
-                "parameters": cost.parameters,
-                "multiply-adds": cost.multiply_adds,
+                "parameters": format_count(cost.parameters),
+                "multiply-adds": format_count(cost.multiply_adds),
                 "epochs": training.epochs,
                 "training memory": format_bytes(size * copies),
             }
-        kept = (cost.parameters * 4 if cost else 0) + (logits if stage == "teachers" else 0)
-        row["kept on disk"] = format_bytes(kept)
+        row["kept on disk"] = format_bytes(size + (logits if stage == "teachers" else 0))
         rows.append(row)
     return list(dict.fromkeys(key for row in rows for key in row)), rows

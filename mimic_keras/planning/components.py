@@ -156,13 +156,24 @@ class Component:
 
     def configuration(self) -> dict[str, Any]:
         """Name and arguments without file locations, for which the digests of the files' contents stand."""
-        hints = {name: hint for name, (hint, _) in self.plugin.parameters().items()}
+        parameters = self.plugin.parameters()
+        added = getattr(self.plugin.target, "added_arguments", ())
         arguments = {
             name: value.configuration() if isinstance(value, Component) else value
             for name, value in self.arguments.items()
-            if not _mentions(Path, hints[name])
+            if not _mentions(Path, parameters[name][0]) and not (name in added and value == parameters[name][1])
         }
-        return {"name": self.plugin.name, "arguments": arguments}
+        source = {"source": self.source_digest} if self.source_digest else {}
+        return {"name": self.plugin.name, "arguments": arguments, **source}
+
+    @functools.cached_property
+    def source_digest(self) -> str | None:
+        """The digest of the files that an architecture starts from, taken once; None if it reads none."""
+        return self._digest_source()
+
+    def _digest_source(self) -> str | None:
+        digest = getattr(self.plugin.target, "source_digest", None) if self.plugin.kind == "architecture" else None
+        return self.guard(digest, **self.arguments) if digest else None
 
     def specification(self) -> dict[str, Any]:
         """Name and all arguments, defaults and file locations included."""
@@ -177,9 +188,12 @@ class Component:
         return [path for part in self.parts() for path in _paths_in(part.arguments)]
 
     def check_unchanged(self) -> None:
-        """Raise RunError if the code of this component or of a nested one was changed after its import."""
+        """Raise RunError if the code of this component or of a nested one was changed after its import, or the files
+        that an architecture starts from after they were digested."""
         for part in self.parts():
             part.plugin.check_unchanged()
+            if part._digest_source() != part.source_digest:
+                raise RunError(f"{part.plugin}: its file was changed; what needs it is not kept. Run again")
 
     def parts(self) -> list[Component]:
         """This component and those nested in it."""
@@ -249,7 +263,13 @@ def bind(kind: str, spec: Mapping[str, Any], place: Place, problems: Problems) -
             values[key] = bind("architecture", values[key], place / key, problems)
             if values[key] is None:
                 return None
-    return Component(plugin, values)
+    component = Component(plugin, values)
+    try:
+        component.source_digest  # noqa: B018 - a missing file is a problem of the experiment
+    except MimicError as error:
+        problems.add(place, str(error))
+        return None
+    return component
 
 
 @functools.cache

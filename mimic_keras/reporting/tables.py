@@ -23,6 +23,16 @@ def format_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def format_count(count: int | None) -> str:
+    """A number of parameters or multiply-adds; None is one that cannot be known.
+
+    Example:
+        >>> format_count(12345), format_count(None)
+        ('12,345', 'not counted')
+    """
+    return "not counted" if count is None else f"{count:,}"
+
+
 def format_bytes(count: float) -> str:
     """A number of bytes in decimal units.
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from mimic_keras.contracts import Confusion
+from mimic_keras.reporting.tables import format_count
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
 from mimic_keras.stages.student import Net
 from mimic_keras.stages.teachers import TeacherMember
-from mimic_keras.training.models import Cost, inference_call, log_softmax, make_predictor
+from mimic_keras.training.models import Cost, add_counts, inference_call, log_softmax, make_predictor
 
 SPLITS: tuple[str, ...] = ("validation", "test")
 
@@ -41,7 +42,8 @@ def evaluate(
     logits: dict[str, dict[str, np.ndarray]] = {}
     if teacher:
         costs["teacher"] = Cost(
-            sum(member.cost.parameters for member in members), sum(member.cost.multiply_adds for member in members)
+            add_counts(member.cost.parameters for member in members),
+            add_counts(member.cost.multiply_adds for member in members),
         )
         logits["teacher"] = {split: teacher.mean[split] for split in splits}
         costs |= {member.name: member.cost for member in members}
@@ -85,7 +87,8 @@ def tabulate(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[d
     """Columns and rows of the table at the end of a run."""
     rows = []
     for name, values in models.items():
-        row = {"model": name, "parameters": values["parameters"], "multiply-adds": values["multiply_adds"]}
+        counts = {key.replace("_", "-"): format_count(values[key]) for key in ("parameters", "multiply_adds")}
+        row = {"model": name, **counts}
         for split in SPLITS:
             row |= {f"{split} {key.replace('_', ' ')}": value for key, value in values[split].items()}
         rows.append({key: value for key, value in row.items() if key not in HIDDEN_COLUMNS})

@@ -20,7 +20,7 @@ from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.storage.files import write_bytes
 from mimic_keras.storage.store import Artifact, Store
 from mimic_keras.training.mixing import MixedSplit
-from mimic_keras.training.models import log_softmax, make_predictor
+from mimic_keras.training.models import log_softmax
 
 SPLITS = ("transfer", "validation", "test")
 SHARD_EXAMPLES = 1 << 16
@@ -181,14 +181,16 @@ def _label_splits(
 
         def fill(folder: Path, name: str = name) -> None:
             nonlocal predict
-            predict = predict or make_predictor(member.load())
+            predict = predict or member.load()
             split = _split(member.data, name, mixup)
             examples = _count_examples(split, name)
             with progress(f"{member.name} on {name}", examples, "examples") as advance:
                 for start in range(0, examples, SHARD_EXAMPLES):
                     ids = np.arange(start, min(start + SHARD_EXAMPLES, examples), dtype=np.int64)
                     if not _have_shard(folder, start // SHARD_EXAMPLES, len(ids)):
-                        _write_shard(folder, start // SHARD_EXAMPLES, _check_finite(predict(split, ids), member.name))
+                        _write_shard(
+                            folder, start // SHARD_EXAMPLES, _check_finite(predict(name, split, ids), member.name)
+                        )
                     advance(len(ids))
 
         inputs = {"member": member.key, "data": member.data.identity, "split": name}

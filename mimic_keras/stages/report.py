@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mimic_keras.reporting import pages
-from mimic_keras.reporting.tables import format_value
+from mimic_keras.reporting.tables import format_count, format_value
 from mimic_keras.stages.evaluation import Evaluation, tabulate
 
 SCATTER_POINTS = 4000
@@ -86,9 +86,10 @@ def _summarise(models: Mapping[str, Any]) -> str:
     return "".join(words) + "."
 
 
-def _compare_cost(teacher: int, student: int) -> str:
-    if not teacher or not student:  # of no matrix product or convolution: a factor says nothing
-        return f"{student:,} multiply-adds against its teacher's {teacher:,}"
+def _compare_cost(teacher: int | None, student: int | None) -> str:
+    if not teacher or not student:  # of no matrix product or convolution, or not counted: a factor says nothing
+        its_teachers = "its teacher's, which are" if teacher is None else "its teacher's"
+        return f"{format_count(student)} multiply-adds against {its_teachers} {format_count(teacher)}"
     factor = teacher / student
     compare = f"{factor:.1f} times fewer" if factor >= 1 else f"{1 / factor:.1f} times more"
     return f"{compare} multiply-adds than its teacher"
@@ -122,9 +123,10 @@ def _draw_cost(models: Mapping[str, Any]) -> Figure:
     names = [name for name in models if "/" not in name]
     for axes, key in zip(figure.subplots(1, 2), ("parameters", "multiply_adds"), strict=True):
         values = [models[name][key] for name in names]
-        bars = axes.barh(names[::-1], values[::-1], color=[_colour_of(name) for name in names[::-1]])
-        axes.bar_label(bars, labels=[f"{value:,}" for value in values[::-1]], padding=3, fontsize=8)
-        axes.set(xlabel=key.replace("_", "-"), xlim=(0, 1.35 * max(1, *values)), xticks=[])
+        lengths = [value or 0 for value in values]
+        bars = axes.barh(names[::-1], lengths[::-1], color=[_colour_of(name) for name in names[::-1]])
+        axes.bar_label(bars, labels=[format_count(value) for value in values[::-1]], padding=3, fontsize=8)
+        axes.set(xlabel=key.replace("_", "-"), xlim=(0, 1.35 * max(1, *lengths)), xticks=[])
     figure.subplots_adjust(wspace=0.35)
     return pages.hide_frame(figure)
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from absl import logging
 
-from mimic_keras.contracts import Member, MimicError, RunError, Teacher, TeacherContext
+from mimic_keras.contracts import InputError, Member, MimicError, RunError, Split, Teacher, TeacherContext
 from mimic_keras.planning.components import PluginError
 from mimic_keras.planning.plan import MemberPlan
 from mimic_keras.stages.data import Data, check_same_examples
@@ -22,11 +22,13 @@ from mimic_keras.storage.files import write_json
 from mimic_keras.storage.store import REUSED, Store
 from mimic_keras.training import models
 from mimic_keras.training.batches import Examples
-from mimic_keras.training.models import Cost, FinishedNet
+from mimic_keras.training.mixing import MixedSplit
+from mimic_keras.training.models import Cost, FinishedNet, make_predictor
 from mimic_keras.training.objective import Objective
 from mimic_keras.training.steps import TrainingDiverged
 from mimic_keras.training.trainer import Train, Trained
 
+Predictor = Callable[[str, Split, np.ndarray], np.ndarray]
 DIVERGENCE = "diverged.json"  # the only file of a member that diverged: its error, so that it is not trained again
 
 
@@ -40,7 +42,8 @@ class MemberDiverged(RunError):
 
 @dataclass(frozen=True)
 class TeacherMember(FinishedNet):
-    """A finished member. `load` returns its call; it is not needed where the logits are cached.
+    """A finished member. `load` returns its predictor: (name of a split, its examples, virtual ids int64 [N]) to
+    float32 logits [N, num_classes]; it is not needed where the logits are cached.
 
     `check` raises RunError if the code, the data or the loaded model is no longer what `key` says.
     """
@@ -48,7 +51,7 @@ class TeacherMember(FinishedNet):
     seed: int
     weight: float
     data: Data
-    load: Callable[[], Callable[[Any], Any]]
+    load: Callable[[], Predictor]
     check: Callable[[], None] = lambda: None
 
 
@@ -60,20 +63,22 @@ def make_members(
     workspace: Workspace,
     drops_diverged: bool = False,
 ) -> list[TeacherMember]:
-    """Train or load every member; with `drops_diverged`, without those that diverge.
+    """Load or train every member; with `drops_diverged`, without those that diverge.
+
+    What is to be loaded comes first: what does not fit the data is known before anything is trained.
 
     Raises:
         RunError: a member diverged and is not to be left out, or every member did.
     """
     prepared = [_own_data(plan, data, workspace) for plan in members]  # all, before anything is trained
-    made = []
+    made: dict[str, TeacherMember] = {}
     diverged: list[MemberDiverged] = []
     for plan, own in zip(members, prepared, strict=True):
         if plan.training:
             own.check_monitor(plan.training, plan.name)
-    for plan, own in zip(members, prepared, strict=True):
+    for plan, own in sorted(zip(members, prepared, strict=True), key=lambda pair: pair[0].is_trained):
         try:
-            made.append(_make_member(plan, own, train, store))
+            made[plan.name] = _make_member(plan, own, train, store)
         except MemberDiverged as error:
             if not drops_diverged:
                 raise RunError(f"{error}; teacher.on_divergence: drop leaves such members out") from error
@@ -81,7 +86,7 @@ def make_members(
             diverged.append(error)
     if diverged and not made:
         raise RunError(f"teacher: every member diverged; the first, {diverged[0]}")
-    return made
+    return [made[plan.name] for plan in members if plan.name in made]
 
 
 def _own_data(plan: MemberPlan, data: Data, workspace: Workspace) -> Data:
@@ -115,8 +120,8 @@ def _make_member(plan: MemberPlan, data: Data, train: Train, store: Store) -> Te
         raise MemberDiverged(f"{plan.name}: {error} ({remembered})", artifact.made)
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
 
-    def load() -> Callable[[Any], Any]:
-        return models.inference_call(models.load(artifact.folder))
+    def load() -> Predictor:
+        return _predict_by(models.inference_call(models.load(artifact.folder)))
 
     return TeacherMember(
         plan.name, artifact.key, cost, artifact.folder, history, plan.seed, plan.weight, data, load, check
@@ -176,10 +181,32 @@ def _load_member(plan: MemberPlan, data: Data, teacher: Teacher, store: Store, i
                 f"{plan.name}: its model was changed after it was loaded; what needs it is not kept. Run again"
             )
 
-    cost = Cost(member.parameters, models.count_multiply_adds(member.call, data.dataset.info.input_shape))
+    multiply_adds, predict = None, _predict_stored(plan.name, member)
+    if member.call:
+        multiply_adds = models.count_multiply_adds(member.call, data.dataset.info.input_shape)
+        predict = _predict_by(member.call)
+    cost = Cost(member.parameters, multiply_adds)
     return TeacherMember(
-        plan.name, store.key(inputs), cost, None, {}, plan.seed, plan.weight, data, lambda: member.call, check
+        plan.name, store.key(inputs), cost, None, {}, plan.seed, plan.weight, data, lambda: predict, check
     )
+
+
+def _predict_by(call: Callable[[Any], Any]) -> Predictor:
+    """The predictor of a net that has to be called."""
+    predict = make_predictor(call)
+    return lambda _, split, ids: predict(split, ids)
+
+
+def _predict_stored(name: str, member: Member) -> Predictor:
+    """The predictor of a member whose logits exist already."""
+
+    def predict(split_name: str, split: Split, ids: np.ndarray) -> np.ndarray:
+        if isinstance(split, MixedSplit):
+            raise InputError(f"{name}: stored predictions cannot label mixtures; remove student.mixup, or the member")
+        assert member.predict
+        return member.predict(split_name, ids)
+
+    return predict
 
 
 def _refuse_training(*_: Any, **__: Any) -> keras.Model:

@@ -86,10 +86,10 @@ def _net_key(plan: Plan, net: NetPlan) -> str:
 
 
 def _training_cost(plan: Plan, name: str, training: TrainingSection | None) -> float:
-    """Floating-point operations of all epochs; 0 for a net that is loaded or of unknown size."""
+    """Floating-point operations of all epochs; 0 for a net that is loaded or not counted."""
     split = "transfer" if name == "student" and plan.student.loss else "train"
     cost = plan.costs.get(name)
-    if cost is None or training is None:
+    if cost is None or cost.multiply_adds is None or training is None:
         return 0.0
     originals = plan.info.num_examples.get(split, 0) / plan.info.repeats
     return FLOATING_POINT_OPERATIONS * cost.multiply_adds * originals * training.epochs
@@ -98,4 +98,4 @@ def _training_cost(plan: Plan, name: str, training: TrainingSection | None) -> f
 def _labelling_cost(plan: Plan, member: MemberPlan) -> float:
     cost = plan.costs.get(member.name)
     share = min(1.0, plan.select.members / len(plan.members)) if plan.select else 1.0
-    return 2 * share * cost.multiply_adds * plan.transfer_examples if cost else 0.0
+    return 2 * share * ((cost and cost.multiply_adds) or 0) * plan.transfer_examples

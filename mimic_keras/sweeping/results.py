@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mimic_keras.reporting.tables import to_csv, to_markdown
+from mimic_keras.reporting.tables import format_count, to_csv, to_markdown
 from mimic_keras.storage.files import hash_json
 from mimic_keras.sweeping.axes import Value
 from mimic_keras.sweeping.cells import Sweep, drop_averaged, make_row
@@ -25,8 +25,8 @@ class Group:
     values: dict[str, Value]
     outcomes: list[Outcome]
     scores: list[float]
-    parameters: int
-    multiply_adds: int
+    parameters: int | None
+    multiply_adds: int | None
     paper: dict[str, float | None]
 
     @property
@@ -123,9 +123,9 @@ def tabulate_groups(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str
             make_row(
                 group.values,
                 {
-                    "parameters": f"{group.parameters:,}",
+                    "parameters": format_count(group.parameters),
                     "paper's": "" if published is None else f"{published:,.0f}",
-                    "multiply-adds": f"{group.multiply_adds:,}",
+                    "multiply-adds": format_count(group.multiply_adds),
                     f"test {sweep.show}, %": str(group),
                     "paper": "" if paper is None else f"{paper:g}",
                     "baseline": str(baseline) if baseline.scores else "",

@@ -23,6 +23,7 @@ from mimic_keras.training.private_api import called_graph, variables_without_val
 
 AFFINE_HEAD = "affine_head"
 PREDICTION_BATCH = 512
+OPAQUE_OPERATIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaCallModule")  # their work is not in the graph
 METADATA, NO_DATE = "metadata.json", "1980-01-01@00:00:00"  # in a .keras file
 
 
@@ -56,10 +57,10 @@ def build_without_values(build: Callable[[], Any], otherwise: Callable[[Callable
 @dataclass(frozen=True)
 class Cost:
     """`parameters`: trainable weights. `multiply_adds`: multiplications for one example in matrix products and
-    convolutions; elementwise work is not counted."""
+    convolutions; elementwise work is not counted. None: it cannot be known."""
 
-    parameters: int
-    multiply_adds: int
+    parameters: int | None
+    multiply_adds: int | None
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,10 @@ def measure_cost(model: keras.Model) -> Cost:
     return Cost(count_parameters(model.trainable_weights), multiply_adds)
 
 
-def count_multiply_adds(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> int:
+def count_multiply_adds(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> int | None:
     """Multiply-adds of `call` on one example, float32 [1, *input_shape], counted in its graph.
+
+    None if part of the work is outside of the graph, in Python or in a program compiled by XLA.
 
     Example:
         >>> count_multiply_adds(keras.Sequential([keras.Input((10,)), keras.layers.Dense(3)]), (10,))
@@ -103,12 +106,25 @@ def _trace(call: Callable[[tf.Tensor], Any], input_shape: Sequence[int]) -> Any:
     return tf.function(call, autograph=False).get_concrete_function(specification)
 
 
-def _count_in_graph(graph: tf.Graph) -> int:
-    return sum(_count_in_operation(operation) for operation in graph.get_operations())
+def add_counts(counts: Iterable[int | None]) -> int | None:
+    """The sum; None if one of them is.
+
+    Example:
+        >>> add_counts([1, 2]), add_counts([1, None])
+        (3, None)
+    """
+    known = list(counts)
+    return None if None in known else sum(count for count in known if count is not None)
 
 
-def _count_in_operation(operation: tf.Operation) -> int:
+def _count_in_graph(graph: tf.Graph) -> int | None:
+    return add_counts(_count_in_operation(operation) for operation in graph.get_operations())
+
+
+def _count_in_operation(operation: tf.Operation) -> int | None:
     kind = operation.type
+    if kind in OPAQUE_OPERATIONS:
+        return None
     if kind in ("PartitionedCall", "StatefulPartitionedCall"):
         return _count_in_graph(called_graph(operation))
     if kind in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):

@@ -125,7 +125,8 @@ def train(
 
 def _make_trainer(net: keras.Model, objective: Objective, settings: TrainingSection, steps: int) -> Trainer:
     """The net under training, with its optimizer; called under the strategy. `steps` make a pass."""
-    multiply_adds = 3 * models.count_multiply_adds(net, net.input_shape[1:]) * settings.batch_size
+    counted = models.count_multiply_adds(net, net.input_shape[1:]) or 0
+    multiply_adds = 3 * counted * settings.batch_size
     at_most = min(MAXIMUM_STEPS_PER_CALL, settings.checkpoint_every or steps, steps)
     steps_per_call = int(min(at_most, max(1, MULTIPLY_ADDS_PER_CALL // max(multiply_adds, 1))))
     rate = make_rate(settings, steps)

@@ -15,9 +15,17 @@ All four are one chain with some parts left out: [input scale] - [blocks of conv
     initialization_scale: factor on the standard deviation of the initial kernels (He et al. 2015 before an activation,
         LeCun's elsewhere).
     input_scale: factor on the inputs.
+    separable: every convolution but the first is a depthwise one and a pointwise one, as in MobileNet (Howard et al.
+        2017, sections 3.1 and 3.2), of about kernel_size ** 2 times fewer multiply-adds.
+
+The nets of `existing` are models that somebody else defined.
 """
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import layers
@@ -86,6 +94,7 @@ def conv_student(
     batch_normalization: bool = False,
     initialization_scale: float = 1.0,
     input_scale: float = 1.0,
+    separable: bool = False,
 ) -> keras.Model:
     """Convolutions, a linear bottleneck, hidden layers: float32 [batch, height, width, channels] to logits.
 
@@ -113,6 +122,7 @@ def cnn(
     batch_normalization: bool = False,
     initialization_scale: float = 1.0,
     input_scale: float = 1.0,
+    separable: bool = False,
 ) -> keras.Model:
     """A deep convolutional net: float32 [batch, height, width, channels] to logits.
 
@@ -142,6 +152,7 @@ def _build_chain(
     kernel_size: int = 1,
     pool_size: int = 1,
     linear_units: int | None = None,
+    separable: bool = False,
 ) -> keras.Model:
     if filters and len(input_shape) != 3:
         raise ValueError(f"{name} convolves over [height, width, channels]; the data set's inputs are {input_shape}")
@@ -151,11 +162,12 @@ def _build_chain(
     if input_scale != 1.0:
         x = layers.Rescaling(input_scale)(x)
     x = add_dropout(x, input_dropout)
+    kinds = itertools.chain([_convolution], itertools.repeat(_separable_convolution if separable else _convolution))
     x = chain.add_blocks(
         x,
         filters,
         after_pooling,
-        lambda width, **options: layers.Conv2D(width, kernel_size, padding="same", **options),
+        lambda width, **options: next(kinds)(width, kernel_size, **options),
         lambda: layers.MaxPooling2D(pool_size),
     )
     x = layers.Flatten()(x)
@@ -163,3 +175,25 @@ def _build_chain(
         x = chain.add_linear(x, linear_units)
     x = chain.add_hidden(x, hidden_units, after_hidden)
     return keras.Model(inputs, chain.add_logits(x, num_classes), name=name)
+
+
+for _net in (conv_student, cnn):
+    _net.added_arguments = ("separable",)  # type: ignore[attr-defined]
+
+
+def _convolution(width: int, kernel_size: int, **options: Any) -> Callable[[Any], Any]:
+    return layers.Conv2D(width, kernel_size, padding="same", **options)
+
+
+def _separable_convolution(width: int, kernel_size: int, **options: Any) -> Callable[[Any], Any]:
+    """A filter for each channel, then a layer that mixes the channels; nothing is between the two."""
+
+    def convolve(x: Any) -> Any:
+        # Keras counts all channels as inputs of a depthwise kernel; each output has kernel_size ** 2 of one channel.
+        initializer = keras.initializers.VarianceScaling(x.shape[-1], "fan_in")
+        regularizer = options["kernel_regularizer"]
+        kernel = {"depthwise_initializer": initializer, "depthwise_regularizer": regularizer}
+        x = layers.DepthwiseConv2D(kernel_size, padding="same", use_bias=False, **kernel)(x)
+        return layers.Conv2D(width, 1, **options)(x)
+
+    return convolve

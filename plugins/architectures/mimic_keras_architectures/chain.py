@@ -34,7 +34,7 @@ class Chain:
         x: Any,
         filters: list[int | list[int]] | tuple[()],
         rates: list[float],
-        make_convolution: Callable[..., layers.Layer],
+        make_convolution: Callable[..., Callable[[Any], Any]],
         make_pooling: Callable[[], layers.Layer],
     ) -> Any:
         """Blocks of convolutions, a pooling and a dropout after each: one entry of `filters` and of `rates` per block.
@@ -61,7 +61,7 @@ class Chain:
         """float32 logits [batch, num_classes], in mixed precision too."""
         return layers.Dense(num_classes, dtype="float32", name="logits", **self._kernel_options(1.0))(x)
 
-    def _add_activated(self, x: Any, make_layer: Callable[..., layers.Layer], width: int) -> Any:
+    def _add_activated(self, x: Any, make_layer: Callable[..., Callable[[Any], Any]], width: int) -> Any:
         x = make_layer(width, use_bias=not self.batch_normalization, **self._kernel_options(2.0))(x)
         if self.batch_normalization:
             x = layers.BatchNormalization(synchronized=True)(x)

@@ -13,6 +13,11 @@ from mimic_keras_architectures import bottleneck, cnn, conv_student, mlp
 from mimic_keras_architectures.chain import Chain, dropout_rates
 from scipy.signal import correlate2d
 
+from mimic_keras.experiment.places import Place
+from mimic_keras.experiment.problems import Problems
+from mimic_keras.planning.components import bind
+from mimic_keras.training.models import count_multiply_adds
+
 # One small net of each kind: (function, keywords of its own).
 SMALL = {
     mlp: {"hidden_units": [12, 9]},
@@ -517,3 +522,45 @@ def test_a_chain_of_ones_own_from_the_same_parts():
 )
 def test_dropout_rates_after_blocks_and_after_hidden_layers(dropout, blocks, expected):
     assert dropout_rates(dropout, blocks) == expected
+
+
+# Separable convolutions
+
+
+def test_a_separable_net_by_hand():
+    """Convolution 2 to 3, then 3 to 4 as 3 filters of 9 and a layer of 3 to 4; pooling to 4 x 4; 4 to 5 likewise."""
+    model = small(cnn, separable=True)
+
+    convolutions = (2 * 9 * 3 + 3) + (3 * 9 + 3 * 4 + 4) + (4 * 9 + 4 * 5 + 5)
+    assert trainable(model) == convolutions + (2 * 2 * 5 * 12 + 12) + (12 * 3 + 3)
+    expected = 64 * 2 * 9 * 3 + 64 * (3 * 9 + 3 * 4) + 16 * (4 * 9 + 4 * 5) + 2 * 2 * 5 * 12 + 12 * 3
+    assert count_multiply_adds(model, IMAGE) == expected
+
+
+def test_separable_kernels_keep_the_variance_that_he_et_al_ask_for():
+    """Depthwise: 1 / 9, since an output sees 9 inputs of its channel; pointwise: 2 / channels; scaled on the latter."""
+    model = cnn((8, 8, 2), 3, filters=[[400, 400]], hidden_units=[4], separable=True, initialization_scale=0.5)
+    depthwise, pointwise = (model.layers[place].kernel.numpy() for place in (3, 4))
+
+    assert (depthwise.shape, pointwise.shape) == ((3, 3, 400, 1), (1, 1, 400, 400))
+    np.testing.assert_allclose(depthwise.std(), np.sqrt(1 / 9), rtol=0.05)
+    np.testing.assert_allclose(pointwise.std(), 0.5 * np.sqrt(2 / 400), rtol=0.05)
+
+
+def test_separable_convolutions_decay_too_and_keep_no_second_bias():
+    model = small(cnn, separable=True, weight_decay=0.5, batch_normalization=True)
+
+    squares = sum(float(np.sum(kernel**2)) for kernel in kernels(model))
+    np.testing.assert_allclose(sum(map(float, model.losses)), 0.25 * squares, rtol=1e-5)
+    assert not any(layer.use_bias for layer in model.layers if "Conv" in type(layer).__name__)
+
+
+@pytest.mark.parametrize("net", [conv_student, cnn])
+def test_a_net_that_is_not_separable_has_the_key_that_it_had_before_there_were_any(net):
+    def key(**options):
+        spec = {"name": net.__name__, "hidden_units": [4], "filters": [3], **options}
+        return bind("architecture", spec, Place(), Problems("x")).configuration()
+
+    assert "separable" not in key()["arguments"]
+    assert key(separable=False) == key()
+    assert key(separable=True)["arguments"]["separable"] is True

@@ -11,7 +11,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mimic_keras_teachers import KerasFile, SavedModel, Trained
-from scipy.special import softmax
+from scipy.special import logit, softmax
 
 from mimic_keras.contracts import ArraySplit, Dataset, DatasetInfo, InputError, TeacherContext
 
@@ -390,8 +390,63 @@ def test_a_keras_model_with_named_outputs_gives_its_logits(others, tmp_path):
 def test_a_keras_model_whose_named_outputs_are_others_is_refused(tmp_path):
     teacher = keras_file(net(output=lambda x: {"scores": x, "class": keras.ops.argmax(x, -1)}), tmp_path)
 
-    with pytest.raises(InputError, match=r"has the outputs class, scores, expected 'logits'$"):
+    with pytest.raises(InputError, match=r"^output: expected one of class, scores, got None$"):
         teacher.check(Fake().info)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_output_chooses_one_of_several(named, tmp_path):
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input(SHAPE)
+    x = keras.layers.Flatten()(inputs)
+    one, other = keras.layers.Dense(CLASSES, name="one")(x), keras.layers.Dense(CLASSES, name="other")(x)
+    model = keras.Model(inputs, {"one": one, "other": other} if named else [one, other])
+
+    found = keras_file(model, tmp_path, output="other").member(context()).call(INPUTS)
+
+    np.testing.assert_allclose(found, keras.Model(inputs, other)(INPUTS), rtol=1e-5, atol=1e-6)
+    assert (
+        KerasFile(tmp_path / "net.keras", output="one").source_digest() != keras_file(model, tmp_path).source_digest()
+    )
+
+
+@loaders
+def test_sigmoids_become_their_own_logits(load, tmp_path):
+    model = net("sigmoid")
+    chances = np.asarray(model(INPUTS, training=False), np.float64)
+
+    found = load(model, tmp_path, outputs="sigmoid").member(context()).call(tf.constant(INPUTS))
+
+    np.testing.assert_allclose(found, logit(chances), rtol=1e-4, atol=1e-4)
+
+
+@loaders
+def test_one_sigmoid_is_the_chance_of_the_second_of_two_classes(load, tmp_path):
+    inputs = keras.Input((1,))
+    single = keras.Model(inputs, keras.layers.Activation("linear")(inputs))
+    rows = tf.constant([[0.25], [0.0], [1.0]])
+
+    found = load(single, tmp_path, outputs="sigmoid").member(context(Fake((1,), 2))).call(rows)
+
+    np.testing.assert_allclose(found, [[0, np.log(1 / 3)], [0, np.log(1e-7)], [0, -np.log(1e-7)]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("last", "classes", "outputs", "message"),
+    [
+        ("linear", CLASSES, "sigmoid", "are not all between 0 and 1: expected 'logits', got 'sigmoid'"),
+        ("softmax", CLASSES, "sigmoid", "sum to 1 and are not negative: expected 'probabilities', got 'sigmoid'"),
+        ("sigmoid", CLASSES, "probabilities", "do not sum to 1: expected 'sigmoid', got 'probabilities'"),
+        ("sigmoid", 1, "logits", "gives one output for two classes: expected 'sigmoid', got 'logits'"),
+        ("sigmoid", 1, "probabilities", "gives one output for two classes: expected 'sigmoid', got 'probabilities'"),
+    ],
+)
+def test_outputs_that_are_or_are_no_sigmoids_are_told_apart(last, classes, outputs, message, tmp_path):
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, keras.layers.Dense(classes, last)(keras.layers.Flatten()(inputs)))
+
+    with pytest.raises(InputError, match=rf"^outputs: .*{message}$"):
+        keras_file(model, tmp_path, outputs=outputs).check(Fake(num_classes=max(2, classes)).info)
 
 
 @pytest.mark.parametrize("model", ["two inputs", "two outputs"])
@@ -400,7 +455,8 @@ def test_a_keras_model_with_several_inputs_or_outputs_is_refused(model, tmp_path
     logits = keras.layers.Dense(CLASSES)(keras.layers.Flatten()(one + other if model == "two inputs" else one))
     parts = ([one, other], logits) if model == "two inputs" else (one, [logits, logits * 2])
 
-    with pytest.raises(InputError, match="inputs of shape" if model == "two inputs" else "outputs of shape"):
+    message = "inputs of shape" if model == "two inputs" else "^output: expected one of dense.*, multiply.*, got None$"
+    with pytest.raises(InputError, match=message):
         keras_file(keras.Model(*parts), tmp_path).check(Fake().info)
 
 
