@@ -120,18 +120,23 @@ class Arrays(Dataset):
 
     def _read_headers(self) -> dict[str, Header]:
         """{split or "unlabelled": shape and dtype of its inputs}, after checking those of all files."""
-        checks = [functools.partial(_check_headers, name, files) for name, files in self._files.items()]
-        headers = dict(zip(self._files, run_all(checks), strict=True))
-        shape, dtype = headers["train"]
-        others = [
-            f"{name}.x: {found} {list(other)} does not fit train.x, {dtype} {list(shape)}; expected one dtype and one "
-            "shape of rows"
-            for name, (other, found) in headers.items()
-            if (other[1:], found) != (shape[1:], dtype)
-        ]
-        if others:
-            raise InputError("\n".join(others))
-        return headers
+        files = [(name, member, file) for name, of in self._files.items() for member, file in of.items()]
+        found = run_all([functools.partial(_check_header, file, member) for _, member, file in files])
+        headers = {(name, member): header for (name, member, _), header in zip(files, found, strict=True)}
+        first, first_dtype = headers["train", "x"]
+        problems = []
+        for name, of in self._files.items():
+            shape, dtype = headers[name, "x"]
+            if (shape[1:], dtype) != (first[1:], first_dtype):
+                problems.append(
+                    f"{name}.x: {dtype} {list(shape)} does not fit train.x, {first_dtype} {list(first)}; expected one "
+                    "dtype and one shape of rows"
+                )
+            if "y" in of and headers[name, "y"][0][0] != shape[0]:
+                problems.append(f"{name}: x has {shape[0]} rows, but y has {headers[name, 'y'][0][0]} labels")
+        if problems:
+            raise InputError("\n".join(problems))
+        return {name: headers[name, "x"] for name in self._files}
 
     def prepare(self, data_dir: Path) -> str:
         """Read and check everything; `data_dir` only stores the moments of `standardize`.
@@ -201,16 +206,11 @@ def _locate(name: str, given: Path | ArrayFiles) -> dict[str, ArrayFile]:
     return {member: ArrayFile(f"{name}.{member}", files[member]) for member in members}
 
 
-def _check_headers(name: str, files: Mapping[str, ArrayFile]) -> Header:
-    """Shape and dtype of a split's inputs, after checking them and its labels'."""
-    shape, dtype = files["x"].read_header()
-    check_rows(files["x"].where, shape, dtype)
-    if "y" in files:
-        label_shape, label_dtype = files["y"].read_header()
-        check_label_kind(files["y"].where, label_shape, label_dtype)
-        if label_shape[0] != shape[0]:
-            raise InputError(f"{name}: x has {shape[0]} rows, but y has {label_shape[0]} labels")
-    return shape, dtype
+def _check_header(file: ArrayFile, member: str) -> Header:
+    """Shape and dtype of inputs "x" or labels "y", checked."""
+    header = file.read_header()
+    (check_rows if member == "x" else check_label_kind)(file.where, *header)
+    return header
 
 
 def run_all(checks: Iterable[Callable[[], Any]]) -> list[Any]:

@@ -199,10 +199,10 @@ def test_wrong_arrays_are_refused(message, save, tmp_path):
 
 
 def test_missing_files_are_listed_together(files):
-    files["train"]["x"], files["test"]["y"] = Path("no_x.npy"), Path("no_y.npy")
+    files["train"] = {"x": Path("no_x.npy"), "y": Path("no_y.npy")}
     with pytest.raises(InputError) as caught:
         _ = Arrays(**files).info
-    assert str(caught.value) == "train.x: no such file: no_x.npy\ntest.y: no such file: no_y.npy"
+    assert str(caught.value) == "train.x: no such file: no_x.npy\ntrain.y: no such file: no_y.npy"
 
 
 def test_splits_that_do_not_fit_are_refused_together(files, save, tmp_path):
