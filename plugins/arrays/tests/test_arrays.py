@@ -249,8 +249,12 @@ def test_a_mapped_array_in_fortran_order_is_refused(files, save, tmp_path, monke
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"validation": None}, ValueError, "validation: expected its files, or its share .*, got neither"),
-        ({"shares": {"test": 0.1}}, ValueError, "test: expected its files, or its share .*, got both"),
+        (
+            {"validation": None},
+            ValueError,
+            "validation: expected the split itself, or shares: {validation: 0.1}, got neither",
+        ),
+        ({"shares": {"test": 0.1}}, ValueError, "test: expected the split itself, or shares: {test: 0.1}, got both"),
         (
             {"train": Path("x.npy")},
             InputError,
