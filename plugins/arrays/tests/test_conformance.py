@@ -3,6 +3,7 @@
 import numpy as np
 
 from mimic_keras.testing import conformance
+from plugins.arrays.tests import tiny_set
 
 
 def arrays(folder):
@@ -22,4 +23,14 @@ def arrays(folder):
     }
 
 
-test_conformance = conformance("mimic-keras-arrays", {"dataset/arrays": arrays})
+def tfds(folder):
+    return {
+        "root": str(tiny_set.write("tiny_images", folder)),
+        "builder": "tiny_images",
+        "test": "test",
+        "shares": {"validation": 0.2},
+        "inputs": {"scale": 0.01},
+    }
+
+
+test_conformance = conformance("mimic-keras-arrays", {"dataset/arrays": arrays, "dataset/tfds": tfds})
