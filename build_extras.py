@@ -8,11 +8,12 @@ from pathlib import Path
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-PLUGINS = ("losses", "architectures", "teachers", "digits", "cifar", "timit")
+PLUGINS = ("losses", "architectures", "teachers", "digits", "cifar", "timit", "arrays")
 DEVELOPMENT = [
     "build",
     "hatchling",
     "hypothesis",
+    "importlib-resources",
     "import-linter",
     "mypy",
     "onnx",
@@ -22,6 +23,7 @@ DEVELOPMENT = [
     "ruff",
     "scipy",
     "skops",
+    "tensorflow-datasets",
     "tensorflow-io",
 ]
 
