@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-PLUGINS = ("losses", "architectures", "teachers", "digits", "cifar", "timit")
+PLUGINS = ("losses", "architectures", "teachers", "digits", "cifar", "timit", "arrays")
 DEVELOPMENT = [
     "build",
     "hatchling",
