@@ -24,7 +24,7 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -128,6 +128,23 @@ def filled_variable(rows: int, arrays: Iterable[np.ndarray]) -> tf.Variable:
     return variable
 
 
+def gather_rows(arrays: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Some rows, int64 [B], of arrays [N_i, ...] that are numbered one after the other; only these rows are read.
+
+    Example:
+        >>> gather_rows([np.array([[0], [1]]), np.array([[2], [3]])], np.array([3, 0]))
+        array([[3],
+               [0]])
+    """
+    starts = np.cumsum([0, *map(len, arrays)])
+    places = np.searchsorted(starts, rows, side="right") - 1
+    found = np.empty((len(rows), *arrays[0].shape[1:]), arrays[0].dtype)
+    for place in np.unique(places):
+        chosen = places == place
+        found[chosen] = arrays[place][rows[chosen] - starts[place]]
+    return found
+
+
 class ArraySplit:
     """A `Split` over arrays in memory.
 
@@ -169,6 +186,56 @@ class ArraySplit:
 
         rows = tf.gather(self._inputs, ids % self.num_examples)
         return tf.cast(rows if self._prepare is None else self._prepare(rows, ids), tf.float32)
+
+
+class MappedSplit(ArraySplit):
+    """As `ArraySplit`, over arrays that stay on the disk: `np.load(file, mmap_mode="r")`. Each batch reads its rows.
+
+    Args:
+        inputs: arrays [N_i, ...] of one dtype and row shape, in C order, one after the other.
+        labels: integers [N], -1 where unknown. None: no example has a label.
+        rows: int64 [N], the row of `inputs` that each example is; a row may be in several splits, or in none. None: all
+            of them, in order.
+        prepare: as for `ArraySplit`.
+        repeats: as for `ArraySplit`.
+
+    Raises:
+        ValueError: dtypes or row shapes differ, an array is not in C order, the lengths of `rows` and `labels` differ,
+            or `repeats` is below 1.
+
+    Example:
+        >>> np.save("x.npy", np.arange(12).reshape(6, 2))
+        >>> split = MappedSplit([np.load("x.npy", mmap_mode="r")], rows=np.array([5, 0]))
+        >>> split.batch(tf.constant([0], tf.int64)).numpy()
+        array([[10., 11.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[np.ndarray],
+        labels: np.ndarray | None = None,
+        *,
+        rows: np.ndarray | None = None,
+        prepare: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+        repeats: int = 1,
+    ):
+        kinds = {(array.dtype, array.shape[1:]) for array in inputs}
+        if len(kinds) != 1 or not all(array.flags.c_contiguous for array in inputs):
+            raise ValueError(f"expected arrays of one dtype and row shape in C order, got {kinds}")
+        rows = np.arange(sum(map(len, inputs))) if rows is None else rows
+        super().__init__(np.asarray(rows, np.int64), labels, prepare=self._prepare_rows, repeats=repeats)
+        self._arrays, self._finish = list(inputs), prepare
+
+    def _prepare_rows(self, rows: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        def read(rows: np.ndarray) -> np.ndarray:
+            return gather_rows(self._arrays, rows)
+
+        # Not stateful: tf.data then reads several batches at a time even where it has to be deterministic.
+        found = tf.numpy_function(read, [rows], self._arrays[0].dtype, stateful=False)
+        found = tf.ensure_shape(found, (None, *self._arrays[0].shape[1:]))
+        return found if self._finish is None else self._finish(found, ids)
 
 
 @dataclass(frozen=True)

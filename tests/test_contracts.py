@@ -8,10 +8,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mimic_keras.contracts import (
     ArraySplit,
     InputError,
+    MappedSplit,
     Member,
     MimicError,
     RunError,
@@ -21,6 +24,7 @@ from mimic_keras.contracts import (
     error_rate,
     file_digest,
     filled_variable,
+    gather_rows,
     host_variable,
     logits_of,
 )
@@ -46,6 +50,55 @@ def test_arrays_are_put_one_after_the_other_in_a_variable():
 def test_a_variable_is_filled_from_arrays_that_come_one_by_one():
     pieces = [np.full([size, 3], size, np.float32) for size in (5000, 1, 2)]
     np.testing.assert_array_equal(filled_variable(5003, iter(pieces)).numpy(), np.concatenate(pieces))
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=4).filter(any), st.data())
+def test_rows_are_gathered_from_arrays_one_after_the_other(sizes, data):
+    starts = np.cumsum([0, *sizes])
+    arrays = [
+        np.arange(2 * start, 2 * (start + size), dtype=np.int16).reshape(size, 2)
+        for start, size in zip(starts, sizes, strict=False)
+    ]
+    rows = np.array(data.draw(st.lists(st.integers(0, sum(sizes) - 1))), np.int64)
+    found = gather_rows(arrays, rows)
+    assert found.dtype == np.int16
+    np.testing.assert_array_equal(found, np.concatenate(arrays)[rows])
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """Two arrays on the disk, of 6 and 3 rows."""
+    for name, size in (("one", 6), ("two", 3)):
+        np.save(tmp_path / f"{name}.npy", np.arange(size * 2, dtype=np.uint8).reshape(size, 2))
+    return [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("one", "two")]
+
+
+def test_a_mapped_split_is_the_split_of_the_same_arrays_in_memory(mapped):
+    def prepare(values, ids):
+        return tf.cast(values, tf.float32) + tf.cast(ids, tf.float32)[:, None] / 7
+
+    rows, labels = np.array([8, 0, 7, 0, 5]), np.arange(5)
+    split = MappedSplit(mapped, labels, rows=rows, prepare=prepare, repeats=3)
+    other = ArraySplit(np.concatenate(mapped)[rows], labels, prepare=prepare, repeats=3)
+    ids = np.array([14, 0, 7, 7, 3], np.int64)
+    expected = other.batch(tf.constant(ids)).numpy()
+    np.testing.assert_array_equal(split.batch(tf.constant(ids)), expected)
+    batches = tf.data.Dataset.from_tensor_slices(ids).batch(2).map(split.batch, num_parallel_calls=2)
+    assert batches.element_spec == tf.TensorSpec([None, 2], tf.float32)
+    np.testing.assert_array_equal(np.concatenate(list(batches.as_numpy_iterator())), expected)
+    assert (split.num_examples, split.repeats, split.labels.dtype) == (5, 3, np.int32)
+
+
+def test_a_mapped_split_without_rows_has_all_in_order(mapped):
+    split = MappedSplit(mapped)
+    np.testing.assert_array_equal(split.batch(tf.range(9, dtype=tf.int64)), np.concatenate(mapped))
+    np.testing.assert_array_equal(split.labels, [-1] * 9)
+
+
+@pytest.mark.parametrize("other", [np.zeros([1, 2]), np.zeros([1, 3], np.uint8), np.zeros([2, 2], np.uint8, order="F")])
+def test_a_mapped_split_refuses_what_cannot_be_read_row_by_row(mapped, other):
+    with pytest.raises(ValueError, match="expected arrays of one dtype and row shape in C order, got"):
+        MappedSplit([*mapped, other])
 
 
 @pytest.mark.parametrize("rows", [2, 4])

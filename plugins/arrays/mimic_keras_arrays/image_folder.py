@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from absl import logging
 
-from mimic_keras.contracts import (
-    ROWS_AT_ONCE,
-    SPLITS,
-    Dataset,
-    DatasetInfo,
-    InputError,
-    MappedSplit,
-    RawSignature,
-    file_digest,
-)
+from mimic_keras.contracts import ArraySplit, Dataset, DatasetInfo, InputError, RawSignature
 from mimic_keras_arrays import image_files
+from mimic_keras_arrays.class_folders import UNLABELLED, Listing, list_images
 from mimic_keras_arrays.decoding import Decoder, Resize
-from mimic_keras_arrays.image_files import UNLABELLED, describe_first
+from mimic_keras_arrays.examples import MAPPED_BYTES, Examples, digest_examples, make_scaling
+from mimic_keras_arrays.files import ArrayFile, chunks
 from mimic_keras_arrays.images import Copies
-from mimic_keras_arrays.inputs import LinearInputs, Scaling, check_inputs, stored_moments
+from mimic_keras_arrays.inputs import LinearInputs, check_inputs
+from mimic_keras_arrays.labels import warn_of_empty_classes
 from mimic_keras_arrays.shares import Shares, check_shares, divide
 
 BRIGHTEST = 255
-SERVED_EXAMPLES = 64
 SERVED_FILES = 8
 
 
 class ImageFolder(Dataset):
     """Inputs float32 [height, width, channels], pixels / 255 by default; the classes are the folders' names.
 
-    Identical files of one class are one example. The pixels are kept on the disk, as uint8 in one array, from which
-    every batch is read.
+    Identical files are one example. Every different image is decoded once, and kept as uint8. Above 1 GiB, all
+    stay on the disk, and every batch reads its rows.
 
     Args:
         path: has the folders train, validation and test, each with one folder per class; or, with `shares` of
@@ -82,15 +74,16 @@ class ImageFolder(Dataset):
         self.shares: Shares = shares or {}
         check_shares(self.shares, split_seed)
         check_inputs(inputs, standardize)
-        self.inputs, self.standardize = inputs or {"scale": 1 / BRIGHTEST}, standardize
+        self.inputs: LinearInputs = inputs or {"scale": 1 / BRIGHTEST}
+        self.standardize = standardize
         height, width = image_size
         self.decoder, self.shape = Decoder(height, width, channels, resize), (height, width, channels)
         self.variation = Copies(copies, mirror, shift, smallest_crop)
         self.variation.check_shape(self.shape)
 
     @functools.cached_property
-    def _listing(self) -> image_files.Listing:
-        return image_files.list_images(self.path, list(self.shares))
+    def _listing(self) -> Listing:
+        return list_images(self.path, list(self.shares))
 
     @property
     def info(self) -> DatasetInfo:
@@ -115,102 +108,61 @@ class ImageFolder(Dataset):
     def prepare(self, data_dir: Path) -> str:
         """Digest all files, and decode those whose contents have not been decoded yet."""
         listed = self._listing
-        files = [file for of in listed.files.values() for file, _ in of]
-        digests = dict(zip(files, image_files.compute_digests(files), strict=True))
-        # In the order of their contents, so that no name and no folder changes what an id means.
-        examples = {name: sorted({(digests[file], label) for file, label in of}) for name, of in listed.files.items()}
-        places = self._divide({name: [label for _, label in of] for name, of in examples.items()})
-        chosen = {name: [examples[of][place] for place in ids] for name, (of, ids) in places.items()}
-        files_of: dict[str, list[Path]] = defaultdict(list)
-        for file, digest in sorted(digests.items()):
-            files_of[digest].append(file)
-        self._check_shared(chosen, files_of)
-        unique = {digest: of[0] for digest, of in sorted(files_of.items())}
-        pixels = image_files.prepare_pixels(unique, self.decoder, data_dir)
-        self._pixels = np.load(pixels, mmap_mode="r", allow_pickle=False)
-        row_of = {digest: row for row, digest in enumerate(unique)}
-        chosen["transfer"] = chosen["train"] + chosen.pop(UNLABELLED)
-        self._rows = {name: np.array([row_of[digest] for digest, _ in of], np.int64) for name, of in chosen.items()}
-        self._labels = {name: np.array([label for _, label in of], np.int32) for name, of in chosen.items()}
-        self._warn_of_empty_classes()
-        self._served = self._read_served([unique[digest] for digest, _ in chosen["validation"]])
-        self._scaling = self._make_scaling(data_dir)
-        fingerprint = sha256(f"{listed.class_names} {file_digest(pixels)} {self._scaling.digest}".encode())
-        for name in SPLITS:
-            fingerprint.update(self._rows[name].tobytes() + self._labels[name].tobytes())
-        return fingerprint.hexdigest()
+        images = image_files.read_images(listed)
+        places = self._divide({name: images.labels[rows] for name, rows in images.rows.items()})
+        rows = {name: images.rows[of][ids] for name, (of, ids) in places.items()}
+        rows["transfer"] = np.concatenate([rows["train"], self._check_leaks(rows, images)])
+        warn_of_empty_classes(images.labels[rows["train"]], listed.class_names)
+        stored = image_files.prepare_pixels(images, self.decoder, data_dir)
+        pixels = ArrayFile("path", stored).load(mapped=stored.stat().st_size > MAPPED_BYTES)
+        content = digest_examples([pixels], images.labels, rows)
+        train = chunks(pixels, rows["train"])
+        self._scaling = make_scaling(self.inputs, self.standardize, content, train, data_dir)
+        self._examples = Examples([pixels], images.labels, rows, self._scaling, self.variation)
+        self._served = _read_smallest([images.files[row][0] for row in rows["validation"]])
+        return sha256(f"{content} {self._scaling.digest} {listed.class_names}".encode()).hexdigest()
 
-    def _check_shared(self, chosen: Mapping[str, list[tuple[str, int]]], files_of: Mapping[str, list[Path]]) -> None:
-        """Warn of images in two splits or classes; refuse unlabelled ones that are held out."""
-        labelled = [name for name in chosen if name != UNLABELLED]
-        uses = Counter(digest for name in labelled for digest, _ in chosen[name])
-        held_out = {digest for name in ("validation", "test") for digest, _ in chosen[name]}
-        if shared := _name_files((digest for digest, _ in chosen[UNLABELLED] if digest in held_out), files_of):
+    def _check_leaks(self, rows: Mapping[str, np.ndarray], images: image_files.Images) -> np.ndarray:
+        """The unlabelled images without training images; warn of images that are in several splits.
+
+        Raises:
+            InputError: unlabelled images are also validation or test images.
+        """
+        held_out = np.concatenate([rows["validation"], rows["test"]])
+        if len(shared := np.intersect1d(rows[UNLABELLED], held_out)):
             raise InputError(
                 f"path: {len(shared):,} images of {self.path / UNLABELLED} are also validation or test images, which "
-                f"must not be trained on:{describe_first(shared)}"
+                f"must not be trained on:{images.describe(shared)}"
             )
-        if several := _name_files((digest for digest, count in uses.items() if count > 1), files_of):
+        found, counts = np.unique(np.concatenate([rows["train"], held_out]), return_counts=True)
+        if len(several := found[counts > 1]):
             logging.warning(
-                "image_folder: %d images are in several splits, so that results on test are too good, or in several "
-                "classes:%s",
+                "image_folder: %d images are in several splits, so that results on validation or test are too good:%s",
                 len(several),
-                describe_first(several),
+                images.describe(several),
             )
+        return np.setdiff1d(rows[UNLABELLED], rows["train"])
 
-    def _warn_of_empty_classes(self) -> None:
-        known = set(self._labels["train"].tolist())
-        empty = [name for label, name in enumerate(self._listing.class_names) if label not in known]
-        if empty:
-            logging.warning("image_folder: no training images of the classes %s", ", ".join(empty))
-
-    def _read_served(self, files: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-        """The contents of a few validation files, the smallest so that exports stay small, and their ids."""
-        ids = np.sort(np.argsort([file.stat().st_size for file in files], kind="stable")[:SERVED_FILES])
-        contents = np.empty(len(ids), object)
-        contents[:] = [files[place].read_bytes() for place in ids]
-        return contents, ids
-
-    def _make_scaling(self, data_dir: Path) -> Scaling:
-        if not self.standardize:
-            return Scaling.of(self.inputs)
-        rows = np.unique(self._rows["train"])
-        digest = sha256(rows.tobytes()).hexdigest()[:16]
-        parts = (self._pixels[rows[start : start + ROWS_AT_ONCE]] for start in range(0, len(rows), ROWS_AT_ONCE))
-        folder = Path(self._pixels.filename).parent
-        return Scaling.standardizing(stored_moments(folder / f"moments-{digest}.npy", parts))
-
-    def split(self, name: str, seed: int = 0) -> MappedSplit:
-        if name not in SPLITS:
-            raise ValueError(f"no split '{name}'; accepted: {', '.join(SPLITS)}")
-        rows, labels = self._rows[name], self._labels[name]
-        if name in ("validation", "test"):
-            return MappedSplit([self._pixels], labels, rows=rows, prepare=lambda pixels, _: self._scaling(pixels))
-
-        def prepare(pixels: Any, ids: Any) -> Any:
-            return self.variation(pixels, self._scaling, seed, ids // len(rows), ids % len(rows))
-
-        return MappedSplit([self._pixels], labels, rows=rows, prepare=prepare, repeats=self.variation.copies)
+    def split(self, name: str, seed: int = 0) -> ArraySplit:
+        return self._examples.split(name, seed)
 
     def raw_signatures(self) -> dict[str, RawSignature]:
         """`serve_images`: uint8 images of the inputs' size. `serve_encoded`: the contents of files."""
         import tensorflow as tf
 
-        ids = np.arange(min(SERVED_EXAMPLES, len(self._rows["validation"])))
-        images = {"images": self._pixels[self._rows["validation"][ids]]}
-        specification = {"images": tf.TensorSpec((None, *self.shape), tf.uint8)}
-        contents, served = self._served
-        return {
-            "serve_images": RawSignature(specification, lambda images: self._scaling(images), images, ids),
-            "serve_encoded": RawSignature(
-                {"encoded": tf.TensorSpec((None,), tf.string)},
-                lambda encoded: self._scaling(self.decoder.decode_batch(encoded)),
-                {"encoded": contents},
-                served,
-            ),
-        }
+        contents, ids = self._served
+        encoded = RawSignature(
+            {"encoded": tf.TensorSpec((None,), tf.string)},
+            lambda encoded: self._scaling(self.decoder.decode_batch(encoded)),
+            {"encoded": contents},
+            ids,
+        )
+        return {**self._examples.raw_signatures(), "serve_encoded": encoded}
 
 
-def _name_files(digests: Iterable[str], files_of: Mapping[str, list[Path]]) -> list[str]:
-    """For each image, the files that hold it."""
-    return sorted(" = ".join(map(str, files_of[digest])) for digest in digests)
+def _read_smallest(files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """The contents of the smallest files, so that exports stay small, and their places in `files`."""
+    places = np.sort(np.argsort([file.stat().st_size for file in files], kind="stable")[:SERVED_FILES])
+    contents = np.empty(len(places), object)
+    contents[:] = [files[place].read_bytes() for place in places]
+    return contents, places

@@ -47,7 +47,7 @@ class Scaling:
             array([[-1.,  1.]], dtype=float32)
         """
         given = inputs or {}
-        return cls(np.float32(given.get("scale", 1.0)), np.float32(given.get("offset", 0.0)))
+        return cls(*(np.asarray(given.get(*each), np.float32) for each in (("scale", 1.0), ("offset", 0.0))))
 
     @classmethod
     def standardizing(cls, moments: np.ndarray) -> Scaling:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -19,7 +20,7 @@ class Shares(TypedDict, total=False):
     test: float
 
 
-def check_shares(shares: Mapping[str, float], seed: int) -> None:
+def check_shares(shares: Mapping[str, Any], seed: int) -> None:
     """Raise a ValueError unless the shares are above 0 and leave something for training, and the seed is valid."""
     for name, share in shares.items():
         if not 0 < share < 1:
@@ -49,12 +50,14 @@ def divide(
         {"train", "validation" and "test": indices, sorted int64}.
 
     Raises:
-        InputError: training, or a split with a share above 0, would get no example.
+        InputError: no example has a label; or training, or a split with a share above 0, would get no example.
 
     Example:
         >>> {name: len(ids) for name, ids in divide(np.zeros(10, np.int32), 0.2, 0.1, seed=0).items()}
         {'train': 7, 'validation': 2, 'test': 1}
     """
+    if not (labels >= 0).any():
+        raise InputError(f"none of the {len(labels)} training examples has a label")
     shares = {"train": 1 - validation - test, "validation": validation, "test": test}
     # RandomState never changes (NumPy's compatibility policy, NEP 19); the newer generators may.
     random = np.random.RandomState(seed)

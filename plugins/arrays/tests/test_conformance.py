@@ -1,7 +1,26 @@
 """The data sets keep their contract, on small files."""
 
+import numpy as np
+
 from mimic_keras.testing import conformance
 from plugins.arrays.tests import drawing, tables
+
+
+def arrays(folder):
+    random = np.random.default_rng(0)
+    np.save(folder / "x.npy", random.integers(0, 256, [60, 6, 5, 3], np.uint8))
+    np.save(folder / "y.npy", np.arange(60) % 4 - 1)
+    np.savez(folder / "more.npz", x=random.integers(0, 256, [7, 6, 5, 3], np.uint8))
+    return {
+        "train": {"x": str(folder / "x.npy"), "y": str(folder / "y.npy")},
+        "unlabelled": str(folder / "more.npz"),
+        "shares": {"validation": 0.2, "test": 0.2},
+        "standardize": True,
+        "copies": 3,
+        "mirror": True,
+        "shift": 2,
+        "smallest_crop": 0.5,
+    }
 
 
 def image_folder(folder):
@@ -14,7 +33,10 @@ def image_folder(folder):
 
 def table(folder):
     file = tables.write(folder / "people.csv", 60, unlabelled=5)
-    return {"path": str(file), "target": "income", "shares": {"validation": 0.25, "test": 0.25}}
+    return {"train": str(file), "target": "income", "shares": {"validation": 0.25, "test": 0.25}}
 
 
-test_conformance = conformance("mimic-keras-arrays", {"dataset/image_folder": image_folder, "dataset/table": table})
+test_conformance = conformance(
+    "mimic-keras-arrays",
+    {"dataset/arrays": arrays, "dataset/image_folder": image_folder, "dataset/table": table},
+)

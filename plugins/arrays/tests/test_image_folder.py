@@ -164,18 +164,24 @@ def test_files_that_are_no_images_are_listed_together(images):
     assert (len(lines), lines[-1]) == (12, "  and 2 more")
 
 
-def test_images_in_two_classes_or_splits_are_reported(divided, caplog):
+def test_images_in_two_classes_are_refused(divided):
     shutil.copy(divided / "train" / "square" / "1.jpg", divided / "test" / "circle" / "copy.jpg")
+    with pytest.raises(InputError, match=r"path: 1 images are in two classes:\n  .*copy.jpg = .*square/1.jpg$"):
+        prepared(divided)
+
+
+def test_images_in_two_splits_are_reported(divided, caplog):
+    shutil.copy(divided / "train" / "square" / "1.jpg", divided / "test" / "square" / "copy.jpg")
     prepared(divided)
     (warning,) = warnings_of(caplog)
-    assert "1 images are in several splits, so that results on test are too good, or in several classes" in warning
-    assert warning.endswith(f"{divided}/test/circle/copy.jpg = {divided}/train/square/1.jpg")
+    assert "1 images are in several splits, so that results on validation or test are too good:" in warning
+    assert warning.endswith(f"{divided}/test/square/copy.jpg = {divided}/train/square/1.jpg")
 
 
 def test_a_class_without_training_images_is_reported(divided, caplog):
     (divided / "train" / "triangle").mkdir()
     prepared(divided)
-    assert warnings_of(caplog) == ["image_folder: no training images of the classes triangle"]
+    assert warnings_of(caplog) == ["no training example of 1 of 3 classes: triangle"]
 
 
 def test_unlabelled_images_that_are_held_out_are_refused(divided):
