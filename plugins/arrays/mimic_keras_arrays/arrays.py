@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from mimic_keras.contracts import ArraySplit, Dataset, DatasetInfo, InputError, RawSignature
-from mimic_keras_arrays.examples import MAPPED_BYTES, Examples, digest_examples, make_scaling, warn_of_large_inputs
-from mimic_keras_arrays.files import ArrayFile, check_finite, check_rows, chunks
+from mimic_keras_arrays.examples import MAPPED_BYTES, Preparation, prepare_examples
+from mimic_keras_arrays.files import ArrayFile, check_finite, check_rows, run_all
 from mimic_keras_arrays.images import Copies
-from mimic_keras_arrays.inputs import LinearInputs, check_inputs
-from mimic_keras_arrays.labels import check_label_kind, check_labels, name_classes, warn_of_empty_classes
-from mimic_keras_arrays.shares import Shares, check_shares, divide
+from mimic_keras_arrays.inputs import LinearInputs
+from mimic_keras_arrays.labels import check_label_kind, check_labels, name_classes
+from mimic_keras_arrays.shares import HELD_OUT, Division, Shares
 
 Header = tuple[tuple[int, ...], np.dtype]
 
@@ -80,18 +79,11 @@ class Arrays(Dataset):
         smallest_crop: float = 1.0,
     ):
         files = {"train": train, "validation": validation, "test": test, "unlabelled": unlabelled}
-        self._shares: Mapping[str, Any] = shares or {}
-        check_shares(self._shares, split_seed)
-        for name in ("validation", "test"):
-            if (files[name] is None) == (name not in self._shares):
-                found = "neither" if files[name] is None else "both"
-                raise ValueError(f"{name}: expected its files, or its share as shares: {{{name}: 0.1}}, got {found}")
-        check_inputs(inputs, standardize)
-        self._files = {name: _locate(name, given) for name, given in files.items() if given is not None}
+        given = {name: files_of for name, files_of in files.items() if files_of is not None}
+        self._division = Division(given.keys(), shares or {}, split_seed, stratify)
+        self._preparation = Preparation(inputs, standardize, Copies(copies, mirror, shift, smallest_crop))
+        self._files = {name: _locate(name, files_of) for name, files_of in given.items()}
         self._names = None if classes is None else name_classes(classes)
-        self._split_seed, self._stratify = split_seed, stratify
-        self._inputs, self._standardize = inputs, standardize
-        self._copies = Copies(copies, mirror, shift, smallest_crop)
 
     @property
     def info(self) -> DatasetInfo:
@@ -106,32 +98,34 @@ class Arrays(Dataset):
     def _info(self) -> DatasetInfo:
         headers = self._read_headers()
         shape, _ = headers["train"]
-        self._copies.check_shape(shape[1:])
+        self._preparation.copies.check_shape(shape[1:])
         names = self._names
         if names is None:
             labels = check_labels("train.y", self._files["train"]["y"].load())
             names = name_classes(int(labels.max(initial=-1)) + 1)
-        sizes = {name: header[0][0] for name, header in headers.items()}
-        extra, repeats = sizes.pop("unlabelled", 0), self._copies.copies
-        sizes |= {name: round(shape[0] * share) for name, share in self._shares.items()}
-        sizes["train"] = (shape[0] - sum(sizes[name] for name in self._shares)) * repeats
-        sizes["transfer"] = sizes["train"] + extra * repeats
+        repeats = self._preparation.copies.copies
+        sizes = self._division.estimate_sizes({name: header[0][0] for name, header in headers.items()}, repeats)
         return DatasetInfo("arrays", "1", shape[1:], len(names), names, sizes, repeats)
 
     def _read_headers(self) -> dict[str, Header]:
         """{split or "unlabelled": shape and dtype of its inputs}, after checking those of all files."""
-        checks = [functools.partial(_check_headers, name, files) for name, files in self._files.items()]
-        headers = dict(zip(self._files, run_all(checks), strict=True))
-        shape, dtype = headers["train"]
-        others = [
-            f"{name}.x: {found} {list(other)} does not fit train.x, {dtype} {list(shape)}; expected one dtype and one "
-            "shape of rows"
-            for name, (other, found) in headers.items()
-            if (other[1:], found) != (shape[1:], dtype)
-        ]
-        if others:
-            raise InputError("\n".join(others))
-        return headers
+        files = [(name, member, file) for name, of in self._files.items() for member, file in of.items()]
+        found = run_all([functools.partial(_check_header, file, member) for _, member, file in files])
+        headers = {(name, member): header for (name, member, _), header in zip(files, found, strict=True)}
+        first, first_dtype = headers["train", "x"]
+        problems = []
+        for name, of in self._files.items():
+            shape, dtype = headers[name, "x"]
+            if (shape[1:], dtype) != (first[1:], first_dtype):
+                problems.append(
+                    f"{name}.x: {dtype} {list(shape)} does not fit train.x, {first_dtype} {list(first)}; expected one "
+                    "dtype and one shape of rows"
+                )
+            if "y" in of and headers[name, "y"][0][0] != shape[0]:
+                problems.append(f"{name}: x has {shape[0]} rows, but y has {headers[name, 'y'][0][0]} labels")
+        if problems:
+            raise InputError("\n".join(problems))
+        return {name: headers[name, "x"] for name in self._files}
 
     def prepare(self, data_dir: Path) -> str:
         """Read and check everything; `data_dir` only stores the moments of `standardize`.
@@ -140,19 +134,10 @@ class Arrays(Dataset):
         """
         total = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._read_headers().values())
         loaded = run_all([functools.partial(self._load, name, total > MAPPED_BYTES) for name in self._files])
-        labels = {name: of for name, (_, of) in zip(self._files, loaded, strict=True)}
-        arrays, rows, all_labels = (
-            [inputs for inputs, _ in loaded],
-            self._divide(labels),
-            np.concatenate([*labels.values()]),
-        )
-        content = digest_examples(arrays, all_labels, rows)
-        train = chunks(arrays[0], rows["train"])
-        scaling = make_scaling(self._inputs, self._standardize, content, train, data_dir)
-        warn_of_empty_classes(all_labels[rows["train"]], self.info.class_names)
-        warn_of_large_inputs(arrays[0].dtype, scaling)
-        self._examples = Examples(arrays, all_labels, rows, scaling, self._copies)
-        return hashlib.sha256(f"{content} {scaling.digest}".encode()).hexdigest()
+        parts = dict(zip(self._files, loaded, strict=True))
+        names = self.info.class_names
+        self._examples, digest = prepare_examples(parts, self._division, self._preparation, names, data_dir)
+        return digest
 
     def _load(self, name: str, mapped: bool) -> tuple[np.ndarray, np.ndarray]:
         """(inputs, int32 labels) of a split or of "unlabelled"."""
@@ -161,21 +146,8 @@ class Arrays(Dataset):
         check_finite(files["x"].where, inputs)
         if "y" not in files:
             return inputs, np.full(len(inputs), -1, np.int32)
-        complete = name in ("validation", "test")
-        return inputs, check_labels(files["y"].where, files["y"].load(), self.info.num_classes, complete)
-
-    def _divide(self, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """{split: its rows in the arrays, which come one after the other}; `labels` are those of each array."""
-        first, places = 0, {}
-        for name, of in labels.items():
-            places[name] = np.arange(first, first + len(of))
-            first += len(of)
-        shares = {name: self._shares.get(name, 0.0) for name in ("validation", "test")}
-        rows = divide(labels["train"], **shares, seed=self._split_seed, stratify=self._stratify)
-        rows |= {name: places[name] for name in shares if name in places}
-        unknown = np.flatnonzero(labels["train"] < 0)
-        rows["transfer"] = np.concatenate([rows["train"], unknown, places.get("unlabelled", unknown[:0])])
-        return rows
+        labels = files["y"].load()
+        return inputs, check_labels(files["y"].where, labels, self.info.num_classes, complete=name in HELD_OUT)
 
     def split(self, name: str, seed: int = 0) -> ArraySplit:
         return self._examples.split(name, seed)
@@ -201,30 +173,8 @@ def _locate(name: str, given: Path | ArrayFiles) -> dict[str, ArrayFile]:
     return {member: ArrayFile(f"{name}.{member}", files[member]) for member in members}
 
 
-def _check_headers(name: str, files: Mapping[str, ArrayFile]) -> Header:
-    """Shape and dtype of a split's inputs, after checking them and its labels'."""
-    shape, dtype = files["x"].read_header()
-    check_rows(files["x"].where, shape, dtype)
-    if "y" in files:
-        label_shape, label_dtype = files["y"].read_header()
-        check_label_kind(files["y"].where, label_shape, label_dtype)
-        if label_shape[0] != shape[0]:
-            raise InputError(f"{name}: x has {shape[0]} rows, but y has {label_shape[0]} labels")
-    return shape, dtype
-
-
-def run_all(checks: Iterable[Callable[[], Any]]) -> list[Any]:
-    """What each returns.
-
-    Raises:
-        InputError: at least one raised it; the message has a line for each.
-    """
-    results, problems = [], []
-    for check in checks:
-        try:
-            results.append(check())
-        except InputError as error:
-            problems.append(str(error))
-    if problems:
-        raise InputError("\n".join(problems))
-    return results
+def _check_header(file: ArrayFile, member: str) -> Header:
+    """Shape and dtype of inputs "x" or labels "y", checked."""
+    header = file.read_header()
+    (check_rows if member == "x" else check_label_kind)(file.where, *header)
+    return header

@@ -1,9 +1,10 @@
-"""Rows of arrays as the four splits of a data set: in memory or memory-mapped, scaled, with virtual copies."""
+"""Arrays as the four splits of a data set: in memory or memory-mapped, scaled, with virtual copies."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,30 @@ from mimic_keras.contracts import (
     gather_rows,
     host_variable,
 )
+from mimic_keras_arrays.files import chunks
 from mimic_keras_arrays.images import Copies
-from mimic_keras_arrays.inputs import LinearInputs, Scaling, stored_moments
+from mimic_keras_arrays.inputs import LinearInputs, Scaling, check_inputs, stored_moments
+from mimic_keras_arrays.labels import warn_of_empty_classes
+from mimic_keras_arrays.shares import Division
 
 MAPPED_BYTES = 1 << 30  # inputs above this in total stay on the disk
 SERVED_EXAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How stored values become inputs: `inputs` or `standardize`, then the virtual `copies`.
+
+    Raises:
+        ValueError: both are given, or the scale is 0.
+    """
+
+    inputs: LinearInputs | None
+    standardize: bool
+    copies: Copies
+
+    def __post_init__(self) -> None:
+        check_inputs(self.inputs, self.standardize)
 
 
 class Examples:
@@ -91,21 +111,33 @@ def digest_examples(inputs: Sequence[np.ndarray], labels: np.ndarray, rows: Mapp
     return hashlib.sha256("\n".join(map(array_digest, parts)).encode()).hexdigest()
 
 
-def make_scaling(
-    values: LinearInputs | None, standardize: bool, content: str, train: Iterable[np.ndarray], data_dir: Path
-) -> Scaling:
-    """The scaling that the experiment asks for.
+def prepare_examples(
+    parts: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    division: Division,
+    preparation: Preparation,
+    class_names: Sequence[str],
+    data_dir: Path,
+) -> tuple[Examples, str]:
+    """The examples of a data set, and the digest of all that determines them.
 
     Args:
-        values: `inputs` of the experiment.
-        standardize: take it from the training examples; computed once for each `content`, and kept in `data_dir`.
-        content: the digest of the examples.
-        train: the training examples, in pieces [n, ...].
-        data_dir: the folder given to `Dataset.prepare`.
+        parts: {"train", "validation", "test" or "unlabelled": (inputs [N, ...], labels int32 [N])}, "train" first.
+        division: how they become splits.
+        preparation: how stored values become inputs.
+        class_names: of all classes, for a warning of those that no training example has.
+        data_dir: the folder given to `Dataset.prepare`; stores the moments of `standardize`.
     """
-    if not standardize:
-        return Scaling.of(values)
-    return Scaling.standardizing(stored_moments(data_dir / f"moments-{content[:16]}.npy", train))
+    arrays, labels = [inputs for inputs, _ in parts.values()], np.concatenate([of for _, of in parts.values()])
+    rows = division.rows({name: of for name, (_, of) in parts.items()})
+    content = digest_examples(arrays, labels, rows)
+    scaling = Scaling.of(preparation.inputs)
+    if preparation.standardize:
+        moments = stored_moments(data_dir / f"moments-{content[:16]}.npy", chunks(arrays[0], rows["train"]))
+        scaling = Scaling.standardizing(moments)
+    warn_of_empty_classes(labels[rows["train"]], class_names)
+    warn_of_large_inputs(arrays[0].dtype, scaling)
+    digest = hashlib.sha256(f"{content} {scaling.digest}".encode()).hexdigest()
+    return Examples(arrays, labels, rows, scaling, preparation.copies), digest
 
 
 def warn_of_large_inputs(dtype: np.dtype, scaling: Scaling) -> None:

@@ -6,14 +6,14 @@ import contextlib
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
-from mimic_keras.contracts import InputError
+from mimic_keras.contracts import InputError, atomic_writer
 
 CHUNK_BYTES = 1 << 24
 LARGEST_ITEM = 8  # bytes: TensorFlow has no longer floats
@@ -96,6 +96,30 @@ def check_rows(where: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         )
 
 
+def write_rows(file: Path, rows: int, arrays: Iterable[np.ndarray]) -> None:
+    """Write arrays [n, ...] of one dtype, which need not exist at the same time, as one .npy file [rows, ...].
+
+    Raises:
+        ValueError: they do not total `rows`, or differ in dtype or row shape.
+    """
+    found, kind = 0, None
+    with atomic_writer(file) as stream:
+        for array in arrays:
+            if kind is None:
+                kind = (array.dtype, array.shape[1:])
+                shape = (rows, *array.shape[1:])
+                header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(stream, header)
+            found += len(array)
+            if (array.dtype, array.shape[1:]) != kind:
+                raise ValueError(
+                    f"expected arrays of one dtype and row shape, got {kind} and {array.dtype, array.shape}"
+                )
+            stream.write(np.ascontiguousarray(array).data)
+        if found != rows:
+            raise ValueError(f"expected {rows} rows, got {found}")
+
+
 def chunks(array: np.ndarray, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """The array, or some rows (int64 [N]) of it, in pieces of at most 16 MiB or one row."""
     size = max(1, CHUNK_BYTES // max(1, math.prod(array.shape[1:]) * array.itemsize))
@@ -114,3 +138,20 @@ def check_finite(where: str, array: np.ndarray) -> None:
             f"{where}: {bad.sum()} of {len(bad)} rows have values that are NaN or infinite; the first is row "
             f"{bad.argmax()}. Fill in or remove them"
         )
+
+
+def run_all(checks: Iterable[Callable[[], Any]]) -> list[Any]:
+    """What each returns.
+
+    Raises:
+        InputError: at least one raised it; the message has a line for each.
+    """
+    results, problems = [], []
+    for check in checks:
+        try:
+            results.append(check())
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+    return results

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from typing_extensions import TypedDict
 from mimic_keras.contracts import InputError
 
 LARGEST_SEED = 2**32 - 1
+HELD_OUT = ("validation", "test")
 
 
 class Shares(TypedDict, total=False):
@@ -18,6 +20,56 @@ class Shares(TypedDict, total=False):
 
     validation: float
     test: float
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the examples are divided: validation and test are given, or drawn from those given for training.
+
+    Args:
+        given: the names of what is given: "train", and any of "validation", "test" and "unlabelled".
+        shares: the shares of those of "validation" and "test" that are not given.
+        seed, stratify: as for `divide`.
+
+    Raises:
+        ValueError: a share is not above 0 or they leave nothing for training, the seed is out of its range, or a split
+            is given and has a share, or neither.
+    """
+
+    given: Collection[str]
+    shares: Mapping[str, Any]
+    seed: int = 0
+    stratify: bool = True
+
+    def __post_init__(self) -> None:
+        check_shares(self.shares, self.seed)
+        for name in HELD_OUT:
+            if (name in self.given) == (name in self.shares):
+                found = "both" if name in self.given else "neither"
+                raise ValueError(f"{name}: expected the split itself, or shares: {{{name}: 0.1}}, got {found}")
+
+    def rows(self, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """{split: int64 rows of its examples}, if the rows of what is given come one after the other.
+
+        `labels` are int32, those of each, in this order, with "train" first. The transfer set is training, then what of
+        "train" has no label, then "unlabelled". InputError as for `divide`.
+        """
+        first, places = 0, {}
+        for name, of in labels.items():
+            places[name] = np.arange(first, first + len(of))
+            first += len(of)
+        validation, test = (self.shares.get(name, 0.0) for name in HELD_OUT)
+        rows = divide(labels["train"], validation, test, self.seed, self.stratify)
+        rows |= {name: places[name] for name in HELD_OUT if name in places}
+        unknown = np.flatnonzero(labels["train"] < 0)
+        rows["transfer"] = np.concatenate([rows["train"], unknown, places.get("unlabelled", unknown[:0])])
+        return rows
+
+    def estimate_sizes(self, given: Mapping[str, int], repeats: int) -> dict[str, int]:
+        """{split: examples, virtual copies included}, as if all of "train" had labels; `given`: {name: examples}."""
+        sizes = {name: given.get(name) or round(given["train"] * self.shares[name]) for name in HELD_OUT}
+        train = given["train"] - sum(sizes[name] for name in self.shares)
+        return {**sizes, "train": train * repeats, "transfer": (train + given.get("unlabelled", 0)) * repeats}
 
 
 def check_shares(shares: Mapping[str, Any], seed: int) -> None:

@@ -199,10 +199,10 @@ def test_wrong_arrays_are_refused(message, save, tmp_path):
 
 
 def test_missing_files_are_listed_together(files):
-    files["train"]["x"], files["test"]["y"] = Path("no_x.npy"), Path("no_y.npy")
+    files["train"] = {"x": Path("no_x.npy"), "y": Path("no_y.npy")}
     with pytest.raises(InputError) as caught:
         _ = Arrays(**files).info
-    assert str(caught.value) == "train.x: no such file: no_x.npy\ntest.y: no such file: no_y.npy"
+    assert str(caught.value) == "train.x: no such file: no_x.npy\ntrain.y: no such file: no_y.npy"
 
 
 def test_splits_that_do_not_fit_are_refused_together(files, save, tmp_path):
@@ -249,8 +249,12 @@ def test_a_mapped_array_in_fortran_order_is_refused(files, save, tmp_path, monke
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"validation": None}, ValueError, "validation: expected its files, or its share .*, got neither"),
-        ({"shares": {"test": 0.1}}, ValueError, "test: expected its files, or its share .*, got both"),
+        (
+            {"validation": None},
+            ValueError,
+            "validation: expected the split itself, or shares: {validation: 0.1}, got neither",
+        ),
+        ({"shares": {"test": 0.1}}, ValueError, "test: expected the split itself, or shares: {test: 0.1}, got both"),
         (
             {"train": Path("x.npy")},
             InputError,
