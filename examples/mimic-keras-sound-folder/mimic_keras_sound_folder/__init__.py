@@ -18,10 +18,10 @@ SERVED_EXAMPLES = 16
 
 
 class SoundFolder(Dataset):
-    """Inputs float32 [frames, 64, 1], logarithms of mel energies of frames 10 ms apart; the classes are the folders in `root`.
+    """Inputs float32 [frames, 64, 1], log-mel spectrograms, 10 ms a frame; the classes are the folders in `root`.
 
     Args:
-        root: a folder with one folder per class, which has .wav files in it or below (16-bit PCM, any rate and channels).
+        root: a folder with one folder per class, which has .wav files in it or below: 16-bit, any rate and channels.
         unlabelled: a folder of sounds without labels for the transfer set. None: no such sounds.
         seconds: length to which every sound is cut, or filled with silence at its end; at least 0.025.
         rate: samples a second to which every sound is brought.

@@ -30,6 +30,10 @@ class Decoder:
     channels: int
     resize: Resize
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.height, self.width, self.channels
+
     def __call__(self, content: Any) -> Any:
         """One file's content, a string [].
 
@@ -49,13 +53,13 @@ class Decoder:
         if self.channels == 1:
             pixels = tf.reduce_sum(pixels * tf.constant(LUMA), -1, keepdims=True)
         pixels = tf.saturate_cast(tf.round(pixels), tf.uint8)
-        return tf.ensure_shape(pixels, [self.height, self.width, self.channels])
+        return tf.ensure_shape(pixels, self.shape)
 
     def decode_batch(self, contents: Any) -> Any:
         """Strings [B] to uint8 [B, height, width, channels]."""
         import tensorflow as tf
 
-        specification = tf.TensorSpec([self.height, self.width, self.channels], tf.uint8)
+        specification = tf.TensorSpec(self.shape, tf.uint8)
         return tf.map_fn(self, contents, fn_output_signature=specification)
 
     def _crop(self, image: Any) -> Any:

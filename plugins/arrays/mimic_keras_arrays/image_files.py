@@ -100,7 +100,7 @@ def _decode(images: Images, decoder: Decoder, target: Path) -> None:
     import tensorflow as tf
 
     decode = tf.function(decoder, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-    shape = (len(images.digests), decoder.height, decoder.width, decoder.channels)
+    shape = (len(images.digests), *decoder.shape)
     pixels = np.lib.format.open_memmap(target, "w+", np.uint8, shape)
     row_of = {files[0]: row for row, files in enumerate(images.files)}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -15,12 +15,11 @@ from mimic_keras.contracts import ArraySplit, Dataset, DatasetInfo, InputError, 
 from mimic_keras_arrays import image_files
 from mimic_keras_arrays.class_folders import UNLABELLED, Listing, list_images
 from mimic_keras_arrays.decoding import Decoder, Resize
-from mimic_keras_arrays.examples import MAPPED_BYTES, Examples, digest_examples, make_scaling
-from mimic_keras_arrays.files import ArrayFile, chunks
+from mimic_keras_arrays.examples import MAPPED_BYTES, Preparation, make_examples
+from mimic_keras_arrays.files import ArrayFile
 from mimic_keras_arrays.images import Copies
-from mimic_keras_arrays.inputs import LinearInputs, check_inputs
-from mimic_keras_arrays.labels import warn_of_empty_classes
-from mimic_keras_arrays.shares import Shares, check_shares, divide
+from mimic_keras_arrays.inputs import LinearInputs
+from mimic_keras_arrays.shares import HELD_OUT, Division, Shares
 
 BRIGHTEST = 255
 SERVED_FILES = 8
@@ -70,68 +69,51 @@ class ImageFolder(Dataset):
     ):
         if len(image_size) != 2 or min(image_size) < 1:
             raise ValueError(f"image_size must be [height, width], both at least 1, got {image_size}")
-        self.path, self.split_seed, self.stratify = path, split_seed, stratify
-        self.shares: Shares = shares or {}
-        check_shares(self.shares, split_seed)
-        check_inputs(inputs, standardize)
-        self.inputs: LinearInputs = inputs or {"scale": 1 / BRIGHTEST}
-        self.standardize = standardize
         height, width = image_size
-        self.decoder, self.shape = Decoder(height, width, channels, resize), (height, width, channels)
-        self.variation = Copies(copies, mirror, shift, smallest_crop)
-        self.variation.check_shape(self.shape)
+        self._path, self._decoder, self._drawn = path, Decoder(height, width, channels, resize), list(shares or {})
+        given = ["train", *(name for name in HELD_OUT if name not in self._drawn)]
+        self._division = Division(given, shares or {}, split_seed, stratify)
+        scaled = inputs if inputs or standardize else LinearInputs(scale=1 / BRIGHTEST)
+        self._preparation = Preparation(scaled, standardize, Copies(copies, mirror, shift, smallest_crop))
+        self._preparation.copies.check_shape(self._decoder.shape)
 
     @functools.cached_property
     def _listing(self) -> Listing:
-        return list_images(self.path, list(self.shares))
+        return list_images(self._path, self._drawn)
 
     @property
     def info(self) -> DatasetInfo:
-        listed = self._listing
-        places = self._divide({name: [label for _, label in files] for name, files in listed.files.items()})
-        sizes = {name: len(ids) for name, (_, ids) in places.items()}
-        sizes["transfer"] = sizes["train"] + sizes.pop(UNLABELLED)
-        sizes |= {name: sizes[name] * self.variation.copies for name in ("train", "transfer")}
-        names = listed.class_names
-        return DatasetInfo("image_folder", "1", self.shape, len(names), names, sizes, self.variation.copies)
-
-    def _divide(self, labels: Mapping[str, Sequence[int]]) -> dict[str, tuple[str, np.ndarray]]:
-        """{split: (the listed split that its examples are in, their indices)}."""
-        places = {name: (name, np.arange(len(values))) for name, values in labels.items()}
-        if self.shares:
-            train = np.asarray(labels["train"], np.int32)
-            validation, test = self.shares.get("validation", 0.0), self.shares.get("test", 0.0)
-            drawn = divide(train, validation, test, self.split_seed, self.stratify)
-            places |= {name: ("train", drawn[name]) for name in ("train", *self.shares)}
-        return places
+        """From the names of folders and files; sizes are less if some are identical."""
+        names, repeats = self._listing.class_names, self._preparation.copies.copies
+        listed = {name: len(files) for name, files in self._listing.files.items()}
+        sizes = self._division.estimate_sizes(listed, repeats)
+        return DatasetInfo("image_folder", "1", self._decoder.shape, len(names), names, sizes, repeats)
 
     def prepare(self, data_dir: Path) -> str:
         """Digest all files, and decode those whose contents have not been decoded yet."""
-        listed = self._listing
-        images = image_files.read_images(listed)
-        places = self._divide({name: images.labels[rows] for name, rows in images.rows.items()})
-        rows = {name: images.rows[of][ids] for name, (of, ids) in places.items()}
-        rows["transfer"] = np.concatenate([rows["train"], self._check_leaks(rows, images)])
-        warn_of_empty_classes(images.labels[rows["train"]], listed.class_names)
-        stored = image_files.prepare_pixels(images, self.decoder, data_dir)
+        names = self._listing.class_names
+        images = image_files.read_images(self._listing)
+        rows = self._divide(images)
+        stored = image_files.prepare_pixels(images, self._decoder, data_dir)
         pixels = ArrayFile("path", stored).load(mapped=stored.stat().st_size > MAPPED_BYTES)
-        content = digest_examples([pixels], images.labels, rows)
-        train = chunks(pixels, rows["train"])
-        self._scaling = make_scaling(self.inputs, self.standardize, content, train, data_dir)
-        self._examples = Examples([pixels], images.labels, rows, self._scaling, self.variation)
+        self._examples, digest = make_examples([pixels], images.labels, rows, self._preparation, names, data_dir)
         self._served = _read_smallest([images.files[row][0] for row in rows["validation"]])
-        return sha256(f"{content} {self._scaling.digest} {listed.class_names}".encode()).hexdigest()
+        return sha256(f"{digest} {names}".encode()).hexdigest()
 
-    def _check_leaks(self, rows: Mapping[str, np.ndarray], images: image_files.Images) -> np.ndarray:
-        """The unlabelled images without training images; warn of images that are in several splits.
+    def _divide(self, images: image_files.Images) -> dict[str, np.ndarray]:
+        """{split: its images, int64}.
 
         Raises:
             InputError: unlabelled images are also validation or test images.
         """
-        held_out = np.concatenate([rows["validation"], rows["test"]])
-        if len(shared := np.intersect1d(rows[UNLABELLED], held_out)):
+        listed = {name: rows for name, rows in images.rows.items() if name != UNLABELLED}
+        places = self._division.rows({name: images.labels[rows] for name, rows in listed.items()})
+        rows = {name: np.concatenate(list(listed.values()))[ids] for name, ids in places.items()}
+        held_out = np.concatenate([rows[name] for name in HELD_OUT])
+        unlabelled = images.rows[UNLABELLED]
+        if len(shared := np.intersect1d(unlabelled, held_out)):
             raise InputError(
-                f"path: {len(shared):,} images of {self.path / UNLABELLED} are also validation or test images, which "
+                f"path: {len(shared):,} images of {self._path / UNLABELLED} are also validation or test images, which "
                 f"must not be trained on:{images.describe(shared)}"
             )
         found, counts = np.unique(np.concatenate([rows["train"], held_out]), return_counts=True)
@@ -141,7 +123,7 @@ class ImageFolder(Dataset):
                 len(several),
                 images.describe(several),
             )
-        return np.setdiff1d(rows[UNLABELLED], rows["train"])
+        return {**rows, "transfer": np.concatenate([rows["train"], np.setdiff1d(unlabelled, rows["train"])])}
 
     def split(self, name: str, seed: int = 0) -> ArraySplit:
         return self._examples.split(name, seed)
@@ -151,13 +133,14 @@ class ImageFolder(Dataset):
         import tensorflow as tf
 
         contents, ids = self._served
+        signatures = self._examples.raw_signatures()
         encoded = RawSignature(
             {"encoded": tf.TensorSpec((None,), tf.string)},
-            lambda encoded: self._scaling(self.decoder.decode_batch(encoded)),
+            lambda encoded: signatures["serve_images"].prepare(images=self._decoder.decode_batch(encoded)),
             {"encoded": contents},
             ids,
         )
-        return {**self._examples.raw_signatures(), "serve_encoded": encoded}
+        return {**signatures, "serve_encoded": encoded}
 
 
 def _read_smallest(files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,10 +13,11 @@ from absl import logging
 from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, InputError, RawSignature, array_digest
 from mimic_keras_arrays.columns import Columns, encode, fit, make_vocabulary
 from mimic_keras_arrays.labels import warn_of_empty_classes
-from mimic_keras_arrays.shares import Shares, check_shares, divide
+from mimic_keras_arrays.shares import Division, Shares
 from mimic_keras_arrays.table_files import TableFile
 
 SERVED_EXAMPLES = 64
+NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,19 +75,13 @@ class Table(Dataset):
         separator: str = ",",
         standardize: bool = True,
     ):
-        self.shares: Shares = shares or {}
-        check_shares(self.shares, split_seed)
-        files = {"train": train, "validation": validation, "test": test}
-        for name in ("validation", "test"):
-            if (files[name] is None) == (name not in self.shares):
-                found = "neither" if files[name] is None else "both"
-                raise ValueError(f"{name}: expected a file, or its share as shares: {{{name}: 0.1}}, got {found}")
         if len(separator) != 1:
             raise ValueError(f"separator: expected one character, got {separator!r}")
+        files = {"train": train, "validation": validation, "test": test}
         self.files = {name: file for name, file in files.items() if file is not None}
-        self.target, self.split_seed, self.stratify = target, split_seed, stratify
-        self.categories, self.ignore, self.missing = categories or [], ignore or [], missing or []
-        self.separator, self.standardize = separator, standardize
+        self.division = Division(self.files.keys(), shares or {}, split_seed, stratify)
+        self.target, self.categories, self.ignore = target, categories or [], ignore or []
+        self.missing, self.separator, self.standardize = missing or [], separator, standardize
 
     @property
     def info(self) -> DatasetInfo:
@@ -100,19 +95,22 @@ class Table(Dataset):
         tables = {name: TableFile(name, file, self.missing, self.separator) for name, file in self.files.items()}
         names = self._check_names(tables)
         class_names, labels = self._read_labels(tables)
-        places = self._divide(labels)
-        _, train = places["train"]
+        places = self.division.rows(labels)
         vocabularies = {
-            place: make_vocabulary(name, tables["train"].texts(name)[train])
+            place: make_vocabulary(name, tables["train"].texts(name)[places["train"]])
             for place, name in enumerate(names)
             if name in self.categories or not tables["train"].holds_numbers(name)
         }
-        packed = {key: _pack(table, names, vocabularies) for key, table in tables.items()}
-        columns = fit(packed["train"][train], names, vocabularies, self.missing, self.standardize)
-        rows = {name: packed[of][ids] for name, (of, ids) in places.items()}
-        examples = _read_examples(tables, places["validation"], columns)
-        split_labels = {name: labels[of][ids] for name, (of, ids) in places.items()}
-        return Loaded(columns, class_names, rows, split_labels, examples)
+        packed = np.concatenate([_pack(table, names, vocabularies) for table in tables.values()])
+        columns = fit(packed[places["train"]], names, vocabularies, self.missing, self.standardize)
+        all_labels = np.concatenate(list(labels.values()))
+        return Loaded(
+            columns,
+            class_names,
+            {name: packed[ids] for name, ids in places.items()},
+            {name: all_labels[ids] for name, ids in places.items()},
+            _read_examples(tables, places["validation"][:SERVED_EXAMPLES], columns),
+        )
 
     def _check_names(self, tables: Mapping[str, TableFile]) -> list[str]:
         """The columns that are inputs, after checking that all files have all columns."""
@@ -120,7 +118,7 @@ class Table(Dataset):
         for argument, wanted in (("target", [self.target]), ("categories", self.categories), ("ignore", self.ignore)):
             if absent := [name for name in wanted if name not in found]:
                 raise InputError(
-                    f"{argument}: no column '{absent[0]}' in {self.files['train']}; its columns are {', '.join(found)}"
+                    f"{argument}: no column '{absent[0]}' in {self.files['train']}; its columns are {_show(found)}"
                 )
         names = [name for name in found if name not in (self.target, *self.ignore)]
         if not names:
@@ -141,19 +139,10 @@ class Table(Dataset):
             if (wrong := labels[name] < 0).any():
                 raise InputError(
                     f"{name}: {wrong.sum():,} rows of {tables[name].file} have a '{self.target}' that is no class of "
-                    f"train ({', '.join(names[:10])}); the first is {targets[name][wrong][0]!r}, in row "
+                    f"train ({_show(names)}); the first is {targets[name][wrong][0]!r}, in row "
                     f"{wrong.argmax() + 1}"
                 )
         return tuple(names), labels
-
-    def _divide(self, labels: Mapping[str, np.ndarray]) -> dict[str, tuple[str, np.ndarray]]:
-        """{split: (the file that has it, its rows there)}."""
-        validation, test = self.shares.get("validation", 0.0), self.shares.get("test", 0.0)
-        drawn = divide(labels["train"], validation, test, self.split_seed, self.stratify)
-        places = {name: ("train", ids) for name, ids in drawn.items()}
-        places |= {name: (name, np.arange(len(of))) for name, of in labels.items() if name != "train"}
-        unknown = np.flatnonzero(labels["train"] < 0)
-        return {**places, "transfer": ("train", np.concatenate([drawn["train"], unknown]))}
 
     def prepare(self, data_dir: Path) -> str:
         """The digest of what was read; nothing is written."""
@@ -194,16 +183,14 @@ def _pack(table: TableFile, names: list[str], vocabularies: Mapping[int, list[st
     return rows
 
 
-def _read_examples(
-    tables: Mapping[str, TableFile], place: tuple[str, np.ndarray], columns: Columns
-) -> dict[str, np.ndarray]:
-    """{name in requests: the first values of a split}, float32 or texts."""
-    file, ids = place
-    chosen = ids[:SERVED_EXAMPLES]
-    return {
-        key: (tables[file].texts(name) if column in columns.vocabularies else tables[file].numbers(name))[chosen]
-        for column, (key, name) in enumerate(zip(columns.inputs, columns.names, strict=True))
-    }
+def _read_examples(tables: Mapping[str, TableFile], ids: np.ndarray, columns: Columns) -> dict[str, np.ndarray]:
+    """{name in requests: the values of some rows}, float32 or texts; the files' rows come one after the other."""
+
+    def read(place: int, name: str) -> np.ndarray:
+        of = [table.texts(name) if place in columns.vocabularies else table.numbers(name) for table in tables.values()]
+        return np.concatenate(of)[ids]
+
+    return {key: read(place, name) for place, (key, name) in enumerate(zip(columns.inputs, columns.names, strict=True))}
 
 
 def _sort(values: set[str]) -> list[str]:
@@ -212,3 +199,7 @@ def _sort(values: set[str]) -> list[str]:
         return sorted(values, key=lambda value: (float(value), value))
     except ValueError:
         return sorted(values)
+
+
+def _show(names: list[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

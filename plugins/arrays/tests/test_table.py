@@ -243,8 +243,8 @@ def test_damaged_files_are_refused(content, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shares": None}, "validation: expected a file, or its share as shares: {validation: 0.1}, got neither"),
-        ({"test": "test.csv"}, "test: expected a file, or its share as shares: {test: 0.1}, got both"),
+        ({"shares": None}, "validation: expected the split itself, or shares: {validation: 0.1}, got neither"),
+        ({"test": "test.csv"}, "test: expected the split itself, or shares: {test: 0.1}, got both"),
         ({"separator": ""}, "separator: expected one character, got ''"),
         ({"shares": {"validation": 0.5, "test": 0.5}}, "expected a sum below 1"),
     ],
