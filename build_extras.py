@@ -13,12 +13,14 @@ DEVELOPMENT = [
     "build",
     "hatchling",
     "hypothesis",
+    "importlib-resources",
     "import-linter",
     "mypy",
     "pytest",
     "pytest-xdist",
     "ruff",
     "scipy",
+    "tensorflow-datasets",
     "tensorflow-io",
 ]
 

@@ -12,6 +12,7 @@ from absl import logging
 
 from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, InputError, RawSignature, array_digest
 from mimic_keras_arrays.columns import Columns, encode, fit, make_vocabulary
+from mimic_keras_arrays.files import run_all
 from mimic_keras_arrays.labels import warn_of_empty_classes
 from mimic_keras_arrays.shares import Division, Shares
 from mimic_keras_arrays.table_files import TableFile
@@ -92,7 +93,10 @@ class Table(Dataset):
 
     @functools.cached_property
     def _loaded(self) -> Loaded:
-        tables = {name: TableFile(name, file, self.missing, self.separator) for name, file in self.files.items()}
+        read = [
+            functools.partial(TableFile, name, file, self.missing, self.separator) for name, file in self.files.items()
+        ]
+        tables = dict(zip(self.files, run_all(read), strict=True))
         names = self._check_names(tables)
         class_names, labels = self._read_labels(tables)
         places = self.division.rows(labels)

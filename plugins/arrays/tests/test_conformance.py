@@ -3,7 +3,7 @@
 import numpy as np
 
 from mimic_keras.testing import conformance
-from plugins.arrays.tests import drawing, tables
+from plugins.arrays.tests import drawing, tables, tiny_set
 
 
 def arrays(folder):
@@ -36,7 +36,17 @@ def table(folder):
     return {"train": str(file), "target": "income", "shares": {"validation": 0.25, "test": 0.25}}
 
 
+def tfds(folder):
+    return {
+        "root": str(tiny_set.write("tiny_images", folder)),
+        "builder": "tiny_images",
+        "test": "test",
+        "shares": {"validation": 0.2},
+        "inputs": {"scale": 0.01},
+    }
+
+
 test_conformance = conformance(
     "mimic-keras-arrays",
-    {"dataset/arrays": arrays, "dataset/image_folder": image_folder, "dataset/table": table},
+    {"dataset/arrays": arrays, "dataset/image_folder": image_folder, "dataset/table": table, "dataset/tfds": tfds},
 )

@@ -231,6 +231,13 @@ def test_a_parquet_column_of_times_is_refused_unless_ignored(tmp_path):
     Table(file, "y", validation=file, test=file, ignore=["when"]).prepare(tmp_path)
 
 
+def test_all_missing_files_are_named(tmp_path):
+    with pytest.raises(
+        InputError, match=r"^train: .*a cannot be read .*\ntest: .*b cannot be read as a table: No such"
+    ):
+        _ = Table(tmp_path / "a", "y", test=tmp_path / "b", shares={"validation": 0.2}).info
+
+
 @pytest.mark.parametrize("content", [b"PAR1 and nothing else", b"x,y\n\xff,a\n", None])
 def test_damaged_files_are_refused(content, tmp_path):
     file = tmp_path / "table"
