@@ -259,7 +259,8 @@ class RawSignature:
         prepare: maps tensors with these names to float32 [B, *input_shape], as the training data was prepared. Where
             an example becomes several rows, as an utterance becomes frames: to (float32 [N, *input_shape], splits
             int64 [B + 1]), rows splits[b] to splits[b + 1] for example b. Examples never affect each other.
-        examples: {name: array}, a few validation examples to check an export and warm up a server.
+        examples: {name: array}, a few validation examples to check an export and warm up a server; texts and encoded
+            files as an array of objects, each `bytes`.
         ids: int64 [N], the validation id of each prepared row.
     """
 

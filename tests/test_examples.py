@@ -51,22 +51,23 @@ def test_an_example_passes_its_tests(example, python, tmp_path):
     assert " passed" in shell(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests, cwd=tmp_path)
 
 
-def test_a_student_of_ones_own_images_under_a_loss_of_ones_own(python, tmp_path):
-    drawing = """
-import sys
+def test_a_student_of_ones_own_sounds_under_a_loss_of_ones_own(python, tmp_path):
+    recording = """
+import wave
 from pathlib import Path
 import numpy as np
-from PIL import Image
 random = np.random.default_rng(0)
-for shade, name in enumerate(("dark", "light")):
-    (Path("images") / name).mkdir(parents=True)
+for loudness, name in ((300, "quiet"), (9000, "loud")):
+    (Path("sounds") / name).mkdir(parents=True)
     for number in range(40):
-        pixels = random.integers(0, 128, (6, 6, 3)) + 127 * shade
-        Image.fromarray(pixels.astype(np.uint8)).save(f"images/{name}/{number}.png")
+        with wave.open(f"sounds/{name}/{number}.wav", "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", None))
+            file.writeframes(random.integers(-loudness, loudness, 400).astype("<i2").tobytes())
 """
-    shell(python, "-c", drawing, cwd=tmp_path)
-    experiment = tiny(dataset={"name": "image_folder", "root": "images", "height": 6, "width": 6}, baseline=None)
-    experiment["export"] = {"minimum_agreement": 0}  # 80 images teach little more than chance
+    shell(python, "-c", recording, cwd=tmp_path)
+    dataset = {"name": "sound_folder", "root": "sounds", "seconds": 0.05, "rate": 8000}
+    experiment = tiny(dataset=dataset, baseline=None)
+    experiment["export"] = {"minimum_agreement": 0}  # 80 sounds teach little more than chance
     experiment["student"] |= {"loss": {"name": "pearson"}, "standardize_logits": False}
     experiment["student"]["training"]["optimizer"] = {"name": "adam", "learning_rate": 0.001}
     file = write(tmp_path, experiment)

@@ -44,6 +44,14 @@ def test_examples_come_back(tmp_path):
     np.testing.assert_array_equal(found_logits, logits)
 
 
+def test_texts_come_back_with_the_zero_bytes_at_their_end(tmp_path):
+    texts = np.array([b"RIFF\0\0", b"", b"\0"], object)
+    verification.write_examples(tmp_path, {"serve": ({"sounds": texts, "words": np.array(["é", "", "a"])}, np.ones(3))})
+    found = verification.read_examples(tmp_path)["serve"][0]
+    assert found["sounds"].tolist() == [b"RIFF\0\0", b"", b"\0"]
+    assert found["words"].tolist() == ["é".encode(), b"", b"a"]
+
+
 @pytest.mark.parametrize("content", [None, b"", b"examples"])
 def test_damaged_examples_are_named(content, tmp_path):
     file = tmp_path / verification.EXAMPLES
@@ -64,6 +72,9 @@ def test_malformed_requests_are_wrong_in_shape_or_values():
     assert np.isnan(found["inputs all nan"]["inputs"]).all()
     assert (found["lengths all -2147483648"]["lengths"] < 0).all()
     assert found["no examples"]["inputs"].shape == (0, 3)
+    texts = dict(verification.malformed_requests({"sounds": np.array([b"a", b"b"], object)}))
+    assert texts["sounds a single value"]["sounds"].shape == ()
+    assert texts["sounds all b''"]["sounds"].tolist() == [b"", b""]
 
 
 def test_verification_finds_another_students_numbers(export):

@@ -7,6 +7,9 @@ import pytest
 from plugins.teachers.tests import makers
 from tests.tiny import command, tiny, write
 
+IMAGES = "dataset={name: image_folder, path: no/such, image_size: [8, 8], shares: {validation: 0.1, test: 0.1}%s}"
+TABLE = "dataset={name: table, train: no/such.csv, target: y, shares: {validation: 0.1, test: 0.1}%s}"
+
 
 def arrays(arguments: str = "shares: {validation: 0.1, test: 0.1}", train: str = "{x: x.npy, y: y.npy}") -> list[str]:
     """The override that makes files of one's own the data set."""
@@ -352,6 +355,62 @@ WRONG = {
         ["--set teacher.members.5.copies=2: teacher.members is a list of 1, which has no '5'"],
     ),
     "override through a leaf": (["name.x=2"], ["--set name.x=2: name is 'tiny', which has no keys"]),
+    "folder of images that is missing": ([IMAGES % ""], ["dataset: path: expected a folder, got no/such"]),
+    "images without a size": (
+        ["dataset={name: image_folder, path: no/such}"],
+        ["dataset.image_size: required, but missing"],
+    ),
+    "one number for an image's size": (
+        ["dataset={name: image_folder, path: no/such, image_size: 8}"],
+        ["dataset.image_size: expected list[int], got 8"],
+    ),
+    "one side for an image's size": (
+        ["dataset={name: image_folder, path: no/such, image_size: [8]}"],
+        ["dataset: ", "image_size must be [height, width], both at least 1, got [8]"],
+    ),
+    "images of two channels": ([IMAGES % ", channels: 2"], ["dataset.channels: expected 3 | 1, got 2"]),
+    "unknown way to resize": ([IMAGES % ", resize: pad"], ["dataset.resize: expected 'stretch' | 'crop', got 'pad'"]),
+    "number of images as a share": (
+        ["dataset={name: image_folder, path: no/such, image_size: [8, 8], shares: {validation: 10}}"],
+        ["dataset: ", "shares: validation must be above 0 and below 1, got 10.0"],
+    ),
+    "images scaled twice": (
+        [IMAGES % ", inputs: {scale: 2.0}, standardize: true"],
+        ["dataset: ", "inputs: {'scale': 2.0} with standardize: true; both scale the inputs: give one of them"],
+    ),
+    "copies of images that are all the same": (
+        [IMAGES % ", copies: 3"],
+        ["dataset: ", "copies: 3 with mirror: false, shift: 0, smallest_crop: 1.0; the first copy is the image itself"],
+    ),
+    "images shifted out of sight": (
+        [IMAGES % ", copies: 3, shift: 8"],
+        ["dataset: ", "shift must be below the image's sides, 8 x 8, got 8"],
+    ),
+    "table that is missing": (
+        [TABLE % ""],
+        ["dataset: train: no/such.csv cannot be read as a table: No such file or directory"],
+    ),
+    "table that is a folder": (
+        ["dataset={name: table, train: ., target: y, shares: {validation: 0.1, test: 0.1}}"],
+        ["dataset: train: . cannot be read as a table: Is a directory"],
+    ),
+    "table without a target": (["dataset={name: table, train: a.csv}"], ["dataset.target: required, but missing"]),
+    "table without validation": (
+        ["dataset={name: table, train: a.csv, target: y, shares: {test: 0.1}}"],
+        ["dataset: ", "validation: expected the split itself, or shares: {validation: 0.1}, got neither"],
+    ),
+    "table with a file and a share": (
+        [TABLE % ", test: b.csv"],
+        ["dataset: ", "test: expected the split itself, or shares: {test: 0.1}, got both"],
+    ),
+    "text for a list of columns": (
+        [TABLE % ", categories: town"],
+        ["dataset.categories: expected list[str] | null, got 'town'"],
+    ),
+    "separator of two characters": (
+        [TABLE % ", separator: ';;'"],
+        ["dataset: ", "separator: expected one character, got ';;'"],
+    ),
     "override that is no YAML": (["seed=[1"], ["--set seed=[1: the value is not YAML"]),
     "arrays without files": (["dataset={name: arrays}"], ["dataset.train: required, but missing"]),
     "arrays that do not exist": (

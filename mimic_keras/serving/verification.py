@@ -31,7 +31,7 @@ def write_examples(folder: Path, examples: Mapping[str, tuple[Mapping[str, np.nd
     """Store {signature: ({input: array}, the student's logits)} in an export, so that it can be verified anywhere."""
     arrays: dict[str, np.ndarray] = {}
     for signature, (inputs, logits) in examples.items():
-        arrays |= {f"{signature}/inputs/{name}": value for name, value in inputs.items()}
+        arrays |= {f"{signature}/inputs/{name}": _terminated(value) for name, value in inputs.items()}
         arrays[f"{signature}/logits"] = logits
     (folder / EXAMPLES).parent.mkdir(exist_ok=True)
     np.savez(folder / EXAMPLES, **arrays)  # type: ignore[arg-type]
@@ -52,9 +52,30 @@ def read_examples(folder: Path) -> dict[str, tuple[dict[str, np.ndarray], np.nda
     for name, logits in arrays.items():
         if name.endswith("/logits"):
             prefix = name.removesuffix("logits") + "inputs/"
-            inputs = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+            inputs = {
+                key.removeprefix(prefix): _unterminated(value)
+                for key, value in arrays.items()
+                if key.startswith(prefix)
+            }
             found[name.removesuffix("/logits")] = inputs, logits
     return found
+
+
+def _terminated(value: np.ndarray) -> np.ndarray:
+    """Texts with a byte more at their end, because NumPy drops the zero bytes there; anything else as it is."""
+    if value.dtype.kind not in "SUO":
+        return value
+    texts = [text.encode() if isinstance(text, str) else text for text in value.ravel().tolist()]
+    return np.array([text + b"." for text in texts], np.bytes_).reshape(value.shape)
+
+
+def _unterminated(value: np.ndarray) -> np.ndarray:
+    """What `_terminated` was given; texts as bytes, in an array of objects."""
+    if value.dtype.kind != "S":
+        return value
+    texts = np.empty(value.size, object)
+    texts[:] = [text[:-1] for text in value.ravel().tolist()]
+    return texts.reshape(value.shape)
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -88,9 +109,9 @@ def verify(folder: Path) -> dict[str, Any]:
 def malformed_requests(inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """(what is wrong, a request) for every way in which shape or values of a request can be wrong."""
     for name, value in inputs.items():
-        yield f"{name} without the batch dimension", {**inputs, name: value[0]}
+        yield f"{name} without the batch dimension", {**inputs, name: value[0, ...]}
         yield f"{name} with one dimension more", {**inputs, name: value[None]}
-        yield f"{name} a single number", {**inputs, name: value.ravel()[0]}
+        yield f"{name} a single value", {**inputs, name: value.ravel()[0, ...]}
         for axis in range(1, value.ndim):
             yield f"{name} with another size of axis {axis}", {**inputs, name: np.repeat(value, 2, axis)}
             yield f"{name} with nothing on axis {axis}", {**inputs, name: np.take(value, [], axis)}
@@ -99,6 +120,9 @@ def malformed_requests(inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, 
         if value.dtype.kind == "f":
             for number in (np.nan, np.inf):
                 yield f"{name} all {number}", {**inputs, name: np.full_like(value, number)}
+        elif value.dtype.kind == "O":
+            for text in (b"", b"\xff\x00"):
+                yield f"{name} all {text!r}", {**inputs, name: np.full_like(value, text)}
         else:
             limits = np.iinfo(value.dtype)
             yield f"{name} all {limits.min}", {**inputs, name: np.full_like(value, limits.min)}

@@ -129,6 +129,21 @@ def prepare_examples(
     """
     arrays, labels = [inputs for inputs, _ in parts.values()], np.concatenate([of for _, of in parts.values()])
     rows = division.rows({name: of for name, (_, of) in parts.items()})
+    return make_examples(arrays, labels, rows, preparation, class_names, data_dir)
+
+
+def make_examples(
+    arrays: Sequence[np.ndarray],
+    labels: np.ndarray,
+    rows: Mapping[str, np.ndarray],
+    preparation: Preparation,
+    class_names: Sequence[str],
+    data_dir: Path,
+) -> tuple[Examples, str]:
+    """As `prepare_examples`, where `rows` of the arrays, and of their `labels`, are divided already: {split: int64}.
+
+    The training examples are in the first array.
+    """
     content = digest_examples(arrays, labels, rows)
     scaling = Scaling.of(preparation.inputs)
     if preparation.standardize:

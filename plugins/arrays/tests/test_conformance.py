@@ -3,7 +3,7 @@
 import numpy as np
 
 from mimic_keras.testing import conformance
-from plugins.arrays.tests import tiny_set
+from plugins.arrays.tests import drawing, tables, tiny_set
 
 
 def arrays(folder):
@@ -23,6 +23,19 @@ def arrays(folder):
     }
 
 
+def image_folder(folder):
+    drawing.draw(folder / "images")
+    drawing.draw(folder / "images", 4, ["unlabelled"], seed=1)
+    shares = {"validation": 0.25, "test": 0.25}
+    variation = {"copies": 3, "mirror": True, "shift": 1, "smallest_crop": 0.8}
+    return {"path": str(folder / "images"), "image_size": [6, 5], "shares": shares, "resize": "crop", **variation}
+
+
+def table(folder):
+    file = tables.write(folder / "people.csv", 60, unlabelled=5)
+    return {"train": str(file), "target": "income", "shares": {"validation": 0.25, "test": 0.25}}
+
+
 def tfds(folder):
     return {
         "root": str(tiny_set.write("tiny_images", folder)),
@@ -33,4 +46,7 @@ def tfds(folder):
     }
 
 
-test_conformance = conformance("mimic-keras-arrays", {"dataset/arrays": arrays, "dataset/tfds": tfds})
+test_conformance = conformance(
+    "mimic-keras-arrays",
+    {"dataset/arrays": arrays, "dataset/image_folder": image_folder, "dataset/table": table, "dataset/tfds": tfds},
+)
