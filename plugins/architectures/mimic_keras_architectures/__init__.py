@@ -1,19 +1,26 @@
 """The nets of Ba & Caruana 2014 and Urban et al. 2017: `mlp`, `bottleneck`, `conv_student` and `cnn`.
 
-All four are one chain with some parts left out: [input scale] - [blocks of convolutions, max-pooling after each] -
-[linear bottleneck] - [hidden layers] - logits. Arguments mean the same in all of them:
+All four are one chain with some parts left out: [input scale] - [blocks of convolutions, a pooling after each] -
+[locally connected layers] - [linear bottleneck] - [hidden layers] - logits. Arguments mean the same in all of them:
 
     hidden_units: widths of the fully connected layers with an activation.
     linear_units: width k of the linear bottleneck, a Dense layer without bias or activation (Ba & Caruana 2.3).
     filters: blocks; a number is a block of one convolution, a list a block of several: [[76, 76], [126, 126]].
-    kernel_size, pool_size: height and width of the filters ("same" padding) and of the non-overlapping max-pooling.
+    local_filters, local_kernel_size: widths of the locally connected layers, convolutions whose filters differ from
+        place to place ("valid" padding), and height and width of their filters.
+    kernel_size: height and width of the filters ("same" padding).
+    pool_size, pool_stride: height and width of the windows of a pooling, and their distance (None: pool_size, so that
+        they do not overlap). Windows that would leave the image are left out.
+    pooling: "max", "average", or "stochastic" (Zeiler & Fergus 2013).
     activation: of convolutions and hidden layers; any Keras activation name.
     dropout: the rate after every hidden layer; or a list: one rate after each pooling, then one for hidden layers.
     input_dropout: the rate on the inputs.
     weight_decay: d adds d / 2 times the squared norm of every kernel to the loss, so that its gradient has d * kernel.
     batch_normalization: between every convolution or hidden layer and its activation; synchronised over devices.
-    initialization_scale: factor on the standard deviation of the initial kernels (He et al. 2015 before an activation,
-        LeCun's elsewhere).
+    initialization: of the kernels. "glorot", Keras' own: uniform, variance 2 / (inputs + outputs) (Glorot & Bengio
+        2010, as in Urban 6.1). "he": truncated normal, variance 2 / inputs before an activation (He et al. 2015) and
+        1 / inputs elsewhere.
+    initialization_scale: factor on the standard deviation of the initial kernels.
     input_scale: factor on the inputs.
 """
 
@@ -22,7 +29,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from mimic_keras_architectures.chain import Chain, add_dropout, dropout_rates
+from mimic_keras_architectures.chain import Chain, Initialization, add_dropout, dropout_rates
+from mimic_keras_architectures.pooling import Pooling, make_pooling
 
 
 def mlp(
@@ -35,6 +43,7 @@ def mlp(
     input_dropout: float = 0.0,
     weight_decay: float = 0.0,
     batch_normalization: bool = False,
+    initialization: Initialization = "glorot",
     initialization_scale: float = 1.0,
     input_scale: float = 1.0,
 ) -> keras.Model:
@@ -58,6 +67,7 @@ def bottleneck(
     input_dropout: float = 0.0,
     weight_decay: float = 0.0,
     batch_normalization: bool = False,
+    initialization: Initialization = "glorot",
     initialization_scale: float = 1.0,
     input_scale: float = 1.0,
 ) -> keras.Model:
@@ -79,11 +89,14 @@ def conv_student(
     hidden_units: list[int],
     kernel_size: int = 5,
     pool_size: int = 2,
+    pool_stride: int | None = None,
+    pooling: Pooling = "max",
     activation: str = "relu",
     dropout: float | list[float] = 0.0,
     input_dropout: float = 0.0,
     weight_decay: float = 0.0,
     batch_normalization: bool = False,
+    initialization: Initialization = "glorot",
     initialization_scale: float = 1.0,
     input_scale: float = 1.0,
 ) -> keras.Model:
@@ -103,14 +116,19 @@ def cnn(
     num_classes: int,
     *,
     filters: list[int | list[int]],
+    local_filters: list[int] | None = None,
     hidden_units: list[int],
     kernel_size: int = 3,
+    local_kernel_size: int = 3,
     pool_size: int = 2,
+    pool_stride: int | None = None,
+    pooling: Pooling = "max",
     activation: str = "relu",
     dropout: float | list[float] = 0.0,
     input_dropout: float = 0.0,
     weight_decay: float = 0.0,
     batch_normalization: bool = False,
+    initialization: Initialization = "glorot",
     initialization_scale: float = 1.0,
     input_scale: float = 1.0,
 ) -> keras.Model:
@@ -118,6 +136,9 @@ def cnn(
 
     Urban et al. 2017, section 2.7 (3 x 3 filters, the default here): filters=[[76, 76], [126, 126],
     [148, 148, 148, 148]], hidden_units=[1200, 1200] is its 76c2-mp-126c2-mp-148c4-mp-1200fc2.
+
+    filters=[64, 64, 64], local_filters=[16], hidden_units=[] is 64c-p-64c-p-64c-p-16lc of Hinton et al. 2012
+    ("Improving neural networks by preventing co-adaptation of feature detectors"), in Ba & Caruana 2014, Table 2.
 
     Example:
         >>> cnn((8, 8, 1), 10, filters=[[16, 16], 32], hidden_units=[64], dropout=[0.1, 0.1, 0.5]).output_shape
@@ -136,17 +157,22 @@ def _build_chain(
     input_dropout: float,
     weight_decay: float,
     batch_normalization: bool,
+    initialization: Initialization,
     initialization_scale: float,
     input_scale: float,
     filters: list[int | list[int]] | tuple[()] = (),
     kernel_size: int = 1,
     pool_size: int = 1,
+    pool_stride: int | None = None,
+    pooling: Pooling = "max",
+    local_filters: list[int] | None = None,
+    local_kernel_size: int = 1,
     linear_units: int | None = None,
 ) -> keras.Model:
     if filters and len(input_shape) != 3:
         raise ValueError(f"{name} convolves over [height, width, channels]; the data set's inputs are {input_shape}")
     after_pooling, after_hidden = dropout_rates(dropout, len(filters))
-    chain = Chain(activation, weight_decay, batch_normalization, initialization_scale)
+    chain = Chain(activation, weight_decay, batch_normalization, initialization, initialization_scale)
     inputs = x = keras.Input(input_shape, name="inputs")
     if input_scale != 1.0:
         x = layers.Rescaling(input_scale)(x)
@@ -156,8 +182,9 @@ def _build_chain(
         filters,
         after_pooling,
         lambda width, **options: layers.Conv2D(width, kernel_size, padding="same", **options),
-        lambda: layers.MaxPooling2D(pool_size),
+        make_pooling(pooling, pool_size, pool_stride),
     )
+    x = chain.add_local(x, local_filters or [], local_kernel_size, after_hidden)
     x = layers.Flatten()(x)
     if linear_units is not None:
         x = chain.add_linear(x, linear_units)

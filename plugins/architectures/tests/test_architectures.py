@@ -423,11 +423,27 @@ def test_initialization_scale_multiplies_the_initial_kernels(net):
     scaled = kernels(small(net, initialization_scale=3.0))
 
     for one, other in zip(plain, scaled, strict=True):
-        np.testing.assert_allclose(other, 3 * one, rtol=1e-5)
+        np.testing.assert_allclose(other, 3 * one, rtol=1e-5, atol=1e-6)
+
+
+def test_kernels_start_as_keras_own_do():
+    model = cnn((16, 16, 8), 50, filters=[64], local_filters=[10], hidden_units=[200])
+    # Fan-in and fan-out: convolution, locally connected layer, hidden layer, logits.
+    expected = [(9 * 8, 9 * 64), (9 * 64, 9 * 10), (6 * 6 * 10, 200), (200, 50)]
+
+    for kernel, (inputs, outputs) in zip(kernels(model), expected, strict=True):
+        limit = math.sqrt(6 / (inputs + outputs))  # Glorot & Bengio 2010, equation 16
+        assert 0.99 * limit < np.abs(kernel).max() <= limit
+        assert kernel.std() == pytest.approx(limit / math.sqrt(3), rel=0.03)
+    keras.utils.set_random_seed(5)
+    ours = kernels(mlp((20,), 3, hidden_units=[30]))[0]
+    keras.utils.set_random_seed(5)
+    plain = keras.Sequential([keras.Input((20,)), keras.layers.Dense(30)]).layers[0].kernel
+    np.testing.assert_allclose(ours, plain, rtol=1e-6)
 
 
 def test_kernels_start_with_hes_deviation_before_an_activation_and_lecuns_elsewhere():
-    model = conv_student((16, 16, 8), 50, filters=[64], linear_units=100, hidden_units=[200])
+    model = conv_student((16, 16, 8), 50, filters=[64], linear_units=100, hidden_units=[200], initialization="he")
 
     # Fan-in and the variance times the fan-in: convolution, linear bottleneck, hidden layer, logits.
     expected = [(5 * 5 * 8, 2.0), (8 * 8 * 64, 1.0), (100, 2.0), (200, 1.0)]
@@ -490,7 +506,7 @@ def test_the_net_is_not_compiled_and_carries_its_name(net):
 
 
 def test_a_chain_of_ones_own_from_the_same_parts():
-    chain = Chain(activation="tanh", weight_decay=0.02, batch_normalization=True, initialization_scale=0.5)
+    chain = Chain("tanh", weight_decay=0.02, batch_normalization=True, initialization="he", initialization_scale=0.5)
     inputs = keras.Input((12, 2))
     x = chain.add_blocks(
         inputs,
