@@ -22,6 +22,9 @@ All four are one chain with some parts left out: [input scale] - [blocks of conv
         1 / inputs elsewhere.
     initialization_scale: factor on the standard deviation of the initial kernels.
     input_scale: factor on the inputs.
+    output_base_width: B: the last layer learns as that of a net with B units before it, so that one learning rate
+        serves nets of any width: the largest curvature of the loss grows with the width H of that layer's inputs. They
+        are multiplied by sqrt(B / H), and its initial kernel is divided by it; an export folds the factor away.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ def mlp(
     initialization: Initialization = "glorot",
     initialization_scale: float = 1.0,
     input_scale: float = 1.0,
+    output_base_width: int | None = None,
 ) -> keras.Model:
     """Fully connected layers. float32 [batch, *input_shape] to float32 logits [batch, num_classes].
 
@@ -70,6 +74,7 @@ def bottleneck(
     initialization: Initialization = "glorot",
     initialization_scale: float = 1.0,
     input_scale: float = 1.0,
+    output_base_width: int | None = None,
 ) -> keras.Model:
     """A linear layer, then hidden layers: Ba & Caruana 2014, section 2.3. Shapes as in `mlp`.
 
@@ -99,6 +104,7 @@ def conv_student(
     initialization: Initialization = "glorot",
     initialization_scale: float = 1.0,
     input_scale: float = 1.0,
+    output_base_width: int | None = None,
 ) -> keras.Model:
     """Convolutions, a linear bottleneck, hidden layers: float32 [batch, height, width, channels] to logits.
 
@@ -131,6 +137,7 @@ def cnn(
     initialization: Initialization = "glorot",
     initialization_scale: float = 1.0,
     input_scale: float = 1.0,
+    output_base_width: int | None = None,
 ) -> keras.Model:
     """A deep convolutional net: float32 [batch, height, width, channels] to logits.
 
@@ -160,6 +167,7 @@ def _build_chain(
     initialization: Initialization,
     initialization_scale: float,
     input_scale: float,
+    output_base_width: int | None,
     filters: list[int | list[int]] | tuple[()] = (),
     kernel_size: int = 1,
     pool_size: int = 1,
@@ -189,4 +197,4 @@ def _build_chain(
     if linear_units is not None:
         x = chain.add_linear(x, linear_units)
     x = chain.add_hidden(x, hidden_units, after_hidden)
-    return keras.Model(inputs, chain.add_logits(x, num_classes), name=name)
+    return keras.Model(inputs, chain.add_logits(x, num_classes, output_base_width), name=name)

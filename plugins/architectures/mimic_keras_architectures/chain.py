@@ -5,6 +5,7 @@ The arguments mean the same as in the package's own nets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -76,9 +77,17 @@ class Chain:
         """A fully connected layer without bias or activation."""
         return layers.Dense(units, use_bias=False, **self._kernel_options(1.0))(x)
 
-    def add_logits(self, x: Any, num_classes: int) -> Any:
-        """float32 logits [batch, num_classes], in mixed precision too."""
-        return layers.Dense(num_classes, dtype="float32", name="logits", **self._kernel_options(1.0))(x)
+    def add_logits(self, x: Any, num_classes: int, base_width: int | None = None) -> Any:
+        """float32 logits [batch, num_classes], in mixed precision too.
+
+        With `base_width` B, the last layer of H inputs learns as one of B inputs does: they are multiplied by
+        sqrt(B / H), and the initial kernel is divided by it, so that the net starts as without.
+        """
+        factor = 1.0 if base_width is None else math.sqrt(base_width / x.shape[-1])
+        if factor != 1.0:
+            x = layers.Rescaling(factor)(x)
+        options = self._kernel_options(1.0, factor**-2)
+        return layers.Dense(num_classes, dtype="float32", name="logits", **options)(x)
 
     def _add_activated(self, x: Any, make_layer: Callable[..., layers.Layer], width: int) -> Any:
         x = make_layer(width, use_bias=not self.batch_normalization, **self._kernel_options(2.0))(x)
@@ -86,9 +95,12 @@ class Chain:
             x = layers.BatchNormalization(synchronized=True)(x)
         return layers.Activation(self.activation)(x)
 
-    def _kernel_options(self, gain: float) -> dict[str, Any]:
-        """`gain` is He's factor on 1 / inputs: 2 before a rectifier, 1 without an activation (LeCun's)."""
-        scale = self.initialization_scale**2
+    def _kernel_options(self, gain: float, factor: float = 1.0) -> dict[str, Any]:
+        """`gain` is He's factor on 1 / inputs: 2 before a rectifier, 1 without an activation (LeCun's).
+
+        `factor` multiplies the variance, whatever the initialisation.
+        """
+        scale = factor * self.initialization_scale**2
         return {
             "kernel_initializer": keras.initializers.VarianceScaling(gain * scale, "fan_in")
             if self.initialization == "he"

@@ -453,6 +453,36 @@ def test_kernels_start_with_hes_deviation_before_an_activation_and_lecuns_elsewh
         assert abs(kernel.mean()) < 0.05 * kernel.std()
 
 
+@every_net
+def test_the_last_layer_learns_as_one_of_the_base_width(net):
+    """One step of gradient descent on the last layer's kernel changes the logits B / H times as much."""
+    plain, scaled = small(net), small(net, output_base_width=3)
+    width = plain.layers[-1].kernel.shape[0]
+    weights = plain.get_weights()
+    scaled.set_weights([*weights[:-2], weights[-2] / math.sqrt(3 / width), weights[-1]])
+    x = images()
+
+    def moved(model):
+        kernel, before = model.layers[-1].kernel, model(x)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(model(x)))
+        kernel.assign_sub(0.01 * tape.gradient(loss, kernel.value))
+        return before, model(x) - before
+
+    (start, change), (same_start, smaller) = moved(plain), moved(scaled)
+    np.testing.assert_allclose(same_start, start, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(smaller, change * (3 / width), rtol=1e-3, atol=1e-6)
+
+
+def test_the_base_width_keeps_what_the_net_starts_as():
+    wide = mlp((50,), 40, hidden_units=[400], output_base_width=100)
+    limit = math.sqrt(6 / (400 + 40)) * 2  # sqrt(400 / 100)
+
+    assert 0.99 * limit < np.abs(wide.layers[-1].kernel).max() <= limit
+    assert wide.layers[-2].scale == 0.5
+    assert trainable(wide) == trainable(mlp((50,), 40, hidden_units=[400]))
+
+
 def test_biases_start_at_zero():
     model = small(cnn)
 
