@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.yaml"))
 SWEEPS = [file for file in FILES if experiment_file.read(file).kind == "sweep"]
 EXPERIMENTS = [file for file in FILES if file not in SWEEPS]
-# CIFAR's nets of Ba & Caruana 2014, Table 2: (parameters, multiply-adds). Pooling over 3 with a stride of 2 leaves 15, 7
+# CIFAR's nets of Ba & Caruana 2014, Table 2: (parameters, multiply-adds). Pools over 3 with a stride of 2 leave 15, 7
 # and 3 of 32 rows; filters have 5 x 5 places.
 HIDDEN_30K = 1200 * 30000 + 30000 + 30000 * 10 + 10
 SHALLOW = {
