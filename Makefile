@@ -9,7 +9,7 @@ EDITABLE = -e '.[dev]' $(patsubst %/pyproject.toml,-e %,$(PLUGINS))
 
 SECONDS_EACH ?= 600
 
-.PHONY: quickstart test test-floor test-wheels test-slow fuzz lint check install clean
+.PHONY: quickstart test test-floor test-wheels test-slow rehearsal fuzz lint check install clean
 
 quickstart: install  ## the main job on the embedded data: table, report, saved_models/quickstart/1
 	$(BIN)/mimic-keras run experiments/quickstart.yaml
@@ -25,6 +25,9 @@ test-wheels: install  ## the example packages and new plugins, built and install
 
 test-slow: install  ## whole experiments; MIMIC_KERAS_TEST_CIFAR10 and MIMIC_KERAS_TEST_TIMIT say where data is
 	$(BIN)/python -m pytest -m slow
+
+rehearsal: install  ## thirty steps of every net of the papers' files; the places of the data as for test-slow
+	$(BIN)/python -m pytest -m rehearsal
 
 fuzz: install  ## hostile files for every reader, SECONDS_EACH for each, guided by coverage (Linux, Python 3.11 or newer)
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) -e '.[fuzz]'

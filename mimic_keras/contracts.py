@@ -9,9 +9,6 @@ annotated `Architecture` is a nested component. A `pathlib.Path` (relative to th
 that contains one, is a location and takes no part in cache keys: the content found there must be part of
 `Dataset.prepare`'s fingerprint, of `Teacher.source_digest`, or of an architecture's `source_digest`.
 
-Where a component gains an argument, its function or class names it in the attribute `added_arguments`: with its default
-it takes no part in keys and seeds, so that existing experiments stay what they were.
-
 A loss is a `keras.losses.Loss` whose `call(teacher_logits, student_logits)` returns one value per example, [batch],
 independent of the other rows. If `call` has a third parameter named `labels`, it receives int32 [batch], -1 where
 unknown. The class attribute `standardizable = True` permits logits standardised per class in place of the original.

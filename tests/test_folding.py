@@ -38,7 +38,9 @@ def names(model):
 
 
 NETS = {
-    "mlp": lambda: mlp(IMAGES, CLASSES, hidden_units=[12, 9], batch_normalization=True, dropout=0.2),
+    "mlp": lambda: mlp(
+        IMAGES, CLASSES, hidden_units=[12, 9], batch_normalization=True, dropout=0.2, output_base_width=4
+    ),
     "bottleneck": lambda: bottleneck(IMAGES, CLASSES, linear_units=4, hidden_units=[30], batch_normalization=True),
     "conv_student": lambda: conv_student(
         IMAGES, CLASSES, filters=[4, [3, 3]], linear_units=4, hidden_units=[10], batch_normalization=True
@@ -76,6 +78,15 @@ def test_batch_normalisation_by_hand():
     np.testing.assert_allclose(found[0], kernel * scale, rtol=1e-6)
     np.testing.assert_allclose(found[1], beta - mean * scale, rtol=1e-6)
     assert notes == [f"{net.layers[1].name} folded into {net.layers[0].name}"]
+
+
+def test_a_factor_by_hand():
+    net = shaken(keras.Sequential([keras.Input((3,)), layers.Rescaling(0.25), layers.Dropout(0.5), layers.Dense(2)]))
+    kernel, bias = net.layers[-1].get_weights()
+    folded, notes = fold(net)
+    np.testing.assert_array_equal(folded.layers[-1].get_weights()[0], kernel * np.float32(0.25))
+    np.testing.assert_array_equal(folded.layers[-1].get_weights()[1], bias)
+    assert notes == [f"the factor {net.layers[0].name} folded into {net.layers[-1].name}"]
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12), st.booleans())

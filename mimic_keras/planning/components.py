@@ -155,13 +155,13 @@ class Component:
         return [f"{part.plugin.distribution} {part.plugin.version} {part.plugin.digest}" for part in self.parts()]
 
     def configuration(self) -> dict[str, Any]:
-        """Name and arguments without file locations, for which the digests of the files' contents stand."""
+        """Name and arguments, for keys and seeds: without file locations, for which the digests of the files' contents
+        stand, and without defaults, so that an argument that a later release adds changes no seed."""
         parameters = self.plugin.parameters()
-        added = getattr(self.plugin.target, "added_arguments", ())
         arguments = {
             name: value.configuration() if isinstance(value, Component) else value
             for name, value in self.arguments.items()
-            if not _mentions(Path, parameters[name][0]) and not (name in added and value == parameters[name][1])
+            if not _mentions(Path, parameters[name][0]) and value != parameters[name][1]
         }
         source = {"source": self.source_digest} if self.source_digest else {}
         return {"name": self.plugin.name, "arguments": arguments, **source}

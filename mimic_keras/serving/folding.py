@@ -47,10 +47,10 @@ class Change:
 def fold(model: keras.Model, absorb_bottleneck: Absorb = "auto") -> tuple[keras.Model, list[str]]:
     """A model of the same function, and what was done, in words.
 
-    In this order: the affine head of a standardised student into the layer that makes the logits; batch normalisation
-    into the Dense layer or convolution before it; a linear Dense layer into the Dense layer after it (Ba & Caruana
-    2014, section 2.3: it "can always be absorbed"). A layer that does not fit is kept, and so is one whose folding
-    would change the logits of random inputs by more than TOLERANCE of their spread.
+    In this order: the affine head of a standardised student into the layer that makes the logits; a factor into the
+    Dense layer after it; batch normalisation into the Dense layer or convolution before it; a linear Dense layer into
+    the Dense layer after it (Ba & Caruana 2014, section 2.3: it "can always be absorbed"). A layer that does not fit is
+    kept, and so is one whose folding would change the logits of random inputs by more than TOLERANCE of their spread.
 
     Args:
         model: a model of one input; it stays as it is.
@@ -80,7 +80,7 @@ def fold(model: keras.Model, absorb_bottleneck: Absorb = "auto") -> tuple[keras.
             notes.append(f"standardisation kept as a layer: {folded}")
         else:
             model = accept(_apply(folded, net), model, folded.note)
-    for find in (_find_normalizations, lambda net: _find_bottlenecks(net, absorb_bottleneck)):
+    for find in (_find_factors, _find_normalizations, lambda net: _find_bottlenecks(net, absorb_bottleneck)):
         kept: set[str] = set()
         while change := next((each for each in find(_Graph.of(model)) if each.note not in kept), None):
             kept.add(change.note)
@@ -139,6 +139,14 @@ def _fold_affine_head(net: Any, head: Any) -> Change | str:
     scale, offset = np.asarray(head.scale, np.float64), np.asarray(head.offset, np.float64)
     weights = [kernel * scale, bias * scale + offset]
     return Change(None, layer.name, weights, "standardisation folded into the last layer")
+
+
+def _find_factors(graph: _Graph) -> Iterator[Change]:
+    for name, layer in graph.layers.items():
+        after = graph.only_reader(name, TRANSPARENT) if isinstance(layer, keras.layers.Rescaling) else None
+        if isinstance(after, keras.layers.Dense) and np.ndim(layer.scale) == 0 and not np.any(layer.offset):
+            kernel, bias = _kernel_and_bias(after)
+            yield Change(name, after.name, [kernel * layer.scale, bias], f"the factor {name} folded into {after.name}")
 
 
 def _find_normalizations(graph: _Graph) -> Iterator[Change]:

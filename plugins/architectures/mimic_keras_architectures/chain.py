@@ -5,12 +5,17 @@ The arguments mean the same as in the package's own nets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import keras
 from keras import layers
+
+from mimic_keras_architectures.locally_connected import LocallyConnected2D
+
+Initialization = Literal["glorot", "he"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,13 @@ class Chain:
     activation: str = "relu"
     weight_decay: float = 0.0
     batch_normalization: bool = False
+    initialization: Initialization = "glorot"
     initialization_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.initialization not in get_args(Initialization):
+            accepted = ", ".join(get_args(Initialization))
+            raise ValueError(f"initialization must be one of {accepted}, got {self.initialization!r}")
 
     def add_blocks(
         self,
@@ -53,13 +64,30 @@ class Chain:
             x = add_dropout(self._add_activated(x, layers.Dense, width), rate)
         return x
 
+    def add_local(self, x: Any, filters: list[int], kernel_size: int, rate: float) -> Any:
+        """Locally connected layers of these widths, each with its activation and a dropout."""
+        for width in filters:
+            x = self._add_activated(
+                x, lambda count, **options: LocallyConnected2D(count, kernel_size, **options), width
+            )
+            x = add_dropout(x, rate)
+        return x
+
     def add_linear(self, x: Any, units: int) -> Any:
         """A fully connected layer without bias or activation."""
         return layers.Dense(units, use_bias=False, **self._kernel_options(1.0))(x)
 
-    def add_logits(self, x: Any, num_classes: int) -> Any:
-        """float32 logits [batch, num_classes], in mixed precision too."""
-        return layers.Dense(num_classes, dtype="float32", name="logits", **self._kernel_options(1.0))(x)
+    def add_logits(self, x: Any, num_classes: int, base_width: int | None = None) -> Any:
+        """float32 logits [batch, num_classes], in mixed precision too.
+
+        With `base_width` B, the last layer of H inputs learns as one of B inputs does: they are multiplied by
+        sqrt(B / H), and the initial kernel is divided by it, so that the net starts as without.
+        """
+        factor = 1.0 if base_width is None else math.sqrt(base_width / x.shape[-1])
+        if factor != 1.0:
+            x = layers.Rescaling(factor)(x)
+        options = self._kernel_options(1.0, factor**-2)
+        return layers.Dense(num_classes, dtype="float32", name="logits", **options)(x)
 
     def _add_activated(self, x: Any, make_layer: Callable[..., Callable[[Any], Any]], width: int) -> Any:
         x = make_layer(width, use_bias=not self.batch_normalization, **self._kernel_options(2.0))(x)
@@ -67,10 +95,16 @@ class Chain:
             x = layers.BatchNormalization(synchronized=True)(x)
         return layers.Activation(self.activation)(x)
 
-    def _kernel_options(self, gain: float) -> dict[str, Any]:
-        """Variance gain / inputs: He et al. 2015 (gain 2) before a rectifier, LeCun (gain 1) without activation."""
+    def _kernel_options(self, gain: float, factor: float = 1.0) -> dict[str, Any]:
+        """`gain` is He's factor on 1 / inputs: 2 before a rectifier, 1 without an activation (LeCun's).
+
+        `factor` multiplies the variance, whatever the initialisation.
+        """
+        scale = factor * self.initialization_scale**2
         return {
-            "kernel_initializer": keras.initializers.VarianceScaling(gain * self.initialization_scale**2, "fan_in"),
+            "kernel_initializer": keras.initializers.VarianceScaling(gain * scale, "fan_in")
+            if self.initialization == "he"
+            else keras.initializers.VarianceScaling(scale, "fan_avg", "uniform"),
             "kernel_regularizer": keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None,
         }
 

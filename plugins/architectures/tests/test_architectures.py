@@ -428,11 +428,27 @@ def test_initialization_scale_multiplies_the_initial_kernels(net):
     scaled = kernels(small(net, initialization_scale=3.0))
 
     for one, other in zip(plain, scaled, strict=True):
-        np.testing.assert_allclose(other, 3 * one, rtol=1e-5)
+        np.testing.assert_allclose(other, 3 * one, rtol=1e-5, atol=1e-6)
+
+
+def test_kernels_start_as_keras_own_do():
+    model = cnn((16, 16, 8), 50, filters=[64], local_filters=[10], hidden_units=[200])
+    # Fan-in and fan-out: convolution, locally connected layer, hidden layer, logits.
+    expected = [(9 * 8, 9 * 64), (9 * 64, 9 * 10), (6 * 6 * 10, 200), (200, 50)]
+
+    for kernel, (inputs, outputs) in zip(kernels(model), expected, strict=True):
+        limit = math.sqrt(6 / (inputs + outputs))  # Glorot & Bengio 2010, equation 16
+        assert 0.99 * limit < np.abs(kernel).max() <= limit
+        assert kernel.std() == pytest.approx(limit / math.sqrt(3), rel=0.03)
+    keras.utils.set_random_seed(5)
+    ours = kernels(mlp((20,), 3, hidden_units=[30]))[0]
+    keras.utils.set_random_seed(5)
+    plain = keras.Sequential([keras.Input((20,)), keras.layers.Dense(30)]).layers[0].kernel
+    np.testing.assert_allclose(ours, plain, rtol=1e-6)
 
 
 def test_kernels_start_with_hes_deviation_before_an_activation_and_lecuns_elsewhere():
-    model = conv_student((16, 16, 8), 50, filters=[64], linear_units=100, hidden_units=[200])
+    model = conv_student((16, 16, 8), 50, filters=[64], linear_units=100, hidden_units=[200], initialization="he")
 
     # Fan-in and the variance times the fan-in: convolution, linear bottleneck, hidden layer, logits.
     expected = [(5 * 5 * 8, 2.0), (8 * 8 * 64, 1.0), (100, 2.0), (200, 1.0)]
@@ -440,6 +456,36 @@ def test_kernels_start_with_hes_deviation_before_an_activation_and_lecuns_elsewh
         assert kernel.size >= 10_000
         assert kernel.std() == pytest.approx(math.sqrt(gain / inputs), rel=0.03)
         assert abs(kernel.mean()) < 0.05 * kernel.std()
+
+
+@every_net
+def test_the_last_layer_learns_as_one_of_the_base_width(net):
+    """One step of gradient descent on the last layer's kernel changes the logits B / H times as much."""
+    plain, scaled = small(net), small(net, output_base_width=3)
+    width = plain.layers[-1].kernel.shape[0]
+    weights = plain.get_weights()
+    scaled.set_weights([*weights[:-2], weights[-2] / math.sqrt(3 / width), weights[-1]])
+    x = images()
+
+    def moved(model):
+        kernel, before = model.layers[-1].kernel, model(x)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(model(x)))
+        kernel.assign_sub(0.01 * tape.gradient(loss, kernel.value))
+        return before, model(x) - before
+
+    (start, change), (same_start, smaller) = moved(plain), moved(scaled)
+    np.testing.assert_allclose(same_start, start, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(smaller, change * (3 / width), rtol=1e-3, atol=1e-6)
+
+
+def test_the_base_width_keeps_what_the_net_starts_as():
+    wide = mlp((50,), 40, hidden_units=[400], output_base_width=100)
+    limit = math.sqrt(6 / (400 + 40)) * 2  # sqrt(400 / 100)
+
+    assert 0.99 * limit < np.abs(wide.layers[-1].kernel).max() <= limit
+    assert wide.layers[-2].scale == 0.5
+    assert trainable(wide) == trainable(mlp((50,), 40, hidden_units=[400]))
 
 
 def test_biases_start_at_zero():
@@ -495,7 +541,7 @@ def test_the_net_is_not_compiled_and_carries_its_name(net):
 
 
 def test_a_chain_of_ones_own_from_the_same_parts():
-    chain = Chain(activation="tanh", weight_decay=0.02, batch_normalization=True, initialization_scale=0.5)
+    chain = Chain("tanh", weight_decay=0.02, batch_normalization=True, initialization="he", initialization_scale=0.5)
     inputs = keras.Input((12, 2))
     x = chain.add_blocks(
         inputs,
@@ -539,7 +585,8 @@ def test_a_separable_net_by_hand():
 
 def test_separable_kernels_keep_the_variance_that_he_et_al_ask_for():
     """Depthwise: 1 / 9, since an output sees 9 inputs of its channel; pointwise: 2 / channels; scaled on the latter."""
-    model = cnn((8, 8, 2), 3, filters=[[400, 400]], hidden_units=[4], separable=True, initialization_scale=0.5)
+    scaled = {"initialization": "he", "initialization_scale": 0.5}
+    model = cnn((8, 8, 2), 3, filters=[[400, 400]], hidden_units=[4], separable=True, **scaled)
     depthwise, pointwise = (model.layers[place].kernel.numpy() for place in (3, 4))
 
     assert (depthwise.shape, pointwise.shape) == ((3, 3, 400, 1), (1, 1, 400, 400))

@@ -77,10 +77,14 @@ class Variation:
         )
 
     def draw_windows(self, seed: int, copies: Any, rows: Any) -> tuple[Any, Any, Any]:
-        """Arguments of `crop`: side U(smallest_crop, 32), top and left U(0, 32 - side); float32 [B] each."""
+        """Arguments of `crop`, whole numbers: side from smallest_crop to 32, top and left from 0 to 32 - side.
+
+        Every number is as likely as another. float32 [B] each.
+        """
         drawn = _draw(seed, copies, rows, WINDOW_STREAMS)
-        side = SIDE - (SIDE - (self.smallest_crop or SIDE)) * drawn[0]
-        return side, (SIDE - side) * drawn[1], (SIDE - side) * drawn[2]
+        smallest = self.smallest_crop or SIDE
+        side = smallest + _pick(drawn[0], SIDE - smallest)
+        return side, _pick(drawn[1], SIDE - side), _pick(drawn[2], SIDE - side)
 
     def __call__(self, images: Any, seed: int, copies: Any, rows: Any) -> Any:
         """uint8 [B, 32, 32, 3] to the same: first the colours change, then the crop; copy 0 is the image.
@@ -107,3 +111,10 @@ def _draw(seed: int, copies: Any, rows: Any, streams: tuple[int, ...]) -> list[A
 
     stream = tf.constant(streams, tf.int64)[:, None]
     return tf.unstack(augmentation.draw_fractions(seed, copies, rows, stream), num=len(streams))
+
+
+def _pick(fraction: Any, largest: Any) -> Any:
+    """A whole number from 0 to `largest`, from a fraction in [0, 1)."""
+    import tensorflow as tf
+
+    return tf.minimum(tf.floor(fraction * (largest + 1)), largest)  # the product may be rounded up to largest + 1

@@ -22,7 +22,7 @@ SMALLEST_VARIANCE = 1e-6  # of an example's logits; the gradient of equal logits
 class LogitL2(keras.losses.Loss):
     """Half the squared distance of the logits, summed over classes: Ba & Caruana 2014, equation 1.
 
-    With z the teacher's and s the student's logits: sum_c (s_c - z_c)^2 / 2. They may be standardised: section 2.1.
+    With z the teacher's and s the student's logits: sum_c (s_c - z_c)^2 / 2. They may be standardised: section 2.2.
 
     Example:
         >>> LogitL2().call(ops.array([[1.0, 2.0]]), ops.array([[1.0, 5.0]]))
@@ -38,7 +38,7 @@ class LogitL2(keras.losses.Loss):
 class ProbabilityL2(keras.losses.Loss):
     """Half the squared distance of the softmax probabilities, summed over classes.
 
-    Ba & Caruana 2014, section 2.1, compares logits with probabilities as targets.
+    Ba & Caruana 2014, section 2.2, compares logits with probabilities as targets.
 
     Example:
         >>> ProbabilityL2().call(ops.array([[0.0, 0.0]]), ops.array([[200.0, 0.0]]))

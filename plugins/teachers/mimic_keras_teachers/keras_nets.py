@@ -27,8 +27,6 @@ class KerasFile(Loaded):
         RunError: this release of Keras would run code from the file.
     """
 
-    added_arguments = ("output",)
-
     def __init__(self, path: Path, outputs: Outputs = "logits", output: str | None = None):
         self.path, self.outputs, self.output = path, outputs, output
 

@@ -1,7 +1,7 @@
 """Realign the corpus with a finished run's teacher: python -m mimic_keras_timit.align RUN --out FILE
 
 The phones of every utterance stay; the frames of their states come from a Viterbi alignment with the teacher's scaled
-likelihoods, as the paper's targets came from an HMM (Ba & Caruana 2014, section 3.1).
+likelihoods, as the paper's targets came from an HMM (Ba & Caruana 2014, section 5.1).
 """
 
 from __future__ import annotations

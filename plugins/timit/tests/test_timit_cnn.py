@@ -239,7 +239,7 @@ def test_batch_normalisation_takes_the_place_of_biases():
 
 
 def test_kernels_have_hes_variance_and_the_last_one_lecuns():
-    model = timit_cnn((15, 123), 183, filters=[200], hidden_units=[300])
+    model = timit_cnn((15, 123), 183, filters=[200], hidden_units=[300], initialization="he")
 
     kernels = [weight.numpy() for weight in model.weights if "kernel" in weight.path]
     for kernel, gain in zip(kernels, (2, 2, 1), strict=True):
@@ -287,3 +287,42 @@ def test_other_numbers_of_dropout_rates_are_refused(filters, rates):
     assert str(caught.value) == (
         f"dropout has {len(rates)} rates; {len(filters) + 1} are needed: one per block, one for hidden layers"
     )
+
+
+# Limited weight sharing and overlapping pools
+
+
+@pytest.mark.parametrize(("pool", "stride"), [(3, None), (6, 2)])
+def test_every_pool_has_filters_of_its_own(pool, stride):
+    model = net(kernel_size=5, pool_size=pool, pool_stride=stride, weight_sharing="limited")
+    shake_biases(model)
+    x = inputs()
+    kinds = x.astype(np.float64).reshape(len(x), -1, 3, 41)
+    mel = np.stack([kinds[:, :, :, bin_].reshape(len(x), -1) for bin_ in BINS], 1)
+    convolutions = layers_of(model, keras.layers.Conv1D)
+    starts = range(0, 40 - (5 + pool - 1) + 1, stride or pool)
+    assert len(convolutions) == len(starts)
+    pools = []
+    for layer, start in zip(convolutions, starts, strict=True):
+        kernel, bias = weights_of(layer)
+        places = range(start, start + pool)
+        values = np.stack([np.einsum("nkc,kco->no", mel[:, at : at + 5], kernel) + bias for at in places])
+        pools.append(np.maximum(values, 0).max(0))
+    features = np.concatenate([*pools, kinds[..., 40].reshape(len(x), -1)], 1)
+    (kernel, bias), (out, offset) = (weights_of(layer) for layer in layers_of(model, keras.layers.Dense))
+    expected = np.maximum(features @ kernel + bias, 0) @ out + offset
+
+    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_overlapping_pools_are_max_pools_at_a_stride():
+    full = net(filters=[4], kernel_size=8, pool_size=6, pool_stride=2)
+
+    (pooling,) = layers_of(full, keras.layers.MaxPooling1D)
+    assert pooling.output.shape == (None, 17, 4)  # ceil(33 / 2)
+
+
+@pytest.mark.parametrize("filters", [[4, 4], [[4, 4]]])
+def test_limited_sharing_takes_one_convolution(filters):
+    with pytest.raises(ValueError, match="weight_sharing: limited takes one convolution"):
+        net(filters=filters, weight_sharing="limited")
