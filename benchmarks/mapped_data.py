@@ -146,7 +146,7 @@ def main() -> None:
         try:
             measuring.in_a_fresh_process(command(REFUSED))
         except SystemExit as error:
-            print(f"{REFUSED}: {str(error).splitlines()[-1]}")
+            print(f"{REFUSED}: {next(line for line in str(error).splitlines() if line.startswith('mimic-keras: '))}")
         else:
             raise SystemExit(f"the limit of {options.limit:g} GB does not keep the images out of the memory")
         print_table(measuring.take_turns(options.rounds, list(CONTENDERS), command), options.gigabytes, options.limit)
