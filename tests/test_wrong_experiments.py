@@ -8,6 +8,12 @@ from tests.tiny import command, tiny, write
 IMAGES = "dataset={name: image_folder, path: no/such, image_size: [8, 8], shares: {validation: 0.1, test: 0.1}%s}"
 TABLE = "dataset={name: table, train: no/such.csv, target: y, shares: {validation: 0.1, test: 0.1}%s}"
 
+
+def arrays(arguments: str = "shares: {validation: 0.1, test: 0.1}", train: str = "{x: x.npy, y: y.npy}") -> list[str]:
+    """The override that makes files of one's own the data set."""
+    return [f"dataset={{name: arrays, train: {train}, {arguments}}}"]
+
+
 # name: (overrides or the whole file, pieces that the message must have)
 WRONG = {
     "unknown key": (["student.trainning=3"], ["student.trainning: unknown key", "Did you mean 'training'?"]),
@@ -209,25 +215,17 @@ WRONG = {
     ),
     "one number for an image's size": (
         ["dataset={name: image_folder, path: no/such, image_size: 8}"],
-        ["dataset.image_size: expected list[int], got 8"],
+        ["dataset.image_size: expected tuple[int, int], got 8"],
     ),
-    "one side for an image's size": (
-        ["dataset={name: image_folder, path: no/such, image_size: [8]}"],
-        ["dataset: ", "image_size must be [height, width], both at least 1, got [8]"],
+    "images without a height": (
+        ["dataset={name: image_folder, path: no/such, image_size: [0, 8]}"],
+        ["dataset: ", "image_size: expected a height and a width of at least 1, got [0, 8]"],
     ),
     "images of two channels": ([IMAGES % ", channels: 2"], ["dataset.channels: expected 3 | 1, got 2"]),
     "unknown way to resize": ([IMAGES % ", resize: pad"], ["dataset.resize: expected 'stretch' | 'crop', got 'pad'"]),
     "number of images as a share": (
         ["dataset={name: image_folder, path: no/such, image_size: [8, 8], shares: {validation: 10}}"],
         ["dataset: ", "shares: validation must be above 0 and below 1, got 10.0"],
-    ),
-    "images scaled twice": (
-        [IMAGES % ", inputs: {scale: 2.0}, standardize: true"],
-        ["dataset: ", "inputs: {'scale': 2.0} with standardize: true; both scale the inputs: give one of them"],
-    ),
-    "copies of images that are all the same": (
-        [IMAGES % ", copies: 3"],
-        ["dataset: ", "copies: 3 with mirror: false, shift: 0, smallest_crop: 1.0; the first copy is the image itself"],
     ),
     "images shifted out of sight": (
         [IMAGES % ", copies: 3, shift: 8"],
@@ -259,6 +257,87 @@ WRONG = {
         ["dataset: ", "separator: expected one character, got ';;'"],
     ),
     "override that is no YAML": (["seed=[1"], ["--set seed=[1: the value is not YAML"]),
+    "arrays without files": (["dataset={name: arrays}"], ["dataset.train: required, but missing"]),
+    "arrays that do not exist": (
+        arrays(),
+        ["1 problem", "dataset: train.x: no such file: x.npy", "train.y: no such file: y.npy"],
+    ),
+    "arrays without labels": (
+        arrays(train="{x: x.npy}"),
+        ["dataset.train: expected Path | {x: Path, y: Path}, got {'x': 'x.npy'}"],
+    ),
+    "typo in the files of a split": (
+        arrays(train="{x: x.npy, y: y.npy, z: z.npy}"),
+        ["dataset.train: expected Path | {x: Path, y: Path}, got {"],
+    ),
+    "one .npy file for a split": (
+        arrays(train="x.npy"),
+        ["dataset: train: expected {x: FILE.npy, y: FILE.npy}, or a .npz file with arrays x and y, got x.npy"],
+    ),
+    "arrays from a table": (
+        arrays(train="{x: x.csv, y: y.npy}"),
+        ["dataset: train.x: expected a .npy file, got x.csv"],
+    ),
+    "neither validation nor its share": (
+        arrays("test: test.npz"),
+        ["ValueError: validation: expected the split itself, or shares: {validation: 0.1}, got neither"],
+    ),
+    "both test and its share": (
+        arrays("test: test.npz, shares: {validation: 0.1, test: 0.1}"),
+        ["ValueError: test: expected the split itself, or shares: {test: 0.1}, got both"],
+    ),
+    "shares of everything": (
+        arrays("shares: {validation: 0.5, test: 0.5}"),
+        ["shares must leave examples for training: expected a sum below 1, got validation: 0.5, test: 0.5"],
+    ),
+    "share in percent": (
+        arrays("shares: {validation: 10, test: 10}"),
+        ["shares: validation must be above 0 and below 1, got 10"],
+    ),
+    "typo in the shares": (
+        arrays("shares: {validation: 0.1, tests: 0.1}"),
+        ["dataset.shares: expected {validation: float, test: float} | null, got {"],
+    ),
+    "inputs scaled twice": (
+        arrays("shares: {validation: 0.1, test: 0.1}, inputs: {scale: 2.0}, standardize: true"),
+        ["inputs: {'scale': 2.0} with standardize: true; both scale the inputs: give one of them"],
+    ),
+    "inputs scaled to nothing": (
+        arrays("shares: {validation: 0.1, test: 0.1}, inputs: {scale: 0}"),
+        ["inputs: scale must not be 0, which would make all inputs equal"],
+    ),
+    "typo in the inputs": (
+        arrays("shares: {validation: 0.1, test: 0.1}, inputs: {scael: 2.0}"),
+        ["dataset.inputs: expected {scale: float, offset: float} | null, got {'scael': 2.0}"],
+    ),
+    "copies that do not differ": (
+        arrays("shares: {validation: 0.1, test: 0.1}, copies: 4"),
+        ["copies: 4 with mirror: false, shift: 0, smallest_crop: 1.0; the first copy is the image itself"],
+    ),
+    "crop of nothing": (
+        arrays("shares: {validation: 0.1, test: 0.1}, copies: 4, smallest_crop: 0"),
+        ["smallest_crop must be above 0 and at most 1, got 0"],
+    ),
+    "one class": (
+        arrays("shares: {validation: 0.1, test: 0.1}, classes: [cat]"),
+        ["classes: expected at least 2, got ['cat']"],
+    ),
+    "class given twice": (
+        arrays("shares: {validation: 0.1, test: 0.1}, classes: [cat, dog, cat]"),
+        ["classes: each name must be there once, but cat is repeated"],
+    ),
+    "seed of the splits below 0": (
+        arrays("shares: {validation: 0.1, test: 0.1}, split_seed: -1"),
+        ["split_seed must be from 0 to 4294967295, got -1"],
+    ),
+    "set that TensorFlow Datasets does not know": (
+        ["dataset={name: tfds, builder: nmist, shares: {validation: 0.1, test: 0.1}}"],
+        ["dataset: builder: no set 'nmist' in tensorflow-datasets: Dataset nmist not found."],
+    ),
+    "one number for a size": (
+        ["dataset={name: tfds, builder: mnist, shares: {validation: 0.1}, test: test, image_size: 28}"],
+        ["dataset.image_size: expected tuple[int, int] | null, got 28"],
+    ),
 }
 
 

@@ -84,7 +84,8 @@ def _problem(
 ) -> tuple[Place, str]:
     """(place, message) of one of pydantic's errors, which is `inside` the mapping at `place`."""
     field = _fields(model).get(str(error["loc"][0])) if error["loc"] else None
-    if field and inside and _has_typed_dict(field.annotation):  # no branch of a union fits: one problem, not one each
+    is_given = bool(inside) and inside[0] in mapping
+    if field and is_given and _has_typed_dict(field.annotation):  # no branch of a union fits: one problem, not one each
         expected = describe_type(_annotation(field))
         return place / inside[0], f"expected {expected}, got {quote(mapping[inside[0]])}"
     if error["type"] == "extra_forbidden":
