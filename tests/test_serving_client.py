@@ -279,3 +279,10 @@ def test_the_program_compares_with_the_student(server, monkeypatch, capsys):
     for line in ("RestClient serve_images: classes", "GrpcClient serving_default: classes"):
         assert line in said
     assert said.count("of the student's") == 4
+
+
+def test_bytes_are_sent_over_rest_in_base_64():
+    """https://www.tensorflow.org/tfx/serving/api_rest, encoding binary values"""
+    value = np.array([[b"\x00\xff", b""]], object).tolist()
+    assert client._as_json(value) == [[{"b64": "AP8="}, {"b64": ""}]]
+    assert client._as_json([1.5, "a"]) == [1.5, "a"]

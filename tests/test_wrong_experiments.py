@@ -362,25 +362,17 @@ WRONG = {
     ),
     "one number for an image's size": (
         ["dataset={name: image_folder, path: no/such, image_size: 8}"],
-        ["dataset.image_size: expected list[int], got 8"],
+        ["dataset.image_size: expected tuple[int, int], got 8"],
     ),
-    "one side for an image's size": (
-        ["dataset={name: image_folder, path: no/such, image_size: [8]}"],
-        ["dataset: ", "image_size must be [height, width], both at least 1, got [8]"],
+    "images without a height": (
+        ["dataset={name: image_folder, path: no/such, image_size: [0, 8]}"],
+        ["dataset: ", "image_size: expected a height and a width of at least 1, got [0, 8]"],
     ),
     "images of two channels": ([IMAGES % ", channels: 2"], ["dataset.channels: expected 3 | 1, got 2"]),
     "unknown way to resize": ([IMAGES % ", resize: pad"], ["dataset.resize: expected 'stretch' | 'crop', got 'pad'"]),
     "number of images as a share": (
         ["dataset={name: image_folder, path: no/such, image_size: [8, 8], shares: {validation: 10}}"],
         ["dataset: ", "shares: validation must be above 0 and below 1, got 10.0"],
-    ),
-    "images scaled twice": (
-        [IMAGES % ", inputs: {scale: 2.0}, standardize: true"],
-        ["dataset: ", "inputs: {'scale': 2.0} with standardize: true; both scale the inputs: give one of them"],
-    ),
-    "copies of images that are all the same": (
-        [IMAGES % ", copies: 3"],
-        ["dataset: ", "copies: 3 with mirror: false, shift: 0, smallest_crop: 1.0; the first copy is the image itself"],
     ),
     "images shifted out of sight": (
         [IMAGES % ", copies: 3, shift: 8"],

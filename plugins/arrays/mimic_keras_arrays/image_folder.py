@@ -54,7 +54,7 @@ class ImageFolder(Dataset):
     def __init__(
         self,
         path: Path,
-        image_size: list[int],
+        image_size: tuple[int, int],
         channels: Literal[3, 1] = 3,
         resize: Resize = "stretch",
         shares: Shares | None = None,
@@ -67,8 +67,8 @@ class ImageFolder(Dataset):
         shift: int = 0,
         smallest_crop: float = 1.0,
     ):
-        if len(image_size) != 2 or min(image_size) < 1:
-            raise ValueError(f"image_size must be [height, width], both at least 1, got {image_size}")
+        if min(image_size) < 1:
+            raise ValueError(f"image_size: expected a height and a width of at least 1, got {list(image_size)}")
         height, width = image_size
         self._path, self._decoder, self._drawn = path, Decoder(height, width, channels, resize), list(shares or {})
         given = ["train", *(name for name in HELD_OUT if name not in self._drawn)]

@@ -10,7 +10,9 @@ from pyarrow import parquet
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from mimic_keras.contracts import InputError
+from mimic_keras.serving.session_loader import ServedModel
 from plugins.arrays.tests.tables import make_rows, write, write_rows
+from tests.tiny import run, tiny
 
 SHARES = {"validation": 0.2, "test": 0.2}
 
@@ -259,3 +261,22 @@ def test_damaged_files_are_refused(content, tmp_path):
 def test_wrong_arguments(arguments, message, people):
     with pytest.raises(ValueError, match=message):
         prepared(people, **arguments)
+
+
+def test_a_run_exports_a_student_that_takes_texts_and_numbers(people):
+    dataset = {"name": "table", "train": str(people), "target": "income", "shares": SHARES}
+    experiment = tiny(dataset=dataset, baseline=None)
+    experiment["teacher"]["members"][0]["copies"] = 1
+    run(people.parent, experiment)
+    served = ServedModel(people.parent / "saved_models" / "tiny" / "1")
+    rows = {
+        "age": np.array([40, np.nan], np.float32),
+        "hours": np.array([20, 30], np.float32),
+        "job": np.array([b"cook, or chef", b""], object),
+        "town": np.array([1, 2], np.float32),
+    }
+    answer = served.run("serve_rows", rows)
+    prepared_rows = prepared(people)[0].raw_signatures()["serve_rows"].prepare(**rows).numpy()
+    expected = served.run("serving_default", {"inputs": prepared_rows})
+    np.testing.assert_allclose(answer["logits"], expected["logits"], rtol=1e-5, atol=1e-6)
+    assert set(answer["label"]) <= {b"high", b"low"}
