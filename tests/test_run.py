@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from mimic_keras_digits import Digits
+from sklearn.datasets import load_digits
 
 from mimic_keras.stages import logits
 from mimic_keras.storage import files
@@ -260,6 +261,46 @@ def test_trained_and_loaded_members_make_one_ensemble(folder, tmp_path):
     other.save(tmp_path / "other.keras")
     # Another file at the same place is another member: its logits are made again, and nobody else's.
     assert counts(run(folder, changed))["logits"] == (3, 9)
+
+
+def write_predictions(folder, transfer=1097):
+    """Random logits for the digits; returns the teacher of an experiment."""
+    counts = {"transfer": transfer, "validation": 350, "test": 350}
+    for split, count in counts.items():
+        np.save(folder / f"{split}.npy", np.random.default_rng(0).normal(size=(count, 10)))
+    return {"name": "predictions", **{split: str(folder / f"{split}.npy") for split in counts}}
+
+
+def test_a_teacher_of_predictions_and_a_student_that_starts_from_a_file(tmp_path):
+    start = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    start.save(tmp_path / "start.keras")
+    experiment = tiny(baseline=None)
+    experiment["teacher"] = {"members": [{"teacher": write_predictions(tmp_path)}]}
+    experiment["student"]["architecture"] = {"name": "keras_file", "path": str(tmp_path / "start.keras")}
+    metrics = run(tmp_path, experiment)
+    assert counts(metrics) == {"teachers": (0, 0), "logits": (3, 0), "student": (1, 0), "export": (1, 0)}
+    nets = {name: (values["parameters"], values["multiply_adds"]) for name, values in metrics["models"].items()}
+    assert nets == {"teacher": (None, None), "teacher/0": (None, None), "student": (650, 640)}
+    assert metrics["models"]["teacher/0"]["test"]["agreement"] == 1.0
+    labels = load_digits().target[1447:]
+    wrong = np.load(tmp_path / "test.npy").argmax(-1) != labels
+    assert metrics["models"]["teacher"]["test"]["error_rate"] == pytest.approx(wrong.mean())
+    start.layers[-1].bias.assign(np.arange(10))
+    start.save(tmp_path / "start.keras")
+    assert counts(run(tmp_path, experiment))["student"] == (1, 0), "another start is another student"
+    rows = np.load(tmp_path / "test.npy")
+    rows[0, 0] += 1
+    np.save(tmp_path / "test.npy", rows)
+    assert counts(run(tmp_path, experiment))["logits"] == (3, 0), "another row is another teacher"
+
+
+def test_what_is_loaded_is_checked_against_the_data_before_anything_is_trained(tmp_path, capsys):
+    experiment = tiny()
+    experiment["teacher"]["members"].append({"teacher": write_predictions(tmp_path, transfer=1096)})
+    home = tmp_path / "home"
+    assert command("run", write(tmp_path, experiment), "--home", home, "--runs_dir", tmp_path / "runs") == 2
+    assert "transfer.npy has 1096 rows, expected 1097: 1097 examples" in capsys.readouterr().err
+    assert not list(home.glob("teachers/*"))
 
 
 def test_a_member_with_another_preparation_is_joined_by_id(tmp_path):
