@@ -57,6 +57,21 @@ def test_cells_that_share_a_teacher_train_it_once(tmp_path):
     ]
 
 
+def test_mixtures_are_labelled_by_the_same_teacher(tmp_path):
+    axes = {"mixtures": {"none": None, "two": {"copies": 2}}}
+    changes = {"student.mixup": {"axis": "mixtures", **axes["mixtures"]}}
+    experiment = tiny(baseline=None)
+    found = forecast.describe_sweep(
+        *planned(tmp_path, experiment, axes={"mixtures": ["none", "two"]}, set=changes, mean_over=None)
+    )
+    cost = operations({1000: 2, 100: 2}, {1000: 2 + 3 * 2})
+    assert found[1:] == [
+        "teachers    1 distinct, of 2 members; 4 sets of logits",
+        "students    2 trainings",
+        f"cost        at most {cost:.2g} floating-point operations",
+    ]
+
+
 def test_excluded_cells_baselines_and_teachers_of_other_seeds(tmp_path):
     found = forecast.describe_sweep(
         *planned(

@@ -18,8 +18,10 @@ FLOATING_POINT_OPERATIONS = 6  # a multiply-add is two; backpropagation costs tw
 def describe_sweep(sweep: Sweep, cells: Sequence[PlannedCell]) -> list[str]:
     """One line cell on cells, teachers, students and cost."""
     members = {_member_key(cell.plan, member): (cell.plan, member) for cell in cells for member in cell.plan.members}
-    logits = {
-        hash_json([_member_key(cell.plan, member), cell.plan.mixup]) for cell in cells for member in cell.plan.members
+    labelled = {
+        hash_json([_member_key(cell.plan, member), cell.plan.mixup]): (cell.plan, member)
+        for cell in cells
+        for member in cell.plan.members
     }
     teachers = {
         hash_json([sorted(_member_key(cell.plan, member) for member in cell.plan.members), cell.plan.select])
@@ -32,14 +34,14 @@ def describe_sweep(sweep: Sweep, cells: Sequence[PlannedCell]) -> list[str]:
     lines = [
         f"cells       {len(cells)}: {' x '.join(f'{len(values)} {axis}' for axis, values in sweep.axes.items())}"
         + (", less what is excluded" if sweep.exclude else ""),
-        f"teachers    {len(teachers)} distinct, of {len(members)} members; {len(logits)} sets of logits"
+        f"teachers    {len(teachers)} distinct, of {len(members)} members; {len(labelled)} sets of logits"
         + (", fewer where members are chosen on validation" if any(cell.plan.select for cell in cells) else ""),
         f"students    {students} trainings"
         + (f" in {len(searches)} searches" if searches else "")
         + (f", {len(baselines)} baselines" if baselines else ""),
     ]
     cost = sum(_training_cost(plan, member.name, member.training) for plan, member in members.values())
-    labelling = sum(_labelling_cost(plan, member) for plan, member in members.values())
+    labelling = sum(_labelling_cost(plan, member) for plan, member in labelled.values())
     cost += sum(cell.trainings * _training_cost(cell.plan, "student", cell.plan.student.training) for cell in cells)
     seen: dict[str, Plan] = {_net_key(cell.plan, cell.plan.baseline): cell.plan for cell in cells if cell.plan.baseline}
     cost += sum(_training_cost(plan, "baseline", plan.baseline.training) for plan in seen.values() if plan.baseline)
