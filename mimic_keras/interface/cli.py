@@ -75,6 +75,14 @@ SETTINGS = argument(
     metavar="KEY=VALUE",
     help="set one value of the file, as in --set student.training.epochs=5; may be repeated",
 )
+PLUGINS = argument(
+    "--plugins",
+    action="append",
+    default=[],
+    type=Path,
+    metavar="FILE.py",
+    help="a Python file whose components the experiment may name; may be repeated",
+)
 HOME = argument(
     "--home",
     type=parse_folder,
@@ -91,22 +99,22 @@ COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
     (
         commands.run,
         "run an experiment; what is finished already is reused",
-        (EXPERIMENT, SETTINGS, HOME, RUNS_DIR, SAVED_MODELS_DIR),
+        (EXPERIMENT, SETTINGS, PLUGINS, HOME, RUNS_DIR, SAVED_MODELS_DIR),
     ),
     (
         commands.validate,
         "check an experiment or sweep and print its plan; reads no data",
-        (argument("experiment", type=Path, help="the experiment or sweep, a YAML file"), SETTINGS),
+        (argument("experiment", type=Path, help="the experiment or sweep, a YAML file"), SETTINGS, PLUGINS),
     ),
     (
         commands.sweep,
         "run every experiment of a table or figure; what is finished already is reused",
-        (argument("experiment", type=Path, help="the sweep, a YAML file"), SETTINGS, HOME, RUNS_DIR),
+        (argument("experiment", type=Path, help="the sweep, a YAML file"), SETTINGS, PLUGINS, HOME, RUNS_DIR),
     ),
     (
         commands.tune,
         "search the ranges of an experiment; several processes may share the work",
-        (EXPERIMENT, SETTINGS, HOME, RUNS_DIR),
+        (EXPERIMENT, SETTINGS, PLUGINS, HOME, RUNS_DIR),
     ),
     (
         commands.export,
@@ -114,6 +122,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
         (
             argument("run", type=Path, help="the folder of the run, as runs/quickstart"),
             SETTINGS,
+            PLUGINS,
             HOME,
             SAVED_MODELS_DIR,
         ),
@@ -134,11 +143,18 @@ COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
     ),
     (
         commands.plugins,
-        "list the installed components (imports none), show one, or check all",
+        "list the installed components (imports none), show one, or check all or those of a file",
         (
             argument("action", nargs="?", choices=("list", "show"), default="list"),
             argument("component", nargs="?", metavar="KIND/NAME", help="what to show, as loss/temperature"),
-            argument("--check", action="store_true", help="import each component in a process of its own"),
+            argument(
+                "--check",
+                nargs="*",
+                type=Path,
+                metavar="FILE.py",
+                help="import each installed component in a process of its own; or test the components of files",
+            ),
+            PLUGINS,
         ),
     ),
     (

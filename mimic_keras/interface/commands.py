@@ -6,12 +6,13 @@ TensorFlow and plugins are imported inside the commands that need them: --help a
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,25 @@ from mimic_keras.contracts import InputError, RunError
 
 if TYPE_CHECKING:
     from mimic_keras.experiment.file import Document, Source
+    from mimic_keras.planning.components import GivenPlugin
     from mimic_keras.planning.plan import Plan
     from mimic_keras.storage.prune import Entry
     from mimic_keras.sweeping.cells import Sweep
     from mimic_keras.sweeping.running import Outcome, PlannedCell
 
 
+def _takes_plugins(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with another argument, `plugins`: files whose components are known while it runs."""
+
+    @functools.wraps(command)
+    def call(*, plugins: Sequence[Path], **arguments: Any) -> None:
+        with _knowing(plugins) if plugins else contextlib.nullcontext():
+            command(**arguments)
+
+    return call
+
+
+@_takes_plugins
 def run(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path, saved_models_dir: Path) -> None:
     plan = _make_plan(_read(experiment, settings).source())
     from mimic_keras import runner
@@ -44,6 +58,7 @@ def run(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path, s
     print(f"Export:    {metrics['export']['path']}")
 
 
+@_takes_plugins
 def validate(experiment: Path, settings: Sequence[str]) -> None:
     document = _read(experiment, settings)
     from mimic_keras.reporting import console
@@ -71,6 +86,7 @@ def validate(experiment: Path, settings: Sequence[str]) -> None:
     console.show_table("", *plan_table.estimate_resources(plan))
 
 
+@_takes_plugins
 def sweep(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path) -> None:
     document = _read(experiment, settings)
     if document.kind != "sweep":
@@ -96,6 +112,7 @@ def sweep(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path)
         raise RunError(f"{len(failed)} of {len(outcomes)} cells failed; the same command tries them again{notes}")
 
 
+@_takes_plugins
 def tune(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path) -> None:
     source = _read(experiment, settings).source()
     _import_tensorflow()
@@ -122,6 +139,7 @@ def tune(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path) 
     print(f"Best:      {search.folder / 'best.yaml'}")
 
 
+@_takes_plugins
 def export(run: Path, settings: Sequence[str], home: Path, saved_models_dir: Path) -> None:
     for setting in settings:
         if not setting.startswith(("export.", "name=")):
@@ -171,16 +189,18 @@ def new(kind: str, name: str, into: Path) -> None:
     print("    python -m pytest")
 
 
-def plugins(action: str, component: str | None, check: bool) -> None:
+def plugins(action: str, component: str | None, check: Sequence[Path] | None, plugins: Sequence[Path]) -> None:
     from mimic_keras.interface import catalogue
 
-    if action == "show":
+    if check:
+        _check_files(check)
+    elif action == "show":
         if component is None:
             raise InputError("plugins show needs a component, as in plugins show loss/temperature")
-        with _quiet_native_libraries():
+        with _knowing(plugins):
             lines = list(catalogue.describe_component(component))
         print("\n".join(lines))
-    elif check:
+    elif check is not None:
         broken = catalogue.find_broken()
         everything = catalogue.list_plugins()
         for name, plugin in everything:
@@ -188,8 +208,25 @@ def plugins(action: str, component: str | None, check: bool) -> None:
             print(f"{label}: {broken.get(label, 'ok')}")
         if broken:
             raise RunError(f"{len(broken)} of {len(everything)} components cannot be imported")
-    else:
+    elif plugins:
+        with _knowing(plugins):
+            print("\n".join(catalogue.format_plugins()))
+    else:  # at once: nothing is imported
         print("\n".join(catalogue.format_plugins()))
+
+
+def _check_files(files: Sequence[Path]) -> None:
+    """Test every component of Python files against its contract."""
+    from mimic_keras.interface import catalogue
+
+    with _knowing(files) as given:
+        failed = 0
+        for plugin in given:
+            result = catalogue.check_contract(plugin)
+            failed += not result.is_kept
+            print(f"{plugin.kind}/{plugin.name}: {result.summary}")
+    if failed:
+        raise RunError(f"{failed} of {len(given)} components break their contract")
 
 
 def cache(action: str, older_than: float | None, home: Path) -> None:
@@ -228,6 +265,17 @@ def _tabulate_entries(entries: Sequence[Entry]) -> tuple[list[str], list[dict[st
         for entry in entries
     ]
     return ["artefact", "made for", "size", "days since use", "state"], rows
+
+
+@contextlib.contextmanager
+def _knowing(plugins: Sequence[Path]) -> Iterator[list[GivenPlugin]]:
+    """Within the block, the components of the files are known."""
+    with _quiet_native_libraries():
+        import tensorflow  # noqa: F401
+    from mimic_keras.planning.files import components_of
+
+    with components_of(plugins) as given:
+        yield given
 
 
 def _read(file: Path, settings: Sequence[str]) -> Document:
