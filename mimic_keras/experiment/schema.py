@@ -158,9 +158,18 @@ class DistributionSection(Section):
 
 
 class ExportSection(Section):
-    """`absorb_bottleneck`: merge a linear layer into the next one; auto: where that adds no multiply-adds."""
+    """What is published, and whether.
+
+    `absorb_bottleneck`: merge a linear layer into the next one; auto: where that adds no multiply-adds.
+    `publish`: whether a run publishes its student.
+    """
 
     absorb_bottleneck: Literal["auto", "always", "never"] = "auto"
+    publish: bool = True
+
+    def key_inputs(self) -> dict[str, Any]:
+        """What goes into an export's key: everything that its content depends on."""
+        return self.model_dump(exclude={"publish"})
 
 
 class SearchSection(Section):

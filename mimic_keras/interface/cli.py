@@ -25,7 +25,7 @@ from absl.flags import argparse_flags
 
 from mimic_keras import __version__
 from mimic_keras.contracts import InputError, MimicError
-from mimic_keras.interface import commands
+from mimic_keras.interface import api, commands
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,19 @@ def parse_age(text: str) -> float:
 
 
 def parse_folder(text: str) -> Path:
-    """A folder of this machine, with `~` filled in."""
-    if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a folder: addresses are not supported, use a mounted folder")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:  # neither HOME nor the system says where
-        raise argparse.ArgumentTypeError(
-            f"the user's home directory, ~ in {text!r}, is unknown; give a folder with --home or MIMIC_KERAS_HOME"
-        ) from error
+    return _parse(api.as_folder, text)
 
 
 def parse_exports_folder(text: str) -> Path:
-    folder = parse_folder(text)
-    if {"[", "\\"} & set(str(folder)):  # it reads a path as a pattern
-        raise argparse.ArgumentTypeError(f"{text}: TensorFlow cannot load a SavedModel from a path with '[' or '\\'")
-    return folder
+    return _parse(api.as_exports_folder, text)
+
+
+def _parse(convert: Callable[[str], Path], text: str) -> Path:
+    """`convert(text)`; its InputError becomes argparse's, which names the option."""
+    try:
+        return convert(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 EXPERIMENT = argument("experiment", type=Path, help="the experiment, a YAML file")
@@ -86,7 +83,7 @@ PLUGINS = argument(
 HOME = argument(
     "--home",
     type=parse_folder,
-    default=os.environ.get("MIMIC_KERAS_HOME") or "~/.cache/mimic_keras",
+    default=api.default_home(),
     help="folder of the artefacts that experiments share ($MIMIC_KERAS_HOME)",
 )
 RUNS_DIR = argument("--runs_dir", type=parse_folder, default="runs", help="folder with one folder per run")

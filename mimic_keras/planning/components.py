@@ -20,7 +20,6 @@ from typing import Any
 import packaging.requirements
 import typing_extensions
 
-from mimic_keras import __version__
 from mimic_keras.contracts import Architecture, InputError, MimicError, RunError
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems, did_you_mean, parse_section
@@ -36,6 +35,7 @@ GROUPS = {
 KERAS_LOSS_ARGUMENTS = ("name", "dtype", "reduction")
 # A file and a name in it, or a dotted name, where the name of a component is expected.
 NAMED_CODE = re.compile(r"(?:(?P<file>.+\.py):|(?P<module>[A-Za-z_][\w.]*)\.)(?P<name>[A-Za-z_]\w*)")
+PYTHON = "Python"  # the distribution of objects that a program gave
 # A full, broken or read-only disk is not the plugin's fault.
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 # {(distribution, where it is installed, top-level package): digest}, shared by the plugins of a distribution.
@@ -79,12 +79,12 @@ class Plugin:
 
     def _check_requirement(self) -> None:
         """Refuse a plugin whose distribution requires another version of mimic-keras."""
-        distribution = self.entry_point.dist
+        distribution, ours = self.entry_point.dist, importlib.metadata.version("mimic-keras")
         for line in (distribution.requires if distribution else None) or []:
             requirement = packaging.requirements.Requirement(line)
             wanted = requirement.name.lower().replace("_", "-") == "mimic-keras" and requirement.marker is None
-            if wanted and not requirement.specifier.contains(__version__, prereleases=True):
-                raise PluginError(f"{self} requires mimic-keras {requirement.specifier}, but this is {__version__}")
+            if wanted and not requirement.specifier.contains(ours, prereleases=True):
+                raise PluginError(f"{self} requires mimic-keras {requirement.specifier}, but this is {ours}")
 
     @functools.cached_property
     def digest(self) -> str:
@@ -179,6 +179,10 @@ class GivenPlugin(Plugin):
 
     def digest_now(self) -> str:
         return self.identity_now()
+
+    def describe_use(self) -> str:
+        """How an experiment can name it again, for people."""
+        return f"--plugins {self.distribution} makes it known; its digest was {self.identity[:16]}"
 
 
 @dataclass(frozen=True)
@@ -305,6 +309,8 @@ def find_plugin(kind: str, name: str) -> Plugin:
     claimed = [key for key in options if key.endswith(f":{name}")]
     if claimed:
         raise InputError(f"{kind} '{name}' is claimed by several distributions; accepted: {', '.join(claimed)}")
+    if distribution == PYTHON:
+        raise InputError(f"no {kind} {name!r}: it was an object of a program, and only that program can run this again")
     if code := NAMED_CODE.fullmatch(name):
         file = code["file"] or f"{code['module'].replace('.', '/')}.py"
         raise InputError(

@@ -59,7 +59,7 @@ def publish(
     # A student that was rebuilt by another machine or TensorFlow can have other weights under the same key.
     weights = hashlib.sha256(b"".join(weight.tobytes() for weight in student.model.get_weights())).hexdigest()
     made_from = {"student": student.key, "weights": weights, "data": data.identity, "classes": list(info.class_names)}
-    key = hash_json({**made_from, **options.model_dump(), "export": EXPORT_VERSION})
+    key = hash_json({**made_from, **options.key_inputs(), "export": EXPORT_VERSION})
     folder = base / experiment
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".publishing.lock", "export"):
