@@ -182,9 +182,9 @@ def _globals_of(function: types.FunctionType) -> list[str]:
 
 def _is_installed(module: types.ModuleType) -> bool:
     """Whether a module is Python's or an installed package's, rather than the user's."""
-    file = getattr(module, "__file__", None)
-    if module.__name__.partition(".")[0] in (*sys.stdlib_module_names, "mimic_keras"):
-        return module.__name__ != "__main__"
+    file, top = getattr(module, "__file__", None), module.__name__.partition(".")[0]
+    if top in ("__main__", *sys.stdlib_module_names, "mimic_keras"):
+        return top != "__main__"
     return file is not None and any(place in Path(file).resolve().parents for place in INSTALLED)
 
 
