@@ -23,8 +23,6 @@ from mimic_keras.planning import sources
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib"))
-# Not part of what a class does.
-LEFT_OUT = ("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__firstlineno__", "_abc_impl")
 
 _without: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
@@ -63,23 +61,23 @@ def temporary_identity(value: Any) -> str:
 
 
 class _Walk:
-    """One traversal; an object that is met again counts by its place in the order of the first meetings."""
+    """One traversal. A function or class that is met again, or anything inside of itself, counts by its number."""
 
     def __init__(self) -> None:
-        self.met: dict[int, int] = {}
-        self.kept: list[Any] = []  # an id is unique only as long as its object lives
+        self.numbers: dict[int, int] = {}
 
     def parts(self, value: Any) -> Iterator[bytes]:
         if isinstance(value, PLAIN):
             yield f"{type(value).__name__} {value!r}".encode()
             return
-        if id(value) in self.met:
-            yield f"again {self.met[id(value)]}".encode()
+        if id(value) in self.numbers:
+            yield f"again {self.numbers[id(value)]}".encode()
             return
-        self.met[id(value)] = len(self.met)
-        self.kept.append(value)
+        self.numbers[id(value)] = len(self.numbers)
         yield type(value).__name__.encode()
         yield from self._parts_of_object(value)
+        if not isinstance(value, type | types.FunctionType):  # equal values count alike, whether they are one or two
+            del self.numbers[id(value)]
 
     def _parts_of_object(self, value: Any) -> Iterator[bytes]:
         if isinstance(value, np.ndarray | np.generic | tf.Tensor | tf.Variable | keras.Variable):
@@ -112,7 +110,7 @@ class _Walk:
         elif isinstance(value, type):
             yield value.__qualname__.encode()
             yield from self.parts(value.__bases__)
-            yield from self.parts({name: item for name, item in vars(value).items() if name not in LEFT_OUT})
+            yield from self.parts({name: item for name, item in vars(value).items() if _is_written(name, item)})
         elif inspect.ismethod(value):
             yield from self.parts(value.__self__)
             yield from self.parts(value.__func__)
@@ -145,8 +143,8 @@ class _Walk:
             yield json.dumps(content, sort_keys=True, default=str).encode()
             yield from (_digest_array(weight) for weight in value.get_weights())
         elif isinstance(value, keras.losses.Loss):
-            yield from self.parts(value.get_config())
-            yield from self.parts(_state(value))
+            for content in (value.get_config(), _state(value)):  # Keras counts up the name too
+                yield from self.parts({key: item for key, item in content.items() if key != "name"})
         else:
             yield from self.parts(_state(value))
 
@@ -168,6 +166,13 @@ def _state(value: Any) -> dict[str, Any]:
     if type(value).__module__ != "builtins" and hasattr(value, "__dict__"):
         return vars(value)
     raise NoIdentityError(f"{value!r} is a {type(value).__name__}")
+
+
+def _is_written(name: str, item: Any) -> bool:
+    """Whether an attribute of a class is its author's, rather than one of those that Python adds, some of them late."""
+    if name == "_abc_impl":
+        return False
+    return not name.startswith("__") or isinstance(item, types.FunctionType | staticmethod | classmethod)
 
 
 def _globals_of(function: types.FunctionType) -> list[str]:

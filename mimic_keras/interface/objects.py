@@ -131,13 +131,14 @@ def _as_component(kind: str, value: Any, identity: str, place: Place) -> tuple[C
 
 
 class Made:
-    """Stands for the class of an object: called, it returns a copy, so that `prepare` does not change the object."""
+    """Stands for the class of an object: called, it returns the object; of a data set or teacher, which may keep what
+    it prepares, a copy."""
 
     def __init__(self, instance: Any):
         self._instance = instance
 
     def __call__(self) -> Any:
-        return copy.copy(self._instance)
+        return copy.copy(self._instance) if isinstance(self._instance, Dataset | Teacher) else self._instance
 
     def __getattr__(self, name: str) -> Any:
         return getattr(type(self._instance), name)
