@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mimic_keras.contracts import ArraySplit, Dataset, DatasetInfo, InputError, array_digest
+from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, InputError, array_digest
 
 Labelled = tuple[Any, Any]
 
@@ -68,6 +68,8 @@ class InMemory(Dataset):
         return array_digest(*self.inputs.values(), *self.labels.values())
 
     def split(self, name: str, seed: int = 0) -> ArraySplit:
+        if name not in SPLITS:
+            raise ValueError(f"expected one of {', '.join(SPLITS)}, got {name!r}")
         if name != "transfer" or "unlabelled" not in self.inputs:
             part = "train" if name == "transfer" else name
             return ArraySplit(self.inputs[part], self.labels[part])
