@@ -1,3 +1,29 @@
 """mimic-keras: train small student nets to mimic deep teacher nets, and export them for serving."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mimic_keras.contracts import InputError, MimicError, RunError
+    from mimic_keras.interface.api import export, run, sweep, tune, validate, verify
+    from mimic_keras.interface.distilling import distill
+
 __version__ = "0.1.0"
+
+_PLACES = {
+    **dict.fromkeys(("InputError", "MimicError", "RunError"), "mimic_keras.contracts"),
+    **dict.fromkeys(("export", "run", "sweep", "tune", "validate", "verify"), "mimic_keras.interface.api"),
+    "distill": "mimic_keras.interface.distilling",
+}
+__all__ = ["InputError", "MimicError", "RunError", "distill", "export", "run", "sweep", "tune", "validate", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imported at the first use (PEP 562): `import mimic_keras` costs nothing, and the rooms below import no other."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'mimic_keras' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -21,6 +21,7 @@ from absl import logging
 from mimic_keras.contracts import InputError, RunError
 from mimic_keras.experiment.file import Source, to_yaml
 from mimic_keras.experiment.schema import DistributionSection, Experiment, parse_distribution
+from mimic_keras.planning.components import GivenPlugin
 from mimic_keras.planning.plan import Plan
 from mimic_keras.reporting import console
 from mimic_keras.stages import data, evaluation, export, logits, replacing, report, student, teachers
@@ -52,6 +53,15 @@ class Results:
         return [*self.members, *self.nets]
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: its folder, the content of metrics.json, and the nets and logits behind it."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    results: Results
+
+
 def configure_devices(source: Source) -> None:
     """Apply the process-wide settings of an experiment.
 
@@ -61,10 +71,8 @@ def configure_devices(source: Source) -> None:
         distribution.configure(section, deterministic=source.complete.get("deterministic") is not False)
 
 
-def run(
-    plan: Plan, workspace: Workspace, runs_dir: Path, saved_models_dir: Path, replace: bool = False
-) -> dict[str, Any]:
-    """Run an experiment, reusing what is finished already; returns the content of metrics.json.
+def run(plan: Plan, workspace: Workspace, runs_dir: Path, saved_models_dir: Path, replace: bool = False) -> Finished:
+    """Run an experiment, reusing what is finished already.
 
     `replace`: whether the results and exports of another experiment of this name may be replaced.
 
@@ -83,10 +91,11 @@ def run(
             return _run(plan, workspace, folder, saved_models_dir)
 
 
-def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path) -> dict[str, Any]:
+def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path) -> Finished:
     """Publish last, and replace the files of an earlier run only once every net is evaluated."""
     experiment = plan.experiment
-    source, environment = resolve(experiment), describe_environment(experiment.distribution)
+    source = describe_given(plan) + resolve(experiment)
+    environment = describe_environment(experiment.distribution)
     results = train_and_evaluate(plan, workspace, folder / "tensorboard")
 
     metrics: dict[str, Any] = {
@@ -107,7 +116,7 @@ def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path)
             published = _publish(results, experiment, folder, saved_models_dir)
         metrics["export"] = published.to_json()
         write_json(folder / "metrics.json", metrics)
-    return metrics
+    return Finished(folder, metrics, results)
 
 
 def _publish(results: Results, experiment: Experiment, folder: Path, saved_models_dir: Path) -> export.Published:
@@ -232,6 +241,12 @@ def _list_artifacts(results: Results) -> dict[str, dict[str, Any]]:
             listed[name]["logits"] = {split: str(folder) for split, folder in folders.items()}
             listed[name]["weight"] = results.teacher.weights[name]
     return listed
+
+
+def describe_given(plan: Plan) -> str:
+    """A comment for experiment.yaml that says where the components come from that no installed package has."""
+    given = dict.fromkeys(part.plugin for part in plan.components() if isinstance(part.plugin, GivenPlugin))
+    return "".join(f"# {plugin.kind} {plugin.name}: {plugin.describe_use()}\n" for plugin in given)
 
 
 def resolve(experiment: Experiment) -> str:

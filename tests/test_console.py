@@ -18,17 +18,16 @@ def shown(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(console, "console", console.rich.console.Console(file=stream, width=40, highlight=False))
     logger = logging.get_absl_logger()
-    before, verbosity, propagate = list(logger.handlers), logging.get_verbosity(), logger.propagate
-    console.show_messages()
+    before = list(logger.handlers), logging.get_verbosity(), logger.propagate
 
     def lines():
         found = stream.getvalue().splitlines()
         stream.truncate(stream.seek(0))
         return found
 
-    yield lines
-    logger.handlers, logger.propagate = before, propagate
-    logging.set_verbosity(verbosity)
+    with console.showing_messages():
+        yield lines
+    assert (logger.handlers, logging.get_verbosity(), logger.propagate) == before
 
 
 def read(file):

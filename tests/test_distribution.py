@@ -80,5 +80,7 @@ def test_mirrored_without_gpus_needs_virtual_devices(monkeypatch):
 def test_a_process_is_split_once():
     names = distribution.split_processor(2)
     assert names == distribution.split_processor(4)[:2]
-    with pytest.raises(RuntimeError, match="the processor is already split into 4 devices, 5 wanted"):
+    with pytest.raises(
+        InputError, match="virtual_devices: 5 wanted, but the processor has been split into 4 in this process"
+    ):
         distribution.split_processor(5)

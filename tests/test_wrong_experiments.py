@@ -34,6 +34,17 @@ WRONG = {
             "Installed: dkd, kl, logit_l2, probability_l2, standardized_temperature, temperature"
         ],
     ),
+    "code in a file": (
+        ["student.loss.name=my_loss.py:Mine"],
+        [
+            "student.loss.name: no loss 'my_loss.py:Mine': an experiment cannot name code; "
+            "use --plugins my_loss.py and name: Mine"
+        ],
+    ),
+    "code in a module": (
+        ["student.architecture.name=my_nets.small"],
+        ["no architecture 'my_nets.small': an experiment cannot name code; use --plugins my_nets.py and name: small"],
+    ),
     "typo of a data set": (["dataset.name=digit"], ["dataset.name: no dataset 'digit'. Did you mean 'digits'?"]),
     "no branch of a union": (
         ["dataset={name: timit, alignment: {fil: x}}"],

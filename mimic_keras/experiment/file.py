@@ -32,7 +32,8 @@ Kind = Literal["experiment", "search", "sweep"]
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file as plain data. `name` is what messages call it; `text` is its content, before any settings.
+    """A YAML file, or a mapping, as plain data. `name` is what messages call it; `text` is its content, before any
+    settings.
 
     The `KEY=VALUE` settings of the command line are applied, except a sweep's, which `settings` keeps for its cells.
     """
@@ -104,15 +105,24 @@ def read(file: Path, settings: Sequence[str] = ()) -> Document:
         InputError: the file cannot be read, holds tags, duplicate keys or no mapping, or a setting is malformed.
     """
     text, content = _read_mapping(file)
+    return make_document(str(file), text, content, settings)
+
+
+def make_document(name: str, text: str, content: dict[str, Any], settings: Sequence[str] = ()) -> Document:
+    """The document of a mapping, which the settings change; `name` and `text` as in `Document`.
+
+    Raises:
+        InputError: a setting is malformed, or the mapping is nested without end.
+    """
     is_sweep = "axes" in content  # an experiment has no such key
     kept = tuple(setting for setting in settings if is_sweep and not setting.startswith("name="))
     for setting in settings:
         if setting not in kept:
             apply_setting(content, setting)
-    problems = Problems(str(file))
+    problems = Problems(name)
     content = to_plain(content, problems)
     kind: Kind = "sweep" if is_sweep else "search" if has_ranges(content) else "experiment"
-    return Document(str(file), text, content, kind, kept, problems)
+    return Document(name, text, content, kind, kept, problems)
 
 
 def has_ranges(content: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The installed plugins: list them without importing any, describe one, and find those that are broken."""
+"""The plugins: list them without importing an installed one, describe one, find those that are broken, test one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import inspect
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment.problems import describe_type
-from mimic_keras.planning.components import GROUPS, Plugin, find_plugin, installed
+from mimic_keras.planning.components import GROUPS, GivenPlugin, Plugin, find_plugin, known
 
 IMPORT = """
 import sys
@@ -26,15 +29,12 @@ except (InputError, RunError) as error:
 
 def list_plugins() -> list[tuple[str, Plugin]]:
     """(the name that an experiment writes, the plugin) of every kind."""
-    return [(name, plugin) for kind in GROUPS for name, plugin in installed(kind).items()]
+    return [(name, plugin) for kind in GROUPS for name, plugin in known(kind).items()]
 
 
 def format_plugins() -> Iterator[str]:
     """One line per plugin: kind, name, distribution and version, summary."""
-    rows = [
-        (plugin.kind, name, f"{plugin.distribution} {plugin.version}", plugin.summary)
-        for name, plugin in list_plugins()
-    ]
+    rows = [(plugin.kind, name, plugin.origin, plugin.summary) for name, plugin in list_plugins()]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     for row in rows:
         yield "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[3]]).rstrip()
@@ -80,3 +80,29 @@ def find_broken() -> dict[str, str]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         reasons = list(pool.map(reason, entries))
     return {f"{plugin.kind}/{name}": why for (name, plugin), why in zip(entries, reasons, strict=True) if why}
+
+
+@dataclass(frozen=True)
+class ContractResult:
+    """Whether a component keeps its contract, and a line that says so or why not."""
+
+    is_kept: bool
+    summary: str
+
+
+def check_contract(plugin: GivenPlugin) -> ContractResult:
+    """Test a component with its default arguments against the rules of `mimic_keras.testing`."""
+    from mimic_keras.testing import RULES
+    from mimic_keras.testing.rules import BrokenRuleError, Subject
+
+    needed = [name for name, (_, default) in plugin.parameters().items() if default is inspect.Parameter.empty]
+    if needed:
+        return ContractResult(True, f"not tested: {', '.join(needed)} must be given; mimic_keras.testing can give them")
+    rules = RULES[plugin.kind]
+    for rule in rules:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                Subject(plugin, {}).check(rule, Path(folder))
+            except BrokenRuleError as error:
+                return ContractResult(False, " ".join(str(error).split()))
+    return ContractResult(True, f"ok, {len(rules)} rules")

@@ -25,7 +25,7 @@ from absl.flags import argparse_flags
 
 from mimic_keras import __version__
 from mimic_keras.contracts import InputError, MimicError
-from mimic_keras.interface import commands
+from mimic_keras.interface import api, commands
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,19 @@ def parse_age(text: str) -> float:
 
 
 def parse_folder(text: str) -> Path:
-    """A folder of this machine, with `~` filled in."""
-    if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a folder: addresses are not supported, use a mounted folder")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:  # neither HOME nor the system says where
-        raise argparse.ArgumentTypeError(
-            f"the user's home directory, ~ in {text!r}, is unknown; give a folder with --home or MIMIC_KERAS_HOME"
-        ) from error
+    return _parse(api.as_folder, text)
 
 
 def parse_exports_folder(text: str) -> Path:
-    folder = parse_folder(text)
-    if {"[", "\\"} & set(str(folder)):  # it reads a path as a pattern
-        raise argparse.ArgumentTypeError(f"{text}: TensorFlow cannot load a SavedModel from a path with '[' or '\\'")
-    return folder
+    return _parse(api.as_exports_folder, text)
+
+
+def _parse(convert: Callable[[str], Path], text: str) -> Path:
+    """`convert(text)`; its InputError becomes argparse's, which names the option."""
+    try:
+        return convert(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 EXPERIMENT = argument("experiment", type=Path, help="the experiment, a YAML file")
@@ -75,10 +72,18 @@ SETTINGS = argument(
     metavar="KEY=VALUE",
     help="set one value of the file, as in --set student.training.epochs=5; may be repeated",
 )
+PLUGINS = argument(
+    "--plugins",
+    action="append",
+    default=[],
+    type=Path,
+    metavar="FILE.py",
+    help="a Python file whose components the experiment may name; may be repeated",
+)
 HOME = argument(
     "--home",
     type=parse_folder,
-    default=os.environ.get("MIMIC_KERAS_HOME") or "~/.cache/mimic_keras",
+    default=api.default_home(),
     help="folder of the artefacts that experiments share ($MIMIC_KERAS_HOME)",
 )
 RUNS_DIR = argument("--runs_dir", type=parse_folder, default="runs", help="folder with one folder per run")
@@ -98,6 +103,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
         (
             EXPERIMENT,
             SETTINGS,
+            PLUGINS,
             HOME,
             RUNS_DIR,
             SAVED_MODELS_DIR,
@@ -108,17 +114,17 @@ COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
     (
         commands.validate,
         "check an experiment or sweep and print its plan; reads no data",
-        (argument("experiment", type=Path, help="the experiment or sweep, a YAML file"), SETTINGS),
+        (argument("experiment", type=Path, help="the experiment or sweep, a YAML file"), SETTINGS, PLUGINS),
     ),
     (
         commands.sweep,
         "run every experiment of a table or figure; what is finished already is reused",
-        (argument("experiment", type=Path, help="the sweep, a YAML file"), SETTINGS, HOME, RUNS_DIR),
+        (argument("experiment", type=Path, help="the sweep, a YAML file"), SETTINGS, PLUGINS, HOME, RUNS_DIR),
     ),
     (
         commands.tune,
         "search the ranges of an experiment; several processes may share the work",
-        (EXPERIMENT, SETTINGS, HOME, RUNS_DIR),
+        (EXPERIMENT, SETTINGS, PLUGINS, HOME, RUNS_DIR),
     ),
     (
         commands.export,
@@ -126,6 +132,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
         (
             argument("run", type=Path, help="the folder of the run, as runs/quickstart"),
             SETTINGS,
+            PLUGINS,
             HOME,
             SAVED_MODELS_DIR,
             REPLACE,
@@ -147,11 +154,18 @@ COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
     ),
     (
         commands.plugins,
-        "list the installed components (imports none), show one, or check all",
+        "list the installed components (imports none), show one, or check all or those of a file",
         (
             argument("action", nargs="?", choices=("list", "show"), default="list"),
             argument("component", nargs="?", metavar="KIND/NAME", help="what to show, as loss/temperature"),
-            argument("--check", action="store_true", help="import each component in a process of its own"),
+            argument(
+                "--check",
+                nargs="*",
+                type=Path,
+                metavar="FILE.py",
+                help="import each installed component in a process of its own; or test the components of files",
+            ),
+            PLUGINS,
         ),
     ),
     (

@@ -1,176 +1,92 @@
-"""What each command of `mimic-keras` does, given its arguments by name.
+"""What each command of `mimic-keras` does, given its arguments by name: it calls `api` and prints the result.
 
 TensorFlow and plugins are imported inside the commands that need them: --help and plugins answer at once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shlex
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic_keras.contracts import InputError, RunError
+from mimic_keras.interface import api
+from mimic_keras.interface.results import Table
+from mimic_keras.interface.session import session
 
 if TYPE_CHECKING:
-    from mimic_keras.experiment.file import Document, Source
-    from mimic_keras.planning.plan import Plan
     from mimic_keras.storage.prune import Entry
-    from mimic_keras.sweeping.cells import Sweep
-    from mimic_keras.sweeping.running import Outcome, PlannedCell
 
 
 def run(
     experiment: Path,
     settings: Sequence[str],
+    plugins: Sequence[Path],
     home: Path,
     runs_dir: Path,
     saved_models_dir: Path,
     replace: bool,
     no_export: bool,
 ) -> None:
-    if no_export:
-        settings = [*settings, "export.publish=false"]
-    plan = _make_plan(_read(experiment, settings).source())
-    from mimic_keras import runner
-    from mimic_keras.reporting import console
-    from mimic_keras.stages.evaluation import tabulate
-    from mimic_keras.stages.workspace import Workspace
-
-    folder = runs_dir / plan.experiment.name
-    _check_writable(home, folder)
-    if plan.experiment.export.publish:
-        exports = saved_models_dir / plan.experiment.name  # created only to publish: a server may watch it
-        _check_writable(saved_models_dir, *[exports] * exports.exists())
-    workspace = Workspace(home)
-    metrics = runner.run(plan, workspace, runs_dir, saved_models_dir, replace)
-    console.show_table(plan.experiment.name, *tabulate(metrics["models"]))
-    made, reused = (sum(stage[key] for stage in metrics["stages"].values()) for key in ("made", "reused"))
-    print(f"Artefacts: {made} made, {reused} reused, in {workspace.home}")
-    print(f"Report:    {folder / 'report.html'}  (numbers: {folder / 'metrics.json'})")
-    print(f"Export:    {metrics['export']['path'] if metrics['export'] else f'none; mimic-keras export {folder}'}")
+    result = api.run(
+        experiment,
+        set=settings,
+        plugins=plugins,
+        home=home,
+        runs_dir=runs_dir,
+        saved_models_dir=saved_models_dir,
+        export=not no_export,
+        replace=replace,
+    )
+    _show(result)
+    stages = result.metrics["stages"].values()
+    made, reused = (sum(stage[key] for stage in stages) for key in ("made", "reused"))
+    print(f"Artefacts: {made} made, {reused} reused, in {home.expanduser().resolve()}")
+    print(f"Report:    {result.report}  (numbers: {result.folder / 'metrics.json'})")
+    print(f"Export:    {result.export or f'none; mimic-keras export {result.folder}'}")
 
 
-def validate(experiment: Path, settings: Sequence[str]) -> None:
-    document = _read(experiment, settings)
-    from mimic_keras.reporting import console
-
-    if document.kind == "sweep":
-        sweep, cells = _plan_sweep(document, Path())
-        from mimic_keras.sweeping import forecast
-
-        print("\n".join(forecast.describe_sweep(sweep, cells)))
-        console.show_table("", *forecast.tabulate_cells(sweep, cells))
-        return
-    source = document.source()
-    if document.kind == "search":
-        _import_tensorflow()
-        from mimic_keras.searching import trials
-
-        search = trials.open_search(source, Path())
-        plan = search.plan_example()
-        print(f"search      {search.section.trials} trials over {len(search.space)} ranges; below: the middle of each")
-    else:
-        plan = _make_plan(source)
-    from mimic_keras.interface import plan_table
-
-    print("\n".join(plan_table.describe_stages(plan)))
-    console.show_table("", *plan_table.estimate_resources(plan))
+def validate(experiment: Path, settings: Sequence[str], plugins: Sequence[Path]) -> None:
+    result = api.validate(experiment, set=settings, plugins=plugins)
+    print("\n".join(result.lines))
+    _show(result)
 
 
-def sweep(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path) -> None:
-    document = _read(experiment, settings)
-    if document.kind != "sweep":
-        raise InputError(f"{experiment} is not a sweep: it has no axes; mimic-keras run runs an experiment")
-    sweep, cells = _plan_sweep(document, runs_dir)
-    from mimic_keras import runner
-    from mimic_keras.reporting import console
-    from mimic_keras.stages.workspace import Workspace
-    from mimic_keras.sweeping import page, results, running
-
-    folder = runs_dir / sweep.name
-    _check_writable(home, folder)
-    outcomes: Sequence[Outcome] = ()
-    for outcomes in running.run_cells(sweep, cells, folder, Workspace(home)):
-        page.write_tables(sweep, outcomes, folder)
-    environment = runner.describe_environment(cells[0].plan.experiment.distribution)
-    applied = "".join(f"# --set {setting}\n" for setting in settings)
-    page.write_page(sweep, outcomes, folder, applied + document.text, environment)
-    console.show_table(sweep.name, *results.tabulate_groups(sweep, outcomes))
-    print(f"Page:      {folder / 'report.html'}  (tables: {folder / 'table.md'}, {folder / 'results.csv'})")
-    if failed := [each for each in outcomes if each.state == running.FAILED]:
-        notes = "".join(f"\n  {each.cell}: {each.note}" for each in failed)
-        raise RunError(f"{len(failed)} of {len(outcomes)} cells failed; the same command tries them again{notes}")
+def sweep(experiment: Path, settings: Sequence[str], plugins: Sequence[Path], home: Path, runs_dir: Path) -> None:
+    result = api.sweep(experiment, set=settings, plugins=plugins, home=home, runs_dir=runs_dir)
+    _show(result)
+    print(f"Page:      {result.report}  (tables: {result.folder / 'table.md'}, {result.folder / 'results.csv'})")
+    result.check()
 
 
-def tune(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path) -> None:
-    source = _read(experiment, settings).source()
-    _import_tensorflow()
-    from mimic_keras import runner
-    from mimic_keras.reporting import console
-    from mimic_keras.searching import page, trials
-    from mimic_keras.stages.workspace import Workspace
-
-    runner.configure_devices(source)
-    search = trials.open_search(source, runs_dir)
-    search = search.with_folder(runs_dir / search.plan_example().experiment.name)
-    _check_writable(home, search.folder)
-    workspace = Workspace(home)
-    with workspace.in_use(), console.brief(search.folder / "log.jsonl"):
-        search.work(workspace)
-    page.write_page(search)
-    columns, rows = page.tabulate_trials(search)
-    ranks = {trial.number: rank for rank, trial in enumerate(search.rank_trials())}
-    rows = sorted(rows, key=lambda row: ranks.get(row["trial"], len(rows)))
-    console.show_table(f"{source.given['name']}, the best first", columns[:-1], rows)
-    print(f"Page:      {search.folder / 'search.html'}  (numbers: {search.folder / 'trials.csv'})")
-    if not ranks:
-        raise RunError("no trial has a score; the page shows the reason for each")
-    print(f"Best:      {search.folder / 'best.yaml'}")
+def tune(experiment: Path, settings: Sequence[str], plugins: Sequence[Path], home: Path, runs_dir: Path) -> None:
+    result = api.tune(experiment, set=settings, plugins=plugins, home=home, runs_dir=runs_dir)
+    _show(result)
+    print(f"Page:      {result.report}  (numbers: {result.folder / 'trials.csv'})")
+    result.check()
+    print(f"Best:      {result.best}")
 
 
-def export(run: Path, settings: Sequence[str], home: Path, saved_models_dir: Path, replace: bool) -> None:
-    for setting in settings:
-        if not setting.startswith(("export.", "name=")):
-            raise InputError(f"--set {setting}: the student is trained already; accepted: export.KEY=VALUE, name=NAME")
-    plan = _make_plan(_read(run / "experiment.yaml", settings).source())
-    from mimic_keras import runner
-    from mimic_keras.stages.workspace import Workspace
-
-    _check_writable(home, saved_models_dir)
-    published = runner.republish(plan, run, Workspace(home), saved_models_dir, replace)
-    print(f"Export:    {published.path}")
+def export(
+    run: Path, settings: Sequence[str], plugins: Sequence[Path], home: Path, saved_models_dir: Path, replace: bool
+) -> None:
+    places = {"home": home, "saved_models_dir": saved_models_dir}
+    result = api.export(run, set=settings, plugins=plugins, **places, replace=replace)
+    print(f"Export:    {result.path}")
 
 
 def verify(version: Path) -> None:
-    from mimic_keras.reporting import console
-    from mimic_keras.storage.store import damaged_files
+    result = api.verify(version)
+    _show(result)
+    print(f"{result.warmup_requests} warm-up requests replayed")
 
-    damaged = damaged_files(version, "export.json")
-    if not (version / "export.json").exists():
-        raise InputError(f"{version} is not an export: it has no export.json")
-    if damaged:
-        raise InputError(f"{version} is damaged: {', '.join(damaged)}")
-    with _quiet_native_libraries():
-        from mimic_keras.serving import verification
-    result = verification.verify(version)
-    rows = [
-        {
-            "signature": name,
-            "examples": checked["examples"],
-            "largest difference": checked["largest_difference"],
-            "bad requests refused": checked["refused"],
-            "bad requests answered": checked["answered"],
-        }
-        for name, checked in result["signatures"].items()
-    ]
-    console.show_table(str(version), list(rows[0]), rows)
-    print(f"{result['warmup_requests']} warm-up requests replayed")
+
+def _show(table: Table) -> None:
+    from mimic_keras.reporting import console
+
+    console.show_table(table.title, table.columns, table.rows)
 
 
 def new(kind: str, name: str, into: Path) -> None:
@@ -183,25 +99,52 @@ def new(kind: str, name: str, into: Path) -> None:
     print("    python -m pytest")
 
 
-def plugins(action: str, component: str | None, check: bool) -> None:
+def plugins(action: str, component: str | None, check: Sequence[Path] | None, plugins: Sequence[Path]) -> None:
     from mimic_keras.interface import catalogue
 
-    if action == "show":
-        if component is None:
-            raise InputError("plugins show needs a component, as in plugins show loss/temperature")
-        with _quiet_native_libraries():
+    if check:
+        _check_files(check)
+    elif check is not None:
+        _check_installed()
+    elif action == "list" and not plugins:  # at once: nothing is imported
+        print("\n".join(catalogue.format_plugins()))
+    elif action == "list":
+        with session(plugins):
+            print("\n".join(catalogue.format_plugins()))
+    elif component is None:
+        raise InputError("plugins show needs a component, as in plugins show loss/temperature")
+    else:
+        with session(plugins):
             lines = list(catalogue.describe_component(component))
         print("\n".join(lines))
-    elif check:
-        broken = catalogue.find_broken()
-        everything = catalogue.list_plugins()
-        for name, plugin in everything:
-            label = f"{plugin.kind}/{name}"
-            print(f"{label}: {broken.get(label, 'ok')}")
-        if broken:
-            raise RunError(f"{len(broken)} of {len(everything)} components cannot be imported")
-    else:
-        print("\n".join(catalogue.format_plugins()))
+
+
+def _check_installed() -> None:
+    """Import every installed component."""
+    from mimic_keras.interface import catalogue
+
+    broken = catalogue.find_broken()
+    everything = catalogue.list_plugins()
+    for name, plugin in everything:
+        label = f"{plugin.kind}/{name}"
+        print(f"{label}: {broken.get(label, 'ok')}")
+    if broken:
+        raise RunError(f"{len(broken)} of {len(everything)} components cannot be imported")
+
+
+def _check_files(files: Sequence[Path]) -> None:
+    """Test every component of Python files against its contract."""
+    from mimic_keras.interface import catalogue
+
+    with session():
+        from mimic_keras.planning.files import components_of
+
+        with components_of(files) as given:
+            results = [(plugin, catalogue.check_contract(plugin)) for plugin in given]
+    for plugin, result in results:
+        print(f"{plugin.kind}/{plugin.name}: {result.summary}")
+    if failed := [plugin for plugin, result in results if not result.is_kept]:
+        raise RunError(f"{len(failed)} of {len(results)} components break their contract")
 
 
 def cache(action: str, older_than: float | None, home: Path) -> None:
@@ -240,69 +183,3 @@ def _tabulate_entries(entries: Sequence[Entry]) -> tuple[list[str], list[dict[st
         for entry in entries
     ]
     return ["artefact", "made for", "size", "days since use", "state"], rows
-
-
-def _read(file: Path, settings: Sequence[str]) -> Document:
-    from mimic_keras.experiment.file import read
-
-    return read(file, settings)
-
-
-def _check_writable(*folders: Path) -> None:
-    """Notice a folder that cannot be written before anything is computed."""
-    from mimic_keras.storage.files import check_writable
-
-    for folder in folders:
-        check_writable(folder)
-
-
-def _make_plan(source: Source) -> Plan:
-    _import_tensorflow()
-    from mimic_keras import runner
-    from mimic_keras.planning.plan import make_plan
-
-    runner.configure_devices(source)
-    return make_plan(source)
-
-
-def _plan_sweep(document: Document, runs_dir: Path) -> tuple[Sweep, list[PlannedCell]]:
-    from mimic_keras.sweeping import cells
-
-    sweep, made = cells.make_cells(document)
-    _import_tensorflow()
-    from mimic_keras import runner
-    from mimic_keras.sweeping import running
-
-    for cell in made:
-        runner.configure_devices(cell.source)
-    return sweep, running.plan_cells(document.name, made, runs_dir / sweep.name)
-
-
-def _import_tensorflow() -> None:
-    """Import TensorFlow without its notices, and show messages on the console from here on."""
-    from mimic_keras.reporting import console
-
-    console.show_messages()
-    with _quiet_native_libraries():
-        import tensorflow  # noqa: F401
-
-
-@contextlib.contextmanager
-def _quiet_native_libraries() -> Iterator[None]:
-    """Hold back what TensorFlow's libraries print while they load, which no setting silences; shown if they fail."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Keras would write a keras.json into the user's home, and read one, which can change what nets compute.
-    os.environ.setdefault("KERAS_HOME", os.devnull)
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as notices:
-        os.dup2(notices.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            notices.seek(0)
-            os.write(kept, notices.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import dataclasses
 import errno
 import functools
 import importlib.metadata
@@ -9,7 +12,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,6 @@ from typing import Any
 import packaging.requirements
 import typing_extensions
 
-from mimic_keras import __version__
 from mimic_keras.contracts import Architecture, InputError, MimicError, RunError
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems, did_you_mean, parse_section
@@ -31,10 +33,15 @@ GROUPS = {
 }
 # Constructor arguments that every Keras loss has: the trainer decides them, not the experiment.
 KERAS_LOSS_ARGUMENTS = ("name", "dtype", "reduction")
+# A file and a name in it, or a dotted name, where the name of a component is expected.
+NAMED_CODE = re.compile(r"(?:(?P<file>.+\.py):|(?P<module>[A-Za-z_][\w.]*)\.)(?P<name>[A-Za-z_]\w*)")
+PYTHON = "Python"  # the distribution of objects that a program gave
 # A full, broken or read-only disk is not the plugin's fault.
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 # {(distribution, where it is installed, top-level package): digest}, shared by the plugins of a distribution.
 _digests: dict[tuple[str, str, str], str] = {}
+# What `knowing` adds to the installed plugins.
+_given: contextvars.ContextVar[tuple[Plugin, ...]] = contextvars.ContextVar("_given", default=())
 
 
 class PluginError(RunError):
@@ -53,7 +60,12 @@ class Plugin:
     summary: str
 
     def __str__(self) -> str:
-        return f"{self.kind} '{self.name}' ({self.distribution} {self.version})"
+        return f"{self.kind} '{self.name}' ({self.origin})"
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version, as messages and keys name it."""
+        return f"{self.distribution} {self.version}"
 
     @functools.cached_property
     def target(self) -> Callable[..., Any]:
@@ -67,12 +79,12 @@ class Plugin:
 
     def _check_requirement(self) -> None:
         """Refuse a plugin whose distribution requires another version of mimic-keras."""
-        distribution = self.entry_point.dist
+        distribution, ours = self.entry_point.dist, importlib.metadata.version("mimic-keras")
         for line in (distribution.requires if distribution else None) or []:
             requirement = packaging.requirements.Requirement(line)
             wanted = requirement.name.lower().replace("_", "-") == "mimic-keras" and requirement.marker is None
-            if wanted and not requirement.specifier.contains(__version__, prereleases=True):
-                raise PluginError(f"{self} requires mimic-keras {requirement.specifier}, but this is {__version__}")
+            if wanted and not requirement.specifier.contains(ours, prereleases=True):
+                raise PluginError(f"{self} requires mimic-keras {requirement.specifier}, but this is {ours}")
 
     @functools.cached_property
     def digest(self) -> str:
@@ -84,16 +96,19 @@ class Plugin:
             _digests[of] = sources.compute_digest(self.entry_point)
         return _digests[of]
 
+    def digest_now(self) -> str:
+        """SHA-256 of the code as it is on the disk now."""
+        return sources.compute_digest(self.entry_point)
+
     def check_unchanged(self) -> None:
         """Raise RunError if the code on the disk is no longer the code that was imported."""
         try:
-            is_same = sources.compute_digest(self.entry_point) == self.digest
+            is_same = self.digest_now() == self.digest
         except (OSError, ImportError):
             is_same = False
         if not is_same:
             raise RunError(
-                f"{self.distribution} {self.version} was changed after this process imported it; what needs it is not "
-                "kept. Run again"
+                f"{self.origin} was changed after this process imported it; what needs it is not kept. Run again"
             )
 
     def parameters(self) -> dict[str, tuple[Any, Any]]:
@@ -116,6 +131,58 @@ class Plugin:
             for name, parameter in inspect.signature(function).parameters.items()
             if parameter.kind in kinds and name not in skipped
         }
+
+    @functools.cached_property
+    def arguments_model(self) -> Any:
+        """The parameters as a pydantic model."""
+        import pydantic
+
+        nested = self.nested_parameters
+        fields: dict[str, Any] = {}
+        for number, (key, (hint, default)) in enumerate(self.parameters().items()):
+            default = ... if default is inspect.Parameter.empty else default
+            # The argument's name is an alias: a field called "copy" or "json" would hide a method of pydantic.
+            field = pydantic.Field(default, alias=key)
+            fields[f"argument_{number}"] = (dict[str, Any] | None if key in nested else hint, field)
+        config = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+        return pydantic.create_model(self.name, __config__=config, **fields)
+
+    @property
+    def nested_parameters(self) -> list[str]:
+        """The names of the parameters that are components."""
+        return [key for key, (hint, _) in self.parameters().items() if _is(Architecture, hint)]
+
+
+@dataclass(frozen=True)
+class GivenPlugin(Plugin):
+    """A component that a command was given and that is not installed; `distribution` says where it comes from.
+
+    `given`: the class or function. `identity`: the digest that stands for it in keys, taken before it was imported;
+    `identity_now` takes it again.
+    """
+
+    given: Callable[..., Any] = dataclasses.field(compare=False)
+    identity: str
+    identity_now: Callable[[], str] = dataclasses.field(compare=False)
+
+    @property
+    def origin(self) -> str:
+        return self.distribution
+
+    @property
+    def target(self) -> Callable[..., Any]:
+        return self.given
+
+    @property
+    def digest(self) -> str:
+        return self.identity
+
+    def digest_now(self) -> str:
+        return self.identity_now()
+
+    def describe_use(self) -> str:
+        """How an experiment can name it again, for people."""
+        return f"--plugins {self.distribution} makes it known; its digest was {self.identity[:16]}"
 
 
 @dataclass(frozen=True)
@@ -152,7 +219,7 @@ class Component:
 
     def code_versions(self) -> list[str]:
         """Distribution, version and digest of this component and of every nested one."""
-        return [f"{part.plugin.distribution} {part.plugin.version} {part.plugin.digest}" for part in self.parts()]
+        return [f"{part.plugin.origin} {part.plugin.digest}" for part in self.parts()]
 
     def configuration(self) -> dict[str, Any]:
         """Name and arguments, for keys and seeds: without file locations, for which the digests of the files' contents
@@ -206,10 +273,16 @@ def installed(kind: str) -> dict[str, Plugin]:
 
     A name that several distributions claim is replaced by "distribution:name" for each of them.
     """
-    claims: dict[str, dict[str, Plugin]] = {}
+    found = []
     for entry_point in importlib.metadata.entry_points(group=GROUPS[kind]):
         meta = entry_point.dist.metadata  # type: ignore[union-attr]
-        plugin = Plugin(kind, entry_point.name, entry_point, meta["Name"], meta["Version"], meta["Summary"] or "")
+        found.append(Plugin(kind, entry_point.name, entry_point, meta["Name"], meta["Version"], meta["Summary"] or ""))
+    return _by_name(found)
+
+
+def _by_name(plugins: Iterable[Plugin]) -> dict[str, Plugin]:
+    claims: dict[str, dict[str, Plugin]] = {}
+    for plugin in plugins:
         claims.setdefault(plugin.name, {})[plugin.distribution] = plugin
     found = {
         name if len(of) == 1 else f"{distribution}:{name}": plugin
@@ -219,13 +292,29 @@ def installed(kind: str) -> dict[str, Plugin]:
     return dict(sorted(found.items()))
 
 
+@contextlib.contextmanager
+def knowing(plugins: Iterable[Plugin]) -> Iterator[None]:
+    """Within the block, experiments may name `plugins` as they name installed ones; afterwards nothing is left."""
+    token = _given.set((*_given.get(), *plugins))
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def known(kind: str) -> dict[str, Plugin]:
+    """{name: plugin} of one kind, as `installed`, with those that the command was given."""
+    given = [plugin for plugin in _given.get() if plugin.kind == kind]
+    return _by_name([*installed(kind).values(), *given]) if given else installed(kind)
+
+
 def find_plugin(kind: str, name: str) -> Plugin:
     """The plugin called `name`, or "distribution:name".
 
     Raises:
         InputError: no plugin has the name, or several have it.
     """
-    options = installed(kind)
+    options = known(kind)
     if name in options:
         return options[name]
     distribution, _, short = name.rpartition(":")
@@ -234,13 +323,20 @@ def find_plugin(kind: str, name: str) -> Plugin:
     claimed = [key for key in options if key.endswith(f":{name}")]
     if claimed:
         raise InputError(f"{kind} '{name}' is claimed by several distributions; accepted: {', '.join(claimed)}")
+    if distribution == PYTHON:
+        raise InputError(f"no {kind} {name!r}: it was an object of a program, and only that program can run this again")
+    if code := NAMED_CODE.fullmatch(name):
+        file = code["file"] or f"{code['module'].replace('.', '/')}.py"
+        raise InputError(
+            f"no {kind} {name!r}: an experiment cannot name code; use --plugins {file} and name: {code['name']}"
+        )
     raise InputError(f"no {kind} {name!r}. {did_you_mean(name, options)}Installed: {', '.join(options) or 'none'}")
 
 
 def code_versions_of(name: str) -> list[str]:
     """Distribution, version and digest of every plugin with this name, whatever its kind."""
-    plugins = [installed(kind)[name] for kind in GROUPS if name in installed(kind)]
-    return [f"{plugin.distribution} {plugin.version} {plugin.digest}" for plugin in plugins]
+    plugins = [known(kind)[name] for kind in GROUPS if name in known(kind)]
+    return [f"{plugin.origin} {plugin.digest}" for plugin in plugins]
 
 
 def bind(kind: str, spec: Mapping[str, Any], place: Place, problems: Problems) -> Component | None:
@@ -251,14 +347,14 @@ def bind(kind: str, spec: Mapping[str, Any], place: Place, problems: Problems) -
     except InputError as error:
         problems.add(place / "name", str(error))
         return None
-    model, nested = _arguments(plugin)
-    unknown = f"unknown argument of '{name}' ({plugin.distribution} {plugin.version})"
+    model = plugin.arguments_model
+    unknown = f"unknown argument of '{name}' ({plugin.origin})"
     given = {key: value for key, value in spec.items() if key != "name"}
     checked = parse_section(model, given, place, problems, unknown)
     if checked is None:
         return None
     values = {field.alias: getattr(checked, field_name) for field_name, field in model.model_fields.items()}
-    for key in nested:
+    for key in plugin.nested_parameters:
         if values[key] is not None:
             values[key] = bind("architecture", values[key], place / key, problems)
             if values[key] is None:
@@ -270,23 +366,6 @@ def bind(kind: str, spec: Mapping[str, Any], place: Place, problems: Problems) -
         problems.add(place, str(error))
         return None
     return component
-
-
-@functools.cache
-def _arguments(plugin: Plugin) -> tuple[Any, list[str]]:
-    """The arguments of a plugin as a pydantic model, and the names of those that are components."""
-    import pydantic
-
-    parameters = plugin.parameters()
-    nested = [key for key, (hint, _) in parameters.items() if _is(Architecture, hint)]
-    fields: dict[str, Any] = {}
-    for number, (key, (hint, default)) in enumerate(parameters.items()):
-        default = ... if default is inspect.Parameter.empty else default
-        # The argument's name is an alias: a field called "copy" or "json" would hide a method of pydantic.
-        field = pydantic.Field(default, alias=key)
-        fields[f"argument_{number}"] = (dict[str, Any] | None if key in nested else hint, field)
-    config = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
-    return pydantic.create_model(plugin.name, __config__=config, **fields), nested
 
 
 def _paths_in(value: Any) -> list[Path]:

@@ -94,14 +94,18 @@ class Plan:
         """What is trained after the teacher: the baseline, if there is one, and the student."""
         return [self.baseline, self.student] if self.baseline else [self.student]
 
-    def code_versions(self) -> set[str]:
-        """Distribution, version and digest of every component."""
+    def components(self) -> list[Component]:
+        """Every component, those nested in others included."""
         used: list[Component | None] = [
             self.dataset,
             *(part for net in self.nets for part in (net.architecture, net.loss)),
         ]
         used += [part for member in self.members for part in (member.teacher, member.dataset)]
-        return {line for component in used if component for line in component.code_versions()}
+        return [part for component in used if component for part in component.parts()]
+
+    def code_versions(self) -> set[str]:
+        """Distribution, version and digest of every component."""
+        return {line for component in self.components() for line in component.code_versions()}
 
     @property
     def augmentation_seed(self) -> int:

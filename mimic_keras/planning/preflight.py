@@ -53,6 +53,8 @@ def measure_net(component: Component, info: DatasetInfo, place: Place, problems:
         shape = models.logits_shape(model, info.input_shape)
         if shape != (1, info.num_classes):
             raise ValueError(f"logits of shape {shape} for one example, expected [batch, {info.num_classes}]")
+        if models.ends_in_softmax(model):
+            raise ValueError("it ends in a softmax and gives probabilities, expected logits: leave the softmax out")
         # A net that cannot be restored from its file would be lost after hours of training.
         keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model), safe_mode=True)
         return models.measure_cost(model)

@@ -1,4 +1,4 @@
-"""The files of a plugin's distribution, and their digest."""
+"""The files of a plugin's distribution, or of a Python file with components, and their digest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import inspect
 import json
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import packaging.requirements
@@ -31,12 +31,31 @@ def compute_digest(entry_point: importlib.metadata.EntryPoint) -> str:
         ModuleNotFoundError: the entry point names no package or module with files.
         OSError: a file cannot be read.
     """
-    digest = hashlib.sha256()
-    for name, file in sorted(_find_files(entry_point).items()):
-        digest.update(f"{name}\0{file_digest(file)}\n".encode())
+    digest = hashlib.sha256(_describe(_find_files(entry_point)))
     for required in _required_plugins(entry_point.dist):
         digest.update(f"{required.name}\0{compute_digest(required)}\n".encode())
     return digest.hexdigest()
+
+
+def compute_file_digest(file: Path) -> str:
+    """SHA-256 over names and contents of a Python file and of all that it imports from its own folder."""
+    return hashlib.sha256(_describe(find_files_beside(file))).hexdigest()
+
+
+def find_files_beside(file: Path) -> dict[str, Path]:
+    """{name: file} of a Python file and of the modules beside it that it imports, as far as Python would find them.
+
+    The folder has to be on Python's path.
+    """
+    folder = file.resolve().parent
+    return {
+        file.name: file,
+        **_collect_files({file.stem}, lambda place: place.resolve().parent == folder and place.name != "mimic_keras"),
+    }
+
+
+def _describe(files: Mapping[str, Path]) -> bytes:
+    return "".join(f"{name}\0{file_digest(file)}\n" for name, file in sorted(files.items())).encode()
 
 
 def _required_plugins(distribution: importlib.metadata.Distribution | None) -> list[importlib.metadata.EntryPoint]:
@@ -59,21 +78,27 @@ def _find_files(entry_point: importlib.metadata.EntryPoint) -> dict[str, Path]:
     if entry_point.dist:
         recorded |= _recorded_modules(entry_point.dist)
         project = _editable_project(entry_point.dist)
+    found = _collect_files(recorded, lambda place: project is not None and _is_in(project, place))
+    if not any(name.partition("/")[0].partition(".")[0] == first for name in found):
+        raise ModuleNotFoundError(f"No module named {first!r}", name=first)
+    return found
+
+
+def _collect_files(modules: set[str], is_own: Callable[[Path], bool]) -> dict[str, Path]:
+    """{name: file} of `modules`, and of what those at places that `is_own` import from such places."""
     found: dict[str, Path] = {}
-    seen, waiting = set(recorded), sorted(recorded)
+    seen, waiting = set(modules), sorted(modules)
     while waiting:
         module = waiting.pop()
         places = _places(module)
-        is_of_project = project is not None and bool(places) and all(_is_in(project, place) for place in places)
-        if is_of_project or module in recorded:
+        is_of_project = bool(places) and all(map(is_own, places))
+        if is_of_project or module in modules:
             files = _list_files(module, places)
             found |= files
             if is_of_project:
                 imported = _imported_modules(files.values()) - seen
                 seen |= imported
                 waiting += sorted(imported)
-    if not any(name.partition("/")[0].partition(".")[0] == first for name in found):
-        raise ModuleNotFoundError(f"No module named {first!r}", name=first)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import logging as standard_logging
 import sys
@@ -23,7 +24,8 @@ from mimic_keras.reporting.tables import format_value
 
 console = rich.console.Console(stderr=True, width=None if sys.stderr.isatty() else 140, highlight=False, emoji=False)
 
-SECONDS_BETWEEN_LINES = 30  # of progress, if there is no terminal
+SECONDS_BETWEEN_LINES = 30  # of progress, where no bar can be drawn
+DRAWS_BARS = console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
 
 
 @contextlib.contextmanager
@@ -39,14 +41,14 @@ def progress(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]
     )
     started, done, last = time.monotonic(), 0, ""
     said = started
-    with rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with rich.progress.Progress(*columns, console=console, transient=True, disable=not DRAWS_BARS) as bar:
         task = bar.add_task(label, total=total, rate="", note="")
 
         def advance(count: int, note: str = "") -> None:
             nonlocal done, last, said
             done, last, now = done + count, note or last, time.monotonic()
             rate = f"{done / max(now - started, 1e-9):,.0f} {unit}/s"
-            if not console.is_terminal and now - said > SECONDS_BETWEEN_LINES:
+            if not DRAWS_BARS and now - said > SECONDS_BETWEEN_LINES:
                 logging.info("%s: %d of %d %s (%s); %s", label, done, total, unit, rate, last)
                 said = now
             bar.update(task, advance=count, rate=rate, note=last)
@@ -91,13 +93,21 @@ class _JournalHandler(standard_logging.Handler):
         super().close()
 
 
-def show_messages() -> None:
-    """Show absl's messages on the console, from INFO on."""
-    logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
-    logger = logging.get_absl_logger()
+@contextlib.contextmanager
+def showing_messages() -> Iterator[None]:
+    """Within the block, show absl's messages on the console, from INFO on; the loggers are as before afterwards."""
+    logger, tensorflow = logging.get_absl_logger(), standard_logging.getLogger("tensorflow")
+    before = logging.get_verbosity(), logger.propagate, list(logger.handlers), tensorflow.level
+    logging.set_verbosity(max(before[0], logging.INFO))
     logger.propagate = False
     logger.handlers = [_ConsoleHandler()]
-    standard_logging.getLogger("tensorflow").setLevel(standard_logging.ERROR)
+    tensorflow.setLevel(standard_logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before[0])
+        logger.propagate, logger.handlers = before[1:3]
+        tensorflow.setLevel(before[3])
 
 
 @contextlib.contextmanager

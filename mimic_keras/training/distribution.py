@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import tensorflow as tf
@@ -51,13 +52,17 @@ def split_processor(count: int) -> list[str]:
     """The names of `count` logical devices that share the processor.
 
     Raises:
-        RuntimeError: the processor is already split into fewer devices; that can be done only once in a process.
+        InputError: TensorFlow computes already, with fewer devices; they are chosen only once in a process.
     """
     processor = tf.config.list_physical_devices("CPU")[0]
-    if not tf.config.get_logical_device_configuration(processor):
-        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
-        tf.config.set_logical_device_configuration(processor, parts)
+    with contextlib.suppress(RuntimeError):  # TensorFlow computes already
+        if not tf.config.get_logical_device_configuration(processor):
+            parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+            tf.config.set_logical_device_configuration(processor, parts)
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     if len(devices) < count:
-        raise RuntimeError(f"the processor is already split into {len(devices)} devices, {count} wanted")
+        raise InputError(
+            f"distribution.virtual_devices: {count} wanted, but the processor has been split into {len(devices)} in "
+            "this process; that can be done only once, before TensorFlow computes anything"
+        )
     return devices[:count]

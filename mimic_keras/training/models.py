@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from mimic_keras.contracts import Split, atomic_writer, count_parameters, logits_of
 from mimic_keras.storage.files import write_json
-from mimic_keras.training.private_api import called_graph, variables_without_values
+from mimic_keras.training.private_api import called_graph, layer_that_made, variables_without_values
 
 AFFINE_HEAD = "affine_head"
 PREDICTION_BATCH = 512
@@ -30,6 +30,20 @@ METADATA, NO_DATE = "metadata.json", "1980-01-01@00:00:00"  # in a .keras file
 def float32_logits(output: Any) -> tf.Tensor:
     """The logits in an architecture's output, in float32."""
     return tf.cast(logits_of(output), tf.float32)
+
+
+def ends_in_softmax(model: keras.Model) -> bool:
+    """Whether the last layer of a net of layers is a softmax, or has one as its activation.
+
+    Example:
+        >>> ends_in_softmax(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")]))
+        True
+    """
+    layer: Any = model
+    while isinstance(layer, keras.Model):
+        outputs: list[Any] = getattr(layer, "outputs", None) or []  # a subclass has none
+        layer = layer_that_made(outputs[0]) if len(outputs) == 1 else None
+    return isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,33 @@ def variables_without_values() -> Iterator[None]:
             yield
     finally:
         global_state.set_global_attribute("uninitialized_variables", noted)
+
+
+@contextlib.contextmanager
+def separate_state() -> Iterator[None]:
+    """Within the block, Keras counts names, draws seeds and chooses precision as in a new process, and TensorFlow may
+    be given a seed and made deterministic; afterwards all are as before.
+
+    TensorFlow has no public function that makes operations non-deterministic again, nor one that returns the seed.
+    """
+    from keras.src.backend.common import global_state
+    from tensorflow.python.eager import context
+    from tensorflow.python.framework import config
+
+    names = [name for name in ("GLOBAL_STATE_TRACKER", "GLOBAL_SETTINGS_TRACKER") if hasattr(global_state, name)]
+    trackers = {name: getattr(global_state, name) for name in names}
+    eager, is_deterministic = context.context(), config.is_op_determinism_enabled()
+    seed, generator = eager._seed, getattr(eager, "_rng", None)  # none until a seed is set
+    for name in names:
+        setattr(global_state, name, threading.local())
+    config.disable_op_determinism()
+    try:
+        yield
+    finally:
+        for name, tracker in trackers.items():
+            setattr(global_state, name, tracker)
+        (config.enable_op_determinism if is_deterministic else config.disable_op_determinism)()
+        eager._seed, eager._rng = seed, generator
 
 
 def layers_read_by(layer: keras.layers.Layer) -> list[list[str]]:

@@ -204,8 +204,8 @@ from mimic_keras.interface import cli
 from mimic_keras.reporting import console
 cli._open_standard_streams()
 console.show_table("[b]title[/b]", ["[red]axis", "\\u00b1"], [{"[red]axis": "[bold]\\u00e9 :x: [/]", "\\u00b1": 3}])
-console.show_messages()
-console.logging.info("[b]\\u00e9 :x:")
+with console.showing_messages():
+    console.logging.info("[b]\\u00e9 :x:")
 """
 
 

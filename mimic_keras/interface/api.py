@@ -1,0 +1,334 @@
+"""The program as a library: `import mimic_keras` has these functions, and the commands print what they return.
+
+TensorFlow and plugins are imported inside the functions that need them. Invalid input is an `InputError`, and whatever
+else ends a run a `RunError`, with the message that the command would print.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimic_keras.contracts import InputError
+from mimic_keras.interface.results import ExportResult, PlanResult, RunResult, SweepResult, TuneResult, VerifyResult
+from mimic_keras.interface.session import import_tensorflow, quiet_native_libraries, session
+
+if TYPE_CHECKING:
+    from mimic_keras.experiment.file import Document, Source
+    from mimic_keras.planning.components import GivenPlugin
+    from mimic_keras.planning.plan import Plan
+    from mimic_keras.sweeping.cells import Sweep
+    from mimic_keras.sweeping.running import PlannedCell
+
+Place = str | os.PathLike[str]
+# A file, or the same as a mapping, in which objects may stand for components.
+Experiment = Place | Mapping[str, Any]
+# {"student.training.epochs": 5}, or ["student.training.epochs=5"] as on the command line.
+Settings = Mapping[str, Any] | Sequence[str]
+
+
+def run(
+    experiment: Experiment,
+    *,
+    set: Settings = (),
+    home: Place | None = None,
+    runs_dir: Place = "runs",
+    saved_models_dir: Place = "saved_models",
+    export: bool = True,
+    replace: bool = False,
+    plugins: Sequence[Place] = (),
+) -> RunResult:
+    """Run an experiment; what is finished already is reused.
+
+    Args:
+        experiment: a YAML file, or a mapping of the same keys. In a mapping, an object may stand where the file has a
+            component, or for its name: `{"loss": MyLoss()}`, `{"architecture": {"name": build, "units": 8}}`.
+        set: values of the experiment to change.
+        home: folder of the artefacts that experiments share; None: $MIMIC_KERAS_HOME or ~/.cache/mimic_keras.
+        runs_dir: the run's files are in its folder of the experiment's name.
+        saved_models_dir: folder of the exports.
+        export: whether to publish the student.
+        replace: whether the results and exports of another experiment of this name may be replaced.
+        plugins: Python files whose components the experiment may name.
+
+    Raises:
+        InputError: the experiment or the data is invalid.
+        RunError: the run cannot continue, and not because of the input.
+
+    Example:
+        >>> result = mimic_keras.run("experiments/quickstart.yaml", set={"seed": 1, "name": "second"})
+        >>> result.metrics["models"]["student"]["test"]["agreement"]
+        0.9686
+    """
+    document, objects = _read(experiment, set, () if export else ("export.publish=false",))
+    source = document.source()
+    places = as_home(home), as_folder(runs_dir), as_exports_folder(saved_models_dir)
+    with session(_as_files(plugins), objects):
+        from mimic_keras import runner
+        from mimic_keras.stages.evaluation import tabulate
+        from mimic_keras.stages.workspace import Workspace
+
+        plan = _make_plan(source)
+        name, (cache, runs, exports) = plan.experiment.name, places
+        _check_writable(cache, runs / name)
+        if plan.experiment.export.publish:  # its folder is created only to publish: a server may watch it
+            _check_writable(exports, *[exports / name] * (exports / name).exists())
+        finished = runner.run(plan, Workspace(cache), runs, exports, replace)
+        return RunResult(name, *tabulate(finished.metrics["models"]), finished)
+
+
+def validate(experiment: Experiment, *, set: Settings = (), plugins: Sequence[Place] = ()) -> PlanResult:
+    """Check an experiment, search or sweep, and say what running it would do; reads no data.
+
+    Arguments and errors as of `run`.
+
+    Example:
+        >>> mimic_keras.validate("experiments/quickstart.yaml").costs["student"].parameters
+        53658
+    """
+    document, objects = _read(experiment, set)
+    with session(_as_files(plugins), objects):
+        if document.kind == "sweep":
+            sweep, cells = _plan_sweep(document, Path())
+            from mimic_keras.sweeping import forecast
+
+            lines = forecast.describe_sweep(sweep, cells)
+            return PlanResult("", *forecast.tabulate_cells(sweep, cells), list(lines), [cell.plan for cell in cells])
+        from mimic_keras.interface import plan_table
+
+        opening, source = [], document.source()
+        if document.kind == "search":
+            from mimic_keras.searching import trials
+
+            search = trials.open_search(source, Path())
+            plan = search.plan_example()
+            size = f"{search.section.trials} trials over {len(search.space)} ranges"
+            opening = [f"search      {size}; below: the middle of each"]
+        else:
+            plan = _make_plan(source)
+        lines = [*opening, *plan_table.describe_stages(plan)]
+        return PlanResult("", *plan_table.estimate_resources(plan), lines, [plan])
+
+
+def sweep(
+    experiment: Experiment,
+    *,
+    set: Settings = (),
+    home: Place | None = None,
+    runs_dir: Place = "runs",
+    plugins: Sequence[Place] = (),
+) -> SweepResult:
+    """Run every experiment of a table or figure; what is finished already is reused.
+
+    Arguments and errors as of `run`. A cell that fails stops no other; `check()` of the result raises the failures.
+    """
+    document, objects = _read(experiment, set)
+    if document.kind != "sweep":
+        raise InputError(f"{document.name} is not a sweep: it has no axes; mimic-keras run runs an experiment")
+    cache, runs = as_home(home), as_folder(runs_dir)
+    with session(_as_files(plugins), objects):
+        plan, cells = _plan_sweep(document, runs)
+        from mimic_keras import runner
+        from mimic_keras.stages.workspace import Workspace
+        from mimic_keras.sweeping import page, results, running
+
+        folder = runs / plan.name
+        _check_writable(cache, folder)
+        outcomes: Sequence[running.Outcome] = ()
+        for outcomes in running.run_cells(plan, cells, folder, Workspace(cache)):
+            page.write_tables(plan, outcomes, folder)
+        environment = runner.describe_environment(cells[0].plan.experiment.distribution)
+        applied = "".join(f"# --set {setting}\n" for setting in _as_texts(set))
+        page.write_page(plan, outcomes, folder, applied + document.text, environment)
+        failed = {str(each.cell): each.note for each in outcomes if each.state == running.FAILED}
+        return SweepResult(plan.name, *results.tabulate_groups(plan, outcomes), folder, failed, len(outcomes))
+
+
+def tune(
+    experiment: Experiment,
+    *,
+    set: Settings = (),
+    home: Place | None = None,
+    runs_dir: Place = "runs",
+    plugins: Sequence[Place] = (),
+) -> TuneResult:
+    """Search the ranges of an experiment; several processes may share the work.
+
+    Arguments and errors as of `run`. `check()` of the result raises an error if no trial has a score.
+    """
+    document, objects = _read(experiment, set)
+    source, cache, runs = document.source(), as_home(home), as_folder(runs_dir)
+    with session(_as_files(plugins), objects):
+        from mimic_keras import runner
+        from mimic_keras.reporting import console
+        from mimic_keras.searching import page, trials
+        from mimic_keras.stages.workspace import Workspace
+
+        runner.configure_devices(source)
+        search = trials.open_search(source, runs)
+        search = search.with_folder(runs / search.plan_example().experiment.name)
+        _check_writable(cache, search.folder)
+        workspace = Workspace(cache)
+        with workspace.in_use(), console.brief(search.folder / "log.jsonl"):
+            search.work(workspace)
+        page.write_page(search)
+        columns, rows = page.tabulate_trials(search)
+        ranks = {trial.number: rank for rank, trial in enumerate(search.rank_trials())}
+        rows = sorted(rows, key=lambda row: ranks.get(row["trial"], len(rows)))
+        best = search.folder / "best.yaml" if ranks else None
+        return TuneResult(f"{source.given['name']}, the best first", columns[:-1], rows, search.folder, best)
+
+
+def export(
+    run: Place | RunResult,
+    *,
+    set: Settings = (),
+    home: Place | None = None,
+    saved_models_dir: Place = "saved_models",
+    replace: bool = False,
+    plugins: Sequence[Place] = (),
+) -> ExportResult:
+    """Publish the student of a finished run, with the options in `set`, which may change `export` and `name` alone.
+
+    `run` is its result or its folder; the other arguments and errors are those of `run`.
+    """
+    folder = run.folder if isinstance(run, RunResult) else Path(run)
+    for setting in _as_texts(set):
+        if not setting.startswith(("export.", "name=")):
+            raise InputError(f"--set {setting}: the student is trained already; accepted: export.KEY=VALUE, name=NAME")
+    document, _ = _read(folder / "experiment.yaml", set)
+    source, cache, exports = document.source(), as_home(home), as_exports_folder(saved_models_dir)
+    with session(_as_files(plugins)):
+        from mimic_keras import runner
+        from mimic_keras.stages.workspace import Workspace
+
+        plan = _make_plan(source)
+        _check_writable(cache, exports)
+        published = runner.republish(plan, folder, Workspace(cache), exports, replace)
+        return ExportResult(published.path, published.made)
+
+
+def verify(version: Place) -> VerifyResult:
+    """Check that an export answers as its student does, and survives bad requests.
+
+    `version` is its folder, as saved_models/quickstart/1.
+
+    Raises:
+        InputError: it is no export, or damaged.
+        RunError: it answers something else, or a request crashes it.
+    """
+    from mimic_keras.storage.store import damaged_files
+
+    version = Path(version)
+    damaged = damaged_files(version, "export.json")
+    if not (version / "export.json").exists():
+        raise InputError(f"{version} is not an export: it has no export.json")
+    if damaged:
+        raise InputError(f"{version} is damaged: {', '.join(damaged)}")
+    with quiet_native_libraries():
+        from mimic_keras.serving import verification
+    result = verification.verify(version)
+    rows = [
+        {
+            "signature": name,
+            "examples": checked["examples"],
+            "largest difference": checked["largest_difference"],
+            "bad requests refused": checked["refused"],
+            "bad requests answered": checked["answered"],
+        }
+        for name, checked in result["signatures"].items()
+    ]
+    return VerifyResult(str(version), list(rows[0]), rows, result["warmup_requests"])
+
+
+def as_folder(place: Place) -> Path:
+    """A folder of this machine, with `~` filled in.
+
+    Raises:
+        InputError: it is an address, or the user's home directory is unknown.
+    """
+    text = os.fspath(place)
+    if "://" in text:
+        raise InputError(f"{text!r} is not a folder: addresses are not supported, use a mounted folder")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # neither HOME nor the system says where
+        raise InputError(
+            f"the user's home directory, ~ in {text!r}, is unknown; give a folder with --home or MIMIC_KERAS_HOME"
+        ) from error
+
+
+def as_exports_folder(place: Place) -> Path:
+    """A folder that TensorFlow can load a SavedModel from; an InputError if it cannot."""
+    folder = as_folder(place)
+    if {"[", "\\"} & {*str(folder)}:  # it reads a path as a pattern
+        raise InputError(f"{os.fspath(place)}: TensorFlow cannot load a SavedModel from a path with '[' or '\\'")
+    return folder
+
+
+def default_home() -> str:
+    return os.environ.get("MIMIC_KERAS_HOME") or "~/.cache/mimic_keras"
+
+
+def as_home(home: Place | None) -> Path:
+    return as_folder(default_home() if home is None else home)
+
+
+def _as_files(plugins: Sequence[Place]) -> list[Path]:
+    return [Path(file) for file in plugins]
+
+
+def _as_texts(settings: Settings) -> list[str]:
+    """KEY=VALUE of every setting; JSON is YAML."""
+    if not isinstance(settings, Mapping):
+        return list(settings)
+    try:
+        return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    except TypeError as error:
+        raise InputError(f"set: expected numbers, texts, booleans, lists and mappings: {error}") from error
+
+
+def _read(
+    experiment: Experiment, settings: Settings, more: Sequence[str] = ()
+) -> tuple[Document, Sequence[GivenPlugin]]:
+    """The experiment with its settings, and the objects in it."""
+    from mimic_keras.experiment import file
+
+    texts = [*_as_texts(settings), *more]
+    if not isinstance(experiment, Mapping):
+        return file.read(Path(experiment), texts), ()
+    import_tensorflow()
+    from mimic_keras.interface.objects import Objects
+
+    objects = Objects()
+    content = objects.name_all(experiment)
+    return file.make_document("experiment", file.to_yaml(content), content, texts), objects.plugins
+
+
+def _make_plan(source: Source) -> Plan:
+    from mimic_keras import runner
+    from mimic_keras.planning.plan import make_plan
+
+    runner.configure_devices(source)
+    return make_plan(source)
+
+
+def _plan_sweep(document: Document, runs_dir: Path) -> tuple[Sweep, list[PlannedCell]]:
+    from mimic_keras import runner
+    from mimic_keras.sweeping import cells, running
+
+    sweep, made = cells.make_cells(document)
+    for cell in made:
+        runner.configure_devices(cell.source)
+    return sweep, running.plan_cells(document.name, made, runs_dir / sweep.name)
+
+
+def _check_writable(*folders: Path) -> None:
+    """Notice a folder that cannot be written before anything is computed."""
+    from mimic_keras.storage.files import check_writable
+
+    for folder in folders:
+        check_writable(folder)
