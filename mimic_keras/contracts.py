@@ -232,7 +232,7 @@ class MappedSplit(ArraySplit):
         def read(rows: np.ndarray) -> np.ndarray:
             return gather_rows(self._arrays, rows)
 
-        # Not stateful: tf.data then reads several batches at a time even where it has to be deterministic.
+        # Not stateful: the rows depend on their numbers alone.
         found = tf.numpy_function(read, [rows], self._arrays[0].dtype, stateful=False)
         found = tf.ensure_shape(found, (None, *self._arrays[0].shape[1:]))
         return found if self._finish is None else self._finish(found, ids)

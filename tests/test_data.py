@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mimic_keras.contracts import ArraySplit, Confusion, InputError
-from mimic_keras.planning.components import Component, Plugin, PluginError
+from mimic_keras.contracts import ArraySplit, Confusion, InputError, RunError
+from mimic_keras.experiment.places import Place
+from mimic_keras.experiment.problems import Problems
+from mimic_keras.planning.components import Component, Plugin, PluginError, bind
 from mimic_keras.stages import data
 from mimic_keras.stages.data import Data
 from mimic_keras.storage.store import damaged_files
@@ -141,3 +143,40 @@ def test_other_examples_are_refused(other, message):
     with pytest.raises(InputError) as caught:
         data.check_same_examples(numbers(), numbers(**other), "teacher/0")
     assert str(caught.value) == message
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Inputs and labels of 40 examples: the files of the arrays data set."""
+    np.save(tmp_path / "x.npy", np.arange(80, dtype=np.float32).reshape(40, 2))
+    np.save(tmp_path / "y.npy", np.arange(40) % 2)
+    return {"x": tmp_path / "x.npy", "y": tmp_path / "y.npy"}
+
+
+def arrays(home, files, **arguments):
+    """The data of a user's own files."""
+    given = {"train": {name: str(file) for name, file in files.items()}, "shares": {"validation": 0.2, "test": 0.2}}
+    problems = Problems("arrays.yaml")
+    component = bind("dataset", {"name": "arrays", **given, **arguments}, Place(), problems)
+    problems.check()
+    return data.prepare(component, home, 0)
+
+
+def test_own_files_may_move_but_neither_a_value_nor_an_argument_may_change(files, tmp_path):
+    first = arrays(tmp_path / "home", files).identity
+    moved = {**files, "x": files["x"].rename(tmp_path / "moved.npy")}
+    assert arrays(tmp_path / "home", moved).identity == first
+    assert arrays(tmp_path / "home", moved, split_seed=1).identity != first
+    np.save(files["y"], np.append(np.arange(39) % 2, 0))
+    assert arrays(tmp_path / "home", moved).identity != first
+
+
+@pytest.mark.parametrize("mapped_bytes", [0, 1 << 30])
+def test_own_files_that_change_during_a_run_end_it(mapped_bytes, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("mimic_keras_arrays.arrays.MAPPED_BYTES", mapped_bytes)
+    found = arrays(tmp_path / "home", files, standardize=True)
+    found.split("train")
+    np.save(tmp_path / "new.npy", np.ones([40, 2], np.float32))
+    (tmp_path / "new.npy").replace(files["x"])
+    with pytest.raises(RunError, match="data set arrays: its data was changed after it was read; what needs it is not"):
+        found.check_unchanged()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +42,14 @@ class ArrayFile:
             InputError: the file is missing or damaged, holds Python objects, or has no such member; or the array is to
                 be mapped and is in Fortran order.
         """
-        if not mapped or self.member:
+        if self.member:
             with self._open() as stream:
                 return np.ascontiguousarray(np.lib.format.read_array(stream, allow_pickle=False))
         with self._refusing():
-            array = np.load(self.file, mmap_mode="r", allow_pickle=False)
+            # Mapping first compares the header with the size of the file: nothing is allocated for a false header.
+            array = np.lib.format.open_memmap(self.file, mode="r")
+        if not mapped:
+            return np.array(array, order="C")
         if not array.flags.c_contiguous:
             raise InputError(
                 f"{self.where}: {self.file} is in Fortran order, whose rows cannot be read one by one; save it again: "
@@ -76,7 +78,9 @@ class ArrayFile:
             yield
         except FileNotFoundError:
             raise InputError(f"{self.where}: no such file: {self.file}") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # NumPy and zipfile raise anything here, depending on the file's content
             expected = "a .npz file of np.savez" if self.member else "a .npy file of np.save"
             raise InputError(
                 f"{self.where}: expected {expected}, without Python objects; {self.file} cannot be read: {error}"

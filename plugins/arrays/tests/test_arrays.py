@@ -1,6 +1,7 @@
 """Arrays from files: which row is in which split, what makes a new identity, mapped or not, and what is refused."""
 
 import logging
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,36 @@ def test_damaged_files_are_refused(files, save, tmp_path):
     files["test"] = save("whole.npz", x=X[:5], y=Y[:5])
     with pytest.raises(InputError, match=r"train.x: .* cannot be read"):
         prepared(tmp_path / "data", **files)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999, 4)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (18446744073709551616, 4)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 4)}",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (20, 4)}",
+        "{'descr': [('a', '|u1', (2,))], 'fortran_order': False, 'shape': (20, 4)}",
+        "{'descr': '|u1'}",
+        "{" * 2000,
+    ],
+)
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_headers_that_promise_what_is_not_there_are_refused(name, header, save, tmp_path):
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(80)
+    file, y = tmp_path / name, save("y.npy", Y)
+    if name == "x.npy":
+        file.write_bytes(content)
+    else:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("x.npy", content)
+            archive.write(y, "y.npy")
+    with pytest.raises(InputError, match="train"):
+        prepared(
+            tmp_path / "data",
+            train={"x": file, "y": y} if name == "x.npy" else file,
+            shares={"validation": 0.2, "test": 0.2},
+        )
 
 
 def test_a_mapped_array_in_fortran_order_is_refused(files, save, tmp_path, monkeypatch):
