@@ -14,7 +14,7 @@ from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, Inpu
 from mimic_keras_arrays.columns import Columns, encode, fit, make_vocabulary
 from mimic_keras_arrays.files import run_all
 from mimic_keras_arrays.labels import warn_of_empty_classes
-from mimic_keras_arrays.shares import Division, Shares
+from mimic_keras_arrays.shares import HELD_OUT, Division, Shares
 from mimic_keras_arrays.table_files import TableFile
 
 SERVED_EXAMPLES = 64
@@ -78,6 +78,9 @@ class Table(Dataset):
     ):
         if len(separator) != 1:
             raise ValueError(f"separator: expected one character, got {separator!r}")
+        named = [target, *(categories or []), *(ignore or [])]
+        if repeated := [name for name in named if named.count(name) > 1]:
+            raise ValueError(f"column '{repeated[0]}' can be only one of target, in categories and in ignore, and once")
         files = {"train": train, "validation": validation, "test": test}
         self.files = {name: file for name, file in files.items() if file is not None}
         self.division = Division(self.files.keys(), shares or {}, split_seed, stratify)
@@ -139,8 +142,8 @@ class Table(Dataset):
         if len(names) < 2:
             raise InputError(f"target: expected at least two different values of '{self.target}', got {len(names)}")
         labels = {name: encode(texts, names).astype(np.int32) for name, texts in targets.items()}
-        for name in set(tables) - {"train"}:
-            if (wrong := labels[name] < 0).any():
+        for name in HELD_OUT:
+            if name in tables and (wrong := labels[name] < 0).any():
                 raise InputError(
                     f"{name}: {wrong.sum():,} rows of {tables[name].file} have a '{self.target}' that is no class of "
                     f"train ({_show(names)}); the first is {targets[name][wrong][0]!r}, in row "
@@ -200,9 +203,10 @@ def _read_examples(tables: Mapping[str, TableFile], ids: np.ndarray, columns: Co
 def _sort(values: set[str]) -> list[str]:
     """By value if all are numbers, else as texts."""
     try:
-        return sorted(values, key=lambda value: (float(value), value))
+        numbers = {value: float(value) for value in values}
     except ValueError:
         return sorted(values)
+    return sorted(values, key=lambda value: (numbers[value], value) if np.isfinite(numbers[value]) else (np.inf, value))
 
 
 def _show(names: list[str]) -> str:

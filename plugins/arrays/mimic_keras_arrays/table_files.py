@@ -176,6 +176,11 @@ def _check_names(names: Iterable[str]) -> list[str]:
     found = list(names)
     if not found:
         raise ValueError("it has no columns")
+    if "" in found:
+        raise ValueError(
+            f"column {found.index('') + 1} has no name, as pandas writes an index; save without it (index=False), or "
+            "name it"
+        )
     if repeated := sorted({name for name in found if found.count(name) > 1}):
         raise ValueError(f"it has several columns {repeated[0]!r}")
     return found

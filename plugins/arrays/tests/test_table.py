@@ -79,6 +79,7 @@ def test_numbers_that_name_something_are_categories_on_request(tmp_path):
 
 def test_classes_that_are_numbers_are_sorted_by_value(tmp_path):
     assert read(tmp_path, "x,y\n1,10\n2,9\n3,-1\n").info.class_names == ("-1", "9", "10")
+    assert read(tmp_path, "x,y\n1,nan\n2,9\n3,inf\n").info.class_names == ("9", "inf", "nan")
 
 
 def test_spaces_around_names_and_texts_byte_order_marks_and_empty_lines_are_dropped(tmp_path):
@@ -182,6 +183,7 @@ def test_rows_of_test_that_are_in_train_are_reported(tmp_path, caplog):
         ("x,y\n1,a\n2\n", {}, "cannot be read as a table: CSV parse error: Expected 2 columns, got 1: 2"),
         ("x,y\n1,a,3\n", {}, "cannot be read as a table: CSV parse error: Expected 2 columns, got 3: 1,a,3"),
         ("x,x,y\n1,2,a\n", {}, "cannot be read as a table: it has several columns 'x'"),
+        (",x,y\n0,2,a\n", {}, "column 1 has no name, as pandas writes an index; save without it"),
         ("x;y\n1;a\n2;b\n", {}, "target: no column 'y' in .*table.csv; its columns are x;y"),
         ("x,y\n1,a\n2,b\n", {"ignore": ["z"]}, "ignore: no column 'z' in .*; its columns are x, y"),
         ("x,y\n1,a\n2,b\n", {"categories": ["z"]}, "categories: no column 'z' in "),
@@ -254,6 +256,8 @@ def test_damaged_files_are_refused(content, tmp_path):
     [
         ({"shares": None}, "validation: expected the split itself, or shares: {validation: 0.1}, got neither"),
         ({"test": "test.csv"}, "test: expected the split itself, or shares: {test: 0.1}, got both"),
+        ({"ignore": ["town"], "categories": ["town"]}, "column 'town' can be only one of target, in categories and in"),
+        ({"ignore": ["income"]}, "column 'income' can be only one of target"),
         ({"separator": ""}, "separator: expected one character, got ''"),
         ({"shares": {"validation": 0.5, "test": 0.5}}, "expected a sum below 1"),
     ],
