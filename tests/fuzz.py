@@ -23,10 +23,11 @@ from pathlib import Path
 
 import numpy as np
 from mimic_keras_cifar import records
+from mimic_keras_teachers import Predictions
 from mimic_keras_timit import audio, corpus
 from mimic_keras_timit.phones import PHONES
 
-from mimic_keras.contracts import InputError
+from mimic_keras.contracts import DatasetInfo, InputError
 from mimic_keras.experiment import file as experiment_file
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +100,13 @@ def unlabelled(data: bytes) -> None:
         assert records.read_unlabelled(LAYOUT, file).shape[1:] == (32, 32, 3)
 
 
+def predictions(data: bytes) -> None:
+    file = FOLDER / "predictions.npy"
+    file.write_bytes(data)
+    with contextlib.suppress(InputError):
+        Predictions(file, file, file).check(DatasetInfo("fuzzed", "1", (2,), 3, ("a", "b", "c")))
+
+
 def sound(data: bytes) -> None:
     try:
         samples = audio.decode(data)
@@ -155,6 +163,7 @@ def _npy_headers() -> Iterator[bytes]:
         yield b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(100)
 
 
+_LOGITS = np.random.default_rng(0).normal(size=(4, 3))
 _IMAGES = np.zeros([2, 32, 32, 3], np.uint8)
 _SPHERE = audio.sphere_file(np.arange(-300, 300, dtype=np.int16))
 _RIFF = (
@@ -189,6 +198,10 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
     "unlabelled": (
         unlabelled,
         (_npy(_IMAGES), _npy(_IMAGES)[:60], _npy(_IMAGES, (2, 0)), _npy(np.asfortranarray(_IMAGES)), *_npy_headers()),
+    ),
+    "predictions": (
+        predictions,
+        (_npy(_LOGITS), _npy(_LOGITS)[:-1], _npy(_LOGITS.astype(">f2")), _npy(np.array(1.0)), *_npy_headers()),
     ),
     "sound": (sound, (_SPHERE, _RIFF, _SPHERE[:100])),
     "transcript": (transcript, (b"0 100 h#\n100 2000 sh\n2000 5000 h#\n", " ".join(PHONES).encode())),

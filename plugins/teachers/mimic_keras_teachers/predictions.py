@@ -67,13 +67,13 @@ class Predictions(Teacher):
         if not path.is_file():
             raise InputError(f"{split}: no such file: {path}")
         try:
-            rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+            rows = np.lib.format.open_memmap(path, mode="r")
+        except Exception as error:  # NumPy raises anything here, depending on the file's content
             raise InputError(f"{split}: {path} is not an .npy file of numbers: {error}") from error
-        if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
-            found = f"{rows.dtype} {list(rows.shape)}" if isinstance(rows, np.ndarray) else "several arrays"
+        if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
             raise InputError(
-                f"{split}: {path} holds {found}, expected floating-point numbers [examples, {info.num_classes}]"
+                f"{split}: {path} holds {rows.dtype} {list(rows.shape)}, expected floating-point numbers "
+                f"[examples, {info.num_classes}]"
             )
         for start in range(0, len(rows), ROWS_AT_ONCE):
             with np.errstate(over="ignore"):
