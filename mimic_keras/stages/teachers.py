@@ -42,6 +42,7 @@ class MemberDiverged(RunError):
 class TeacherMember(FinishedNet):
     """A finished member. `load` returns its call; it is not needed where the logits are cached.
 
+    `expects` is the range of inputs that a loaded net's own scaling suggests, as in `contracts.Member`.
     `check` raises RunError if the code, the data or the loaded model is no longer what `key` says.
     """
 
@@ -50,6 +51,7 @@ class TeacherMember(FinishedNet):
     data: Data
     load: Callable[[], Callable[[Any], Any]]
     check: Callable[[], None] = lambda: None
+    expects: tuple[float, float] | None = None
 
 
 def make_members(
@@ -174,8 +176,9 @@ def _load_member(plan: MemberPlan, data: Data, teacher: Teacher, store: Store, i
             )
 
     cost = Cost(member.parameters, models.count_multiply_adds(member.call, data.dataset.info.input_shape))
+    key, expects = store.key(inputs), member.expects
     return TeacherMember(
-        plan.name, store.key(inputs), cost, None, {}, plan.seed, plan.weight, data, lambda: member.call, check
+        plan.name, key, cost, None, {}, plan.seed, plan.weight, data, lambda: member.call, check, expects
     )
 
 

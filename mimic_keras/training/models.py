@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -25,22 +25,13 @@ AFFINE_HEAD = "affine_head"
 PREDICTION_BATCH = 512
 METADATA, NO_DATE = "metadata.json", "1980-01-01@00:00:00"  # in a .keras file
 
+# (split, virtual ids int64 [N]) to logits, float32 [N, num_classes].
+Predict: TypeAlias = Callable[[Split, np.ndarray], np.ndarray]
+
 
 def float32_logits(output: Any) -> tf.Tensor:
     """The logits in an architecture's output, in float32."""
     return tf.cast(logits_of(output), tf.float32)
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """log(softmax(logits)) over the last axis, [..., num_classes], in float64; finite for any finite logits.
-
-    Example:
-        >>> np.exp(log_softmax(np.array([[0.0, np.log(3.0)], [1e4, 1e4]]))).round(6).tolist()
-        [[0.25, 0.75], [0.5, 0.5]]
-    """
-    logits = np.asarray(logits, np.float64)
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 def build_without_values(build: Callable[[], Any], otherwise: Callable[[Callable[[], Any]], Any]) -> Any:
@@ -170,8 +161,8 @@ def inference_call(model: keras.Model) -> Callable[[tf.Tensor], Any]:
     return functools.partial(model, training=False)
 
 
-def make_predictor(call: Callable[[tf.Tensor], Any]) -> Callable[[Split, np.ndarray], np.ndarray]:
-    """A function of (split, virtual ids int64 [N]) that returns `call`'s logits, float32 [N, num_classes].
+def make_predictor(call: Callable[[tf.Tensor], Any]) -> Predict:
+    """A function that returns `call`'s logits of the examples with given ids.
 
     It runs in batches of PREDICTION_BATCH. `call` takes float32 [B, *input_shape].
     """

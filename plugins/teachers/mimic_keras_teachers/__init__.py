@@ -25,6 +25,7 @@ from mimic_keras.contracts import (
     files_below,
     logits_of,
 )
+from mimic_keras_teachers.scaling import expected_inputs
 
 Outputs = Literal["logits", "probabilities"]
 # About the precision of float32 probabilities; the logarithm of a smaller one would be noise.
@@ -61,12 +62,16 @@ class Trained(Teacher):
 
 
 class _Model(NamedTuple):
-    """A loaded model: `call` maps inputs to outputs; the shapes have the batch dimension, and None for any size."""
+    """A loaded model: `call` maps inputs to outputs; the shapes have the batch dimension, and None for any size.
+
+    `expects` as in `Member`.
+    """
 
     call: Callable[[Any], Any]
     input_shape: tuple
     output_shape: tuple
     parameters: int
+    expects: tuple[float, float] | None = None
 
 
 class _Loaded(Teacher):
@@ -109,7 +114,7 @@ class _Loaded(Teacher):
             values = tf.cast(model.call(x), tf.float32)
             return values if self.outputs == "logits" else tf.math.log(tf.maximum(values, SMALLEST_PROBABILITY))
 
-        return Member(call, model.parameters)
+        return Member(call, model.parameters, expects=model.expects)
 
 
 class KerasFile(_Loaded):
@@ -150,7 +155,8 @@ class KerasFile(_Loaded):
         def call(x: Any) -> Any:
             return logits_of(model(x, training=False))
 
-        return _Model(call, input_shape, output_shape, count_parameters(model.trainable_weights))
+        parameters = count_parameters(model.trainable_weights)
+        return _Model(call, input_shape, output_shape, parameters, expected_inputs(model))
 
 
 class SavedModel(_Loaded):
