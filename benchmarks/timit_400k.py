@@ -72,7 +72,8 @@ def labelled(data: Data, home: Path, members: int = 1) -> TeacherLogits:
 
     names = [f"teacher/{number}" for number in range(members)]  # one key: the same shards are read for each
     nets = [TeacherMember(name, "linear", Cost(0, 0), None, {}, 0, 1.0, data, load) for name in names]
-    teacher = logits.compute_teacher_logits(nets, data, Store(home, {}))
+    store = Store(home, {})
+    teacher = logits.compute_teacher_logits(nets, data, store, logits.label_validation(nets, data, store))
     assert teacher
     return teacher
 

@@ -301,11 +301,13 @@ class Dataset(abc.ABC):
         return {}
 
     def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
-        """{split: metrics} of a model's logits, {split: float32 [num_examples, num_classes]}; by default `error_rate`.
+        """{split: metrics} of a model's logits, {split: float32 [num_examples, num_classes]}; by default none.
 
-        Anything chosen from data, such as a decoder's weights, is chosen on "validation".
+        They stand beside those that the program computes of every data set (error rate, accuracy, negative
+        log-likelihood, calibration error), and replace those of the same name. The smaller the better. Anything chosen
+        from data, such as a decoder's weights, is chosen on "validation".
         """
-        return {name: {"error_rate": error_rate(self.split(name).labels, values)} for name, values in logits.items()}
+        return {name: {} for name in logits}
 
 
 def error_rate(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -340,7 +342,9 @@ class Member:
 
     `model` is the `keras.Model` if it was trained here, else None; it is saved, and later called from its file.
     `parameters` is the number of trainable weights. None: counted from `model`; not counted if there is none.
-    A ValueError unless exactly one of `call` and `predict` is given.
+    `expects` is (low, high), the range of inputs that the net's own scaling suggests, if it has any: the run warns of
+    a data set whose inputs are far from it. A ValueError unless low < high, or unless exactly one of `call` and
+    `predict` is given.
 
     Example:
         >>> stored = np.load("test.npy", mmap_mode="r")
@@ -351,6 +355,7 @@ class Member:
     parameters: int | None
     model: keras.Model | None
     predict: Callable[[str, np.ndarray], np.ndarray] | None
+    expects: tuple[float, float] | None
 
     def __init__(
         self,
@@ -358,12 +363,16 @@ class Member:
         parameters: int | None = None,
         model: keras.Model | None = None,
         predict: Callable[[str, np.ndarray], np.ndarray] | None = None,
+        expects: tuple[float, float] | None = None,
     ):
         if (call is None) == (predict is None):
             raise ValueError("a Member needs either `call` or `predict`")
         if parameters is None and model is not None:
             parameters = count_parameters(model.trainable_weights)
-        for name, value in {"call": call, "parameters": parameters, "model": model, "predict": predict}.items():
+        if expects is not None and not expects[0] < expects[1]:
+            raise ValueError(f"expects: expected (low, high) with low < high, got {expects}")
+        values = {"call": call, "parameters": parameters, "model": model, "predict": predict, "expects": expects}
+        for name, value in values.items():
             object.__setattr__(self, name, value)
 
 

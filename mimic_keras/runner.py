@@ -102,6 +102,7 @@ def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path)
         "experiment": experiment.name,
         "seed": experiment.seed,
         "models": results.evaluation.models,
+        "classes": results.evaluation.classes,
         "stages": results.stages,
         "export": None,
     }
@@ -172,8 +173,9 @@ def train_and_evaluate(
     with stage("teachers"):
         library = teachers.make_members(plan.members, prepared, train, store, workspace, plan.drops_diverged)
     with stage("logits"):
-        members = logits.select_members(library, plan.select, prepared, store)
-        teacher = logits.compute_teacher_logits(members, prepared, store, plan.mixup)
+        validation = logits.label_validation(library, prepared, store)
+        members = logits.select_members(library, plan.select, prepared, validation)
+        teacher = logits.compute_teacher_logits(members, prepared, store, validation, plan.mixup)
     with stage("student"):
         nets = [student.make_net(net, prepared, teacher if net.loss else None, train, store) for net in plan.nets]
     with stage("evaluation"):

@@ -1,6 +1,7 @@
 """A training that is stopped anywhere is resumed to the bits of one that is not."""
 
 import errno
+import functools
 import json
 import os
 import signal
@@ -33,6 +34,7 @@ SETTINGS = TrainingSection(
     restore="best",
     checkpoint_every=2,
 )
+SHORT = SETTINGS.model_copy(update={"epochs": 2})
 
 
 class Killed(BaseException):
@@ -64,9 +66,10 @@ def same(one, other):
     assert one.history == other.history
 
 
-@pytest.fixture(scope="module", params=[1, 2])
-def uninterrupted(request):
-    return request.param, train(devices=request.param)
+@pytest.fixture(scope="module")
+def uninterrupted():
+    """A function of the number of devices; each is trained once."""
+    return functools.cache(lambda devices=1, settings=SETTINGS: train(devices=devices, settings=settings))
 
 
 def killed_after(writes, monkeypatch, before_rename=False):
@@ -86,36 +89,42 @@ def killed_after(writes, monkeypatch, before_rename=False):
 
 
 # A pass is 7 steps and a state comes every 2, so that some lie within a pass and some at its end.
-@pytest.mark.parametrize(("writes", "before_rename"), [(1, True), (2, False), (4, True), (11, False), (16, False)])
-def test_killed_and_continued(uninterrupted, writes, before_rename, tmp_path, monkeypatch):
-    devices, whole = uninterrupted
+QUICK = [(1, 11, False), (2, 4, True)]
+EVERY = [
+    (devices, *kill) for devices in (1, 2) for kill in [(1, True), (2, False), (4, True), (11, False), (16, False)]
+]
+
+
+@pytest.mark.parametrize(
+    ("devices", "writes", "before_rename"),
+    [each if each in QUICK else pytest.param(*each, marks=pytest.mark.slow) for each in EVERY],
+)
+def test_killed_and_continued(uninterrupted, devices, writes, before_rename, tmp_path, monkeypatch):
     killed_after(writes, monkeypatch, before_rename)
     with pytest.raises(Killed):
         train(tmp_path / "state.npz", devices)
     monkeypatch.undo()
-    same(train(tmp_path / "state.npz", devices), whole)
+    same(train(tmp_path / "state.npz", devices), uninterrupted(devices))
 
 
 def test_killed_after_every_state(uninterrupted, tmp_path, monkeypatch):
-    devices, whole = uninterrupted
     for _ in range(3):
         killed_after(2, monkeypatch)
         with pytest.raises(Killed):
-            train(tmp_path / "state.npz", devices)
+            train(tmp_path / "state.npz")
         monkeypatch.undo()
-    same(train(tmp_path / "state.npz", devices), whole)
+    same(train(tmp_path / "state.npz"), uninterrupted())
 
 
 def test_a_training_that_had_ended_is_not_done_again(uninterrupted, tmp_path, monkeypatch):
-    devices, whole = uninterrupted
     settings = SETTINGS.model_copy(update={"checkpoint_every": 1})
-    train(tmp_path / "state.npz", devices, settings)
+    train(tmp_path / "state.npz", settings=settings)
     monkeypatch.setattr(steps.Trainer, "train_step", None)
-    same(train(tmp_path / "state.npz", devices, settings), whole)
+    same(train(tmp_path / "state.npz", settings=settings), uninterrupted())
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_has_the_state_written_first(signal_number, tmp_path, monkeypatch):
+def test_a_signal_has_the_state_written_first(uninterrupted, signal_number, tmp_path, monkeypatch):
     raised = []
 
     def handler(number, frame):
@@ -142,7 +151,7 @@ def test_a_signal_has_the_state_written_first(signal_number, tmp_path, monkeypat
     monkeypatch.undo()
     state, _ = checkpoint._read(tmp_path / "state.npz")
     assert (state["epoch"], state["step"]) == (3, 21)
-    same(train(tmp_path / "state.npz", settings=rare), train(settings=rare))
+    same(train(tmp_path / "state.npz", settings=rare), uninterrupted())
 
 
 def damaged(content):
@@ -155,15 +164,14 @@ def damaged(content):
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut off", "a bit flipped", "no zip file"])
-def test_a_damaged_state_is_not_used(damage, tmp_path, monkeypatch, caplog):
+def test_a_damaged_state_is_not_used(uninterrupted, damage, tmp_path, monkeypatch, caplog):
     file = tmp_path / "state.npz"
-    short = SETTINGS.model_copy(update={"epochs": 2})
     killed_after(4, monkeypatch)
     with pytest.raises(Killed):
-        train(file, settings=short)
+        train(file, settings=SHORT)
     monkeypatch.undo()
     file.write_bytes(damaged(file.read_bytes())[damage])
-    same(train(file, settings=short), train(settings=short))
+    same(train(file, settings=SHORT), uninterrupted(settings=SHORT))
     assert "state.npz is damaged" in caplog.text
     assert "training starts from the beginning" in caplog.text
 

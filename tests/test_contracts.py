@@ -1,6 +1,7 @@
 """What the contracts give to plugin authors: variables, splits, digests, whole files, and members that count."""
 
 import hashlib
+import re
 import subprocess
 import sys
 
@@ -235,6 +236,14 @@ def test_a_member_counts_the_trainable_weights_of_its_model(net):
 def test_a_given_number_of_parameters_is_kept(parameters, net):
     assert Member(net, parameters, net).parameters == parameters
     assert Member(net, parameters).model is None
+    assert Member(net, parameters).expects is None
+
+
+@pytest.mark.parametrize("expects", [(1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0)])
+def test_a_member_expects_a_range(expects):
+    assert Member(len, 0, expects=(0.0, 255.0)).expects == (0.0, 255.0)
+    with pytest.raises(ValueError, match=re.escape(f"expects: expected (low, high) with low < high, got {expects}")):
+        Member(len, 0, expects=expects)
 
 
 def test_the_parameters_of_a_member_without_a_model_are_not_counted(net):

@@ -75,7 +75,7 @@ def test_a_data_set_finds_what_it_left_or_nothing(tmp_path, caplog):
 class Numbers:
     """A data set of `labels` {split: labels} with three classes."""
 
-    info = types.SimpleNamespace(num_classes=3)
+    info = types.SimpleNamespace(num_classes=3, class_names=("a", "b", "c"))
 
     def __init__(self, labels, repeats=1, metrics=None):
         self.labels, self.repeats, self.metrics, self.asked = labels, repeats, metrics, []
@@ -120,7 +120,39 @@ def test_labels_that_are_not_of_the_classes(labels, found):
 
 def test_validation_metrics_are_the_finite_numbers():
     metrics = {"a": np.float32(0.5), "b": float("nan"), "c": Confusion(("x",), np.ones([1, 1])), "d": float("inf")}
-    assert numbers(metrics=metrics).validation_metrics(np.zeros([4, 3])) == {"a": 0.5}
+    found = numbers(metrics=metrics).validation_metrics(np.zeros([4, 3]))
+    assert list(found) == ["error_rate", "accuracy", "nll", "calibration_error", "a"]
+    assert (found["error_rate"], found["nll"], found["a"]) == (pytest.approx(2 / 3), pytest.approx(np.log(3)), 0.5)
+
+
+def test_a_data_sets_own_metric_replaces_one_of_the_same_name():
+    found = numbers(metrics={"error_rate": 0.125}).evaluate({"test": np.zeros([4, 3])})
+    assert found["test"]["error_rate"] == 0.125
+    assert found["test"]["accuracy"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([0, 1, 2, 0], []),
+        ([0, 0, -1, 0], ["data set numbers: 2 of 3 classes have no example in 'train': b, c"]),
+        ([-1, -1, -1, -1], []),
+    ],
+)
+def test_classes_without_training_examples_are_named_once(labels, expected, caplog):
+    made = numbers({"train": labels, "validation": [0, 0, 0, 0]})
+    for name in ("train", "train", "validation"):
+        made.split(name)
+    assert [each.message for each in caplog.records if each.levelname == "WARNING"] == expected
+
+
+def test_many_missing_classes_are_not_all_named(caplog):
+    made = numbers({"train": [0, 0, 0, 0]})
+    made.dataset.info = types.SimpleNamespace(num_classes=99, class_names=tuple(str(place) for place in range(99)))
+    made.split("train")
+    assert caplog.messages == [
+        "data set numbers: 98 of 99 classes have no example in 'train': 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ..."
+    ]
 
 
 def test_what_a_net_is_judged_by_is_a_metric_of_the_trainer_or_of_the_data_set():

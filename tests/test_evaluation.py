@@ -1,36 +1,21 @@
-"""The numbers of metrics.json: fidelity to the teacher, the data set's own metrics, and the table of a run."""
+"""The evaluation stage: the data set's own metrics, fidelity on the transfer set, and the tables of a run."""
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
-import scipy.special
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 from mimic_keras.contracts import ArraySplit, Confusion, Dataset, DatasetInfo, host_variable
 from mimic_keras.planning.components import Component, Plugin
 from mimic_keras.stages import evaluation
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
+from mimic_keras.stages.student import Net
+from mimic_keras.training.models import Cost
 
-
-def test_fidelity_by_hand():
-    teacher = np.log([[0.5, 0.5], [0.9, 0.1]])
-    student = np.log([[0.25, 0.75], [0.8, 0.2]])
-    found = evaluation.measure_fidelity(teacher, student)
-    assert found["agreement"] == 0.5
-    kl = [0.5 * np.log(2) + 0.5 * np.log(2 / 3), 0.9 * np.log(9 / 8) + 0.1 * np.log(0.5)]
-    assert found["kl"] == pytest.approx(np.mean(kl), rel=1e-12)
-    mse = np.mean([np.log(2) ** 2, np.log(2 / 3) ** 2, np.log(9 / 8) ** 2, np.log(0.5) ** 2])
-    assert found["logit_mse"] == pytest.approx(mse, rel=1e-12)
-
-
-@given(arrays.arrays(np.float64, (3, 4), elements=st.floats(-1e4, 1e4)))
-def test_log_softmax_equals_scipys(logits):
-    expected = scipy.special.log_softmax(logits, axis=-1)
-    np.testing.assert_allclose(evaluation.log_softmax(logits), expected, rtol=1e-12, atol=1e-12)
+ENTRY = EntryPoint("standard", "json:Library", "")  # whose code does not change
 
 
 class Phones(Dataset):
@@ -54,7 +39,7 @@ class Phones(Dataset):
 
 @pytest.fixture
 def judged():
-    phones = Plugin("dataset", "phones", None, "phones", "1", "")
+    phones = Plugin("dataset", "phones", ENTRY, "phones", "1", "")
     data = Data(Component(phones, {}), Phones(), {}, 0, Path())
     zeros = {split: np.zeros([3, 2], np.float32) for split in ("validation", "test")}
     teacher = TeacherLogits(
@@ -64,21 +49,63 @@ def judged():
 
 
 def test_a_data_sets_own_metrics_and_missing_ones(judged):
-    assert judged.models["teacher"]["test"] == {"error_rate": None, "phone_error_rate": 0.25}
+    nothing = dict.fromkeys(("error_rate", "accuracy", "nll", "calibration_error"))
+    assert judged.models["teacher"]["test"] == {**nothing, "phone_error_rate": 0.25}
+    assert judged.classes == []
     assert judged.confusions["teacher"]["test"]["phones"].names == ("aa", "<b>")
 
 
-def test_the_table_has_fidelity_on_test_alone():
+class Digits(Dataset):
+    """The numbers 0 to 11, of which transfer has two virtual copies each; the class is the number modulo 3."""
+
+    info = DatasetInfo("digits", "1", (1,), 3, ("a", "b", "c"))
+
+    def prepare(self, data_dir):
+        return "digest"
+
+    def split(self, name, seed=0):
+        numbers = np.arange(12, dtype=np.float32)[:, None]
+        return ArraySplit(numbers, numbers[:, 0] % 3, repeats=2 if name == "transfer" else 1)
+
+
+def test_fidelity_on_the_transfer_set_is_of_evenly_spaced_originals(monkeypatch):
+    """The student says class 0 always; the teacher says so of originals 0 and 11 alone, and of every virtual copy."""
+    monkeypatch.setattr(evaluation, "MOST_TRANSFER_EXAMPLES", 3)
+    teacher_logits = np.tile(np.array([0.0, 9.0, 0.0], np.float32), [24, 1])
+    teacher_logits[[0, 11, *range(12, 24)]] = [9.0, 0.0, 0.0]
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="zeros", bias_initializer="zeros")(inputs))
+    data = Data(Component(Plugin("dataset", "digits", ENTRY, "digits", "1", ""), {}), Digits(), {}, 0, Path())
+    of_split = dict.fromkeys(("validation", "test"), teacher_logits[:12])
+    teacher = TeacherLogits(host_variable(teacher_logits), of_split, {}, {}, {}, [])
+    found = evaluation.evaluate(data, [], teacher, [Net("student", "key", Cost(6, 3), Path(), {}, model)])
+    # Of the originals 0, 5 and 11, the classes 0, 1 and 0.
+    assert found.models["student"]["transfer"]["agreement"] == pytest.approx(2 / 3)
+    assert found.models["student"]["test"]["agreement"] == pytest.approx(2 / 12)
+    assert "transfer" not in found.models["teacher"]
+    assert [row["examples"] for row in found.classes] == [4, 4, 4]
+    assert [row["error_rate"]["student"] for row in found.classes] == [0, 1, 1]
+    alone = evaluation.evaluate(data, [], teacher, [], splits=("validation",))
+    assert (alone.classes, list(alone.logits["teacher"])) == ([], ["validation"])
+
+
+def test_the_tables_have_errors_first_and_probabilities_apart():
     models = {
+        "teacher": {"parameters": 9, "multiply_adds": 8, "validation": {"error_rate": 0.5}, "test": {"nll": 0.25}},
         "student": {
             "parameters": 3,
             "multiply_adds": 2,
-            "validation": {"error_rate": 0.5, "kl": 1.0},
-            "test": {"kl": 2.0},
-        }
+            "validation": {"error_rate": 0.5, "accuracy": 0.5, "nll": 3.0, "kl": 1.0},
+            "test": {"accuracy": 0.5, "nll": 0.75, "calibration_error": 0.125, "phone_error_rate": 0.2, "kl": 2.0},
+            "transfer": {"agreement": 1.0},
+        },
     }
     columns, rows = evaluation.tabulate(models)
-    assert columns == ["model", "parameters", "multiply-adds", "validation error rate", "test kl"]
-    assert rows == [
-        {"model": "student", "parameters": "3", "multiply-adds": "2", "validation error rate": 0.5, "test kl": 2.0}
-    ]
+    assert columns == [
+        "model", "parameters", "multiply-adds", "validation error rate", "test phone error rate", "test kl",
+    ]  # fmt: skip
+    assert rows[1] == dict(zip(columns, ["student", "3", "2", 0.5, 0.2, 2.0], strict=True))
+    columns, rows = evaluation.tabulate_details(models)
+    assert columns == ["model", "test nll", "test accuracy", "test calibration error", "transfer agreement"]
+    assert rows[0] == {"model": "teacher", "test nll": 0.25}
+    assert rows[1] == dict(zip(columns, ["student", 0.75, 0.5, 0.125, 1.0], strict=True))

@@ -106,6 +106,15 @@ def store(tmp_path):
     return Store(tmp_path, {})
 
 
+def computed(members, data, store):
+    return stage.compute_teacher_logits(members, data, store, stage.label_validation(members, data, store))
+
+
+def messages(caplog):
+    """[(level, message, whether it is hidden from the console of a sweep)]."""
+    return [(each.levelname, each.message, hasattr(each, "is_reuse")) for each in caplog.records]
+
+
 ONE, OTHER = [[1, 0], [0, 1]], [[0, 1], [2, 0]]
 
 
@@ -113,7 +122,7 @@ def test_the_teacher_is_the_weighted_mean_in_shards(store, monkeypatch):
     monkeypatch.setattr(stage, "SHARD_EXAMPLES", 5)
     data = Data()
     members = [member("teacher/0", ONE, data, 3.0, seed=9), member("teacher/1", OTHER, data, 1.0, seed=4)]
-    teacher = stage.compute_teacher_logits(members, data, store)
+    teacher = computed(members, data, store)
     inputs = np.arange(12, dtype=np.float32).reshape(6, 2)
     mean = 0.75 * inputs @ np.array(ONE) + 0.25 * inputs @ np.array(OTHER)
     np.testing.assert_allclose(teacher.mean["test"], mean, rtol=1e-6)
@@ -123,35 +132,74 @@ def test_the_teacher_is_the_weighted_mean_in_shards(store, monkeypatch):
     assert teacher.weights == {"teacher/1": 0.25, "teacher/0": 0.75}
     assert teacher.key == [["key of teacher/1", 0.25], ["key of teacher/0", 0.75]], "in the order of their seeds"
     assert [len(list(folder.glob("*.npy"))) for folder in teacher.folders["teacher/0"].values()] == [3, 2, 2]
-    again = stage.compute_teacher_logits(members[::-1], data, store)
+    again = computed(members[::-1], data, store)
     assert store.counts == {"made": 6, "reused": 6}
     assert again.key == teacher.key
     np.testing.assert_array_equal(again.transfer.numpy(), teacher.transfer.numpy())
-    assert stage.compute_teacher_logits([], data, store) is None
+    assert computed([], data, store) is None
 
 
 def test_infinite_logits_are_refused(store):
     data = Data()
     with pytest.raises(RunError) as caught:
-        stage.compute_teacher_logits([member("teacher/0", [[1, np.inf], [0, 1]], data)], data, store)
+        computed([member("teacher/0", [[1, np.inf], [0, 1]], data)], data, store)
     assert str(caught.value) == "teacher/0 gives infinite or NaN logits; a student cannot mimic them"
 
 
 def test_members_are_chosen_on_validation_and_weigh_as_often_as_they_are_chosen(store):
     data = Data(labels=[1, 1, 1, 1, -1, 1])  # the second feature is the larger one in every example
     members = [member("teacher/0", OTHER, data, 2.0), member("teacher/1", ONE, data, 0.5)]
-    assert stage.select_members(members, None, data, store) is members
-    chosen = stage.select_members(members, SelectionSection(members=1), data, store)
+    validation = stage.label_validation(members, data, store)
+    assert stage.select_members(members, None, data, validation) is members
+    chosen = stage.select_members(members, SelectionSection(members=1), data, validation)
     assert [(each.name, each.weight) for each in chosen] == [("teacher/1", 0.5)]
-    chosen = stage.select_members(members, SelectionSection(members=3, replacement=True), data, store)
+    chosen = stage.select_members(members, SelectionSection(members=3, replacement=True), data, validation)
     assert [(each.name, each.weight) for each in chosen] == [("teacher/1", 1.5)]
-    assert store.counts == {"made": 2, "reused": 2}, "one split of each member"
+    assert store.counts == {"made": 2, "reused": 0}, "one split of each member"
+
+
+def test_every_members_error_is_said_before_it_labels_anything_else(store, caplog):
+    """The second feature is the larger one in every example: ONE says class 1, OTHER class 0."""
+    data = Data()
+    members = [member("teacher/0", ONE, data), member("teacher/1", OTHER, data)]
+    caplog.set_level("INFO")
+    found = stage.label_validation(members, data, store)
+    assert list(found) == ["teacher/0", "teacher/1"]
+    assert store.counts == {"made": 2, "reused": 0}
+    assert [each for each in messages(caplog) if "error" in each[1]] == [
+        ("INFO", "teacher/0: error rate 0.4000 on validation", False),
+        (
+            "WARNING",
+            "teacher/0: its error rate on validation is no better than always answering the most frequent class "
+            "(0.4000); its inputs may be scaled otherwise, or its classes ordered otherwise",
+            False,
+        ),
+        ("INFO", "teacher/1: error rate 0.6000 on validation", False),
+        (
+            "WARNING",
+            "teacher/1: its error rate on validation is no better than always answering the most frequent class "
+            "(0.4000); its inputs may be scaled otherwise, or its classes ordered otherwise",
+            False,
+        ),
+    ]
+    caplog.clear()
+    stage.label_validation(members, data, store)
+    assert all(is_reuse for _, _, is_reuse in messages(caplog)), "a sweep says it once"
+
+
+def test_without_labels_no_error_is_said(store, caplog):
+    data = Data(labels=[-1] * 6)
+    caplog.set_level("INFO")
+    stage.label_validation([member("teacher/0", ONE, data)], data, store)
+    assert not [text for _, text, _ in messages(caplog) if "error rate" in text]
 
 
 def test_a_choice_needs_labels(store):
     data = Data(labels=[-1] * 6)
+    members = [member("teacher/0", ONE, data)]
+    validation = stage.label_validation(members, data, store)
     with pytest.raises(InputError) as caught:
-        stage.select_members([member("teacher/0", ONE, data)], SelectionSection(members=1), data, store)
+        stage.select_members(members, SelectionSection(members=1), data, validation)
     assert str(caught.value) == "teacher.select: members are chosen on validation, which has no labels"
 
 

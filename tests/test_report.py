@@ -30,7 +30,7 @@ def judged():
     }
     zeros = {split: np.zeros([3, 2], np.float32) for split in ("validation", "test")}
     phones = {"phones": Confusion(("aa", "<b>"), np.array([[5, 1], [0, 7]]))}
-    return Evaluation(models, dict.fromkeys(models, zeros), {"teacher": {"validation": phones, "test": phones}})
+    return Evaluation(models, [], dict.fromkeys(models, zeros), {"teacher": {"validation": phones, "test": phones}})
 
 
 def written(folder, evaluation, histories):
@@ -68,6 +68,31 @@ def test_costs_that_cannot_be_known_are_shown_as_not_counted(judged, tmp_path):
     judged.models["teacher"] |= {"parameters": None, "multiply_adds": None}
     text = written(tmp_path, judged, {})
     assert text.count("<td>not counted</td>") == 2
+
+
+def test_the_worst_classes_and_the_probabilities_have_tables(judged, tmp_path):
+    """25 classes, of which the last two are the worst and the first has no example."""
+    errors = [None, *(place / 100 for place in range(1, 25))]
+    for place, error in enumerate(errors):
+        row = {
+            "class": f"<{place}>",
+            "examples": 9,
+            "error_rate": {"teacher": 0.5, "student": error},
+            "agreement": 0.25,
+        }
+        judged.classes.append(row)
+    judged.models["student"]["test"]["nll"] = 0.123
+    judged.models["student"]["transfer"] = {"agreement": 0.987}
+    text = written(tmp_path, judged, {})
+    assert "<th>test nll</th><th>transfer agreement</th>" in text
+    assert "<td>0.123</td><td>0.987</td>" in text
+    places = [text.index(f"<tr><td>&lt;{place}&gt;</td><td>9</td><td>0.5</td>") for place in range(24, 4, -1)]
+    assert places == sorted(places)
+    assert "&lt;4&gt;" not in text
+    assert "The 20 classes with the student's highest error rates;" in text
+    assert "metrics.json has all 25." in text
+    del judged.classes[20:]
+    assert "metrics.json has all" not in written(tmp_path, judged, {})
 
 
 def test_the_same_results_are_the_same_page(judged, tmp_path):

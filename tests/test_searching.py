@@ -219,6 +219,11 @@ def test_a_trial_whose_process_died_is_done_again_and_blocks_nobody(tmp_path, un
         ({"search": {"trials": 2, "trails": 3}}, "search.trails: unknown key"),
         ({"search": {"trials": 2, "best": 3}}, "search.best: cannot report 3 of 2 trials"),
         (
+            {"search": {"trials": 2, "metric": "accuracy"}},
+            "search.metric: a search looks for the smallest value; expected a metric such as error_rate or nll, "
+            "got 'accuracy'",
+        ),
+        (
             {"baseline": {"training": {"epochs": {"tune": {"min": 1, "max": 5}}}}},
             "baseline.training.epochs: cannot be searched",
         ),

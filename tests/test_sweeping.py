@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from mimic_keras import runner
 from mimic_keras.contracts import InputError
 from mimic_keras.sweeping import page, results, running
+from mimic_keras.sweeping.cells import Figure as FigureSection
 from mimic_keras.training.steps import TrainingDiverged
 from tests.tiny import command, read_cells, tiny, write
 
@@ -143,6 +144,11 @@ def test_names_are_names_of_folders(tmp_path, value):
         (
             {"paper": {"source": "x", "error": 1, "accuracy": 99}},
             "paper: both error and accuracy; one of them is enough",
+        ),
+        ({"metric": "nll", "show": "accuracy"}, "show: only an error rate is shown as accuracy, not the metric 'nll'"),
+        (
+            {"metric": "agreement", "paper": {"source": "x", "error": 1}},
+            "paper: its error, accuracy and teacher need an error rate, not 'agreement'",
         ),
         ({"set": {"seed": datetime.date(2020, 1, 1)}}, "got datetime.date(2020, 1, 1); quotes make it a text"),
         ({"set": {"student.seed": {"axis": ["seed"]}}}, "axes.loss: changes nothing"),
@@ -303,6 +309,37 @@ def test_means_of_what_was_measured(tmp_path):
     assert [results.convert_paper_score(table, group.paper) for group in (first, second)] == [88, None]
 
 
+@pytest.mark.parametrize(
+    ("metric", "show", "shown", "heading", "sentence"),
+    [
+        ("error_rate", "error", [12.5], "test error, %", "Test error rate in per cent;"),
+        (
+            "phone_error_rate",
+            "accuracy",
+            [75],
+            "test accuracy, %",
+            "Test accuracy (100 - phone error rate) in per cent;",
+        ),
+        ("accuracy", "error", [87.5], "test accuracy, %", "Test accuracy in per cent;"),
+        ("top_5_accuracy", "error", [99], "test top 5 accuracy, %", "Test top 5 accuracy in per cent;"),
+        ("nll", "error", [1.5], "test nll", "Test nll;"),
+        ("calibration_error", "error", [6.25], "test calibration error, %", "Test calibration error in per cent;"),
+    ],
+)
+def test_every_metric_in_its_unit(tmp_path, metric, show, shown, heading, sentence):
+    table, (cell,) = read(tmp_path, axes={"loss": ["kl"], "seed": [0]}, metric=metric, show=show)
+    test = {"error_rate": 0.125, "phone_error_rate": 0.25, "accuracy": 0.875, "top_5_accuracy": 0.99, "nll": 1.5}
+    student = {"parameters": 5, "multiply_adds": 4, "validation": {}, "test": {**test, "calibration_error": 0.0625}}
+    planned = running.plan_cells("x", [cell], tmp_path)[0]
+    history = {"val_error_rate": [0.5, 0.25]}
+    outcome = running.Outcome(planned, "done", [{"models": {"student": student}, "history": history}])
+    assert running.list_scores(table, outcome) == shown
+    assert heading in results.tabulate_groups(table, [outcome])[0]
+    assert results.summarise(table, [outcome]).startswith(sentence)
+    curve = page._draw_figure(table, FigureSection(x="epoch"), [outcome]).axes[0].get_lines()[0].get_ydata()
+    assert list(curve) == {"error": [50, 25], "accuracy": [50, 75]}[show] if table.is_error else not len(curve)
+
+
 def test_an_axis_may_have_the_name_of_a_column(tmp_path, capsys):
     """Its values stay in sight beside what was measured."""
     names = {"teacher": ["kl", "logit_l2"], "parameters": [20], "state": ["x"], "seconds": [0]}
@@ -407,7 +444,7 @@ def test_a_sweep_is_run_by_one_process(tmp_path, monkeypatch, capsys):
 def test_a_metric_that_there_is_not(tmp_path, capsys):
     rows = sweep(tmp_path, code=1, metric="phone_error_rate", axes={"loss": ["kl"], "seed": [0]})
     assert [row["state"] for row in rows] == ["failed"]
-    assert "metric: no 'phone_error_rate' on test; there is: error_rate, agreement" in capsys.readouterr().err
+    assert "metric: no 'phone_error_rate' on test; there is: error_rate, accuracy, top_5_" in capsys.readouterr().err
     assert [row["state"] for row in sweep(tmp_path, axes={"loss": ["kl"], "seed": [0]})] == ["done"]
 
 

@@ -17,7 +17,7 @@ from mimic_keras import runner
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.places import Place, substitute
-from mimic_keras.experiment.problems import Problems, parse_section
+from mimic_keras.experiment.problems import Problems, parse_section, quote
 from mimic_keras.experiment.ranges import Range
 from mimic_keras.experiment.schema import SearchSection
 from mimic_keras.planning.components import code_versions_of
@@ -38,6 +38,7 @@ from mimic_keras.searching.trial import (
 )
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import hash_json, write_json
+from mimic_keras.training.metrics import INCREASING
 from mimic_keras.training.steps import TrainingDiverged
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -135,7 +136,7 @@ class Search:
     def _score(self, metrics: Mapping[str, float | None]) -> float:
         score = metrics.get(self.section.metric)
         if score is None:
-            known = ", ".join(name for name, value in metrics.items() if value is not None)
+            known = ", ".join(name for name, value in metrics.items() if value is not None and name not in INCREASING)
             raise InputError(f"search.metric: no '{self.section.metric}' on validation; accepted: {known or 'none'}")
         return score
 
@@ -243,6 +244,9 @@ def open_search(source: Source, folder: Path) -> Search:
     section = parse_section(SearchSection, source.given["search"] or {}, Place("search"), problems)
     problems.check()
     assert section
+    if section.metric in INCREASING:
+        message = "a search looks for the smallest value; expected a metric such as error_rate or nll, got"
+        problems.add(Place("search", "metric"), f"{message} {quote(section.metric)}")
     if section.best > section.trials:
         problems.add(Place("search", "best"), f"cannot report {section.best} of {section.trials} trials")
     problems.check()

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mimic_keras.contracts import RunError
+from mimic_keras.training.metrics import log_softmax
 
 EXAMPLES = Path("assets.extra", "examples.npz")
 TOLERANCE = 1e-5  # largest difference from the student's logits, as a share of their spread
@@ -141,8 +142,6 @@ def compare(outputs: Mapping[str, np.ndarray], logits: np.ndarray, labels: Seque
     Raises:
         VerificationError: a shape, the probabilities, a class or a label does not agree with the logits.
     """
-    from mimic_keras.training.models import log_softmax  # TensorFlow: not needed by the process that waits
-
     found = outputs["logits"]
     if found.shape != logits.shape:
         raise VerificationError(f"logits of shape {list(found.shape)}, expected {list(logits.shape)}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from mimic_keras.contracts import Confusion, Dataset, InputError, MimicError, RawSignature, RunError, Split
 from mimic_keras.experiment.problems import suggest
@@ -19,8 +20,10 @@ from mimic_keras.planning.components import Component, PluginError
 from mimic_keras.storage.files import LEFTOVER, file_digest, file_names, remove_leftovers, stamp_files
 from mimic_keras.storage.locks import locked
 from mimic_keras.storage.store import RECORD, move_damage_aside, read_record, write_claim, write_record
+from mimic_keras.training.metrics import measure_performance
 
 TRAINERS_METRICS = ("loss", "error_rate", "agreement")  # the trainer has them of any data set
+MOST_NAMED = 10  # classes in a warning
 MOST_CHECKED = 256  # examples of a split whose inputs are looked at before anything is trained
 
 NOT_KEPT = "what needs it is not kept. Run again"
@@ -70,18 +73,40 @@ class Data:
                 f"{self.component.plugin}: '{name}' has {len(split.labels)} labels for {split.num_examples} examples, "
                 f"from {split.labels.min()} to {split.labels.max()}; expected one each, from -1 to {classes - 1}"
             )
-        self._check_finite(name, split)
+        self._check_finite(name, *self._sample(split))
+        if name == "train":
+            self._warn_of_missing_classes(split)
         self.check_unchanged()  # it may have read files that `prepare` has not seen
         return split
 
-    def _check_finite(self, name: str, split: Split) -> None:
+    def sample(self, name: str) -> np.ndarray:
+        """At most 256 examples of a split, evenly spaced: float32 [examples, *input_shape]."""
+        return self._sample(self.split(name))[1]
+
+    def _sample(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
         ids = np.linspace(0, split.num_examples - 1, min(split.num_examples, MOST_CHECKED)).astype(np.int64)
-        rows = np.asarray(self.component.guard(split.batch, tf.constant(ids)))
+        return ids, np.asarray(self.component.guard(split.batch, tf.constant(ids)))
+
+    def _check_finite(self, name: str, ids: np.ndarray, rows: np.ndarray) -> None:
         are_finite = np.isfinite(rows.reshape(len(ids), -1)).all(-1)
         if not are_finite.all():
             raise PluginError(
                 f"{self.component.plugin}: '{name}' has inputs that are NaN or infinite, in {(~are_finite).sum()} of "
                 f"{len(ids)} examples checked; the first has id {ids[~are_finite][0]}"
+            )
+
+    def _warn_of_missing_classes(self, train: Split) -> None:
+        """Once a process, since a split is. Without any label, a teacher that was loaded knows the classes."""
+        info, seen = self.dataset.info, np.unique(train.labels)
+        missing = [name for place, name in enumerate(info.class_names) if place not in seen]
+        if missing and seen.max() >= 0:
+            shown = ", ".join(missing[:MOST_NAMED]) + (", ..." if len(missing) > MOST_NAMED else "")
+            logging.warning(
+                "data set %s: %d of %d classes have no example in 'train': %s",
+                self.component.plugin.name,
+                len(missing),
+                info.num_classes,
+                shown,
             )
 
     def check_unchanged(self) -> None:
@@ -109,7 +134,7 @@ class Data:
         return self.component.guard(self.dataset.raw_signatures)
 
     def validation_metrics(self, logits: np.ndarray) -> dict[str, float]:
-        """The data set's finite metrics of a model's logits on validation, float32 [examples, num_classes]."""
+        """The finite metrics of a model's logits on validation, float32 [examples, num_classes]."""
         metrics = self.evaluate({"validation": logits})["validation"]
         numbers = {name: float(value) for name, value in metrics.items() if not isinstance(value, Confusion)}
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
@@ -129,7 +154,9 @@ class Data:
         return [name for name, value in metrics.items() if not isinstance(value, Confusion)]
 
     def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
-        return self.component.guard(self.dataset.evaluate, logits)
+        """{split: metrics} of a model's logits: those of every data set, then the data set's own."""
+        own = self.component.guard(self.dataset.evaluate, logits)
+        return {name: measure_performance(self.split(name).labels, logits[name]) | own[name] for name in logits}
 
 
 def prepare(component: Component, home: Path, seed: int) -> Data:

@@ -1,4 +1,4 @@
-"""Stage 5: every model evaluated on validation and test: the data set's metrics, and fidelity to the teacher."""
+"""Stage 5: every model evaluated on validation and test, and how closely it follows the teacher."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from mimic_keras.contracts import Confusion
 from mimic_keras.reporting.tables import format_count
@@ -15,17 +16,21 @@ from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
 from mimic_keras.stages.student import Net
 from mimic_keras.stages.teachers import TeacherMember
-from mimic_keras.training.models import Cost, add_counts, inference_call, log_softmax, make_predictor
+from mimic_keras.training.metrics import count_by_class, measure_fidelity
+from mimic_keras.training.models import Cost, Predict, add_counts, inference_call, make_predictor
 
 SPLITS: tuple[str, ...] = ("validation", "test")
+EVALUATION_VERSION = 2  # part of the key of a sweep's results: raise it when a model would get other metrics
+MOST_TRANSFER_EXAMPLES = 10_000  # of the transfer set, for fidelity: one pass over all of it could take hours
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`models` as in metrics.json. For the report, `logits` {model: {split: float32 [examples, num_classes]}} and
-    `confusions` {model: {split: {name: Confusion}}}."""
+    """`models` and `classes` as in metrics.json. For the report, `logits` {model: {split: float32 [examples,
+    num_classes]}} and `confusions` {model: {split: {name: Confusion}}}."""
 
     models: dict[str, dict[str, Any]]
+    classes: list[dict[str, Any]]
     logits: dict[str, dict[str, np.ndarray]]
     confusions: dict[str, dict[str, dict[str, Confusion]]]
 
@@ -38,21 +43,13 @@ def evaluate(
     splits: Sequence[str] = SPLITS,
 ) -> Evaluation:
     """Evaluate the teacher, its members and the nets on `splits`; a search must not see the test set."""
-    costs: dict[str, Cost] = {}
-    logits: dict[str, dict[str, np.ndarray]] = {}
-    if teacher:
-        costs["teacher"] = Cost(
-            add_counts(member.cost.parameters for member in members),
-            add_counts(member.cost.multiply_adds for member in members),
-        )
-        logits["teacher"] = {split: teacher.mean[split] for split in splits}
-        costs |= {member.name: member.cost for member in members}
-        logits |= {name: {split: found[split] for split in splits} for name, found in teacher.members.items()}
+    costs, logits = _gather_teacher(members, teacher, splits)
+    predictors = {net.name: make_predictor(inference_call(net.model)) for net in nets}
     for net in nets:
-        predict = make_predictor(inference_call(net.model))
         costs[net.name] = net.cost
         logits[net.name] = {
-            split: predict(data.split(split), np.arange(data.split(split).num_examples)) for split in splits
+            split: predictors[net.name](data.split(split), np.arange(data.split(split).num_examples))
+            for split in splits
         }
     results: dict[str, dict[str, Any]] = {}
     confusions: dict[str, dict[str, dict[str, Confusion]]] = {}
@@ -64,35 +61,75 @@ def evaluate(
             numbers = {key: float(value) for key, value in metrics.items() if not isinstance(value, Confusion)}
             if name != "teacher" and teacher:
                 numbers |= measure_fidelity(logits["teacher"][split], of_split[split])
-            results[name][split] = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
-    return Evaluation(results, logits, confusions)
+            results[name][split] = _defined(numbers)
+    for name, predict in predictors.items():
+        if teacher:
+            results[name]["transfer"] = _defined(_measure_on_transfer(data, teacher, predict))
+    return Evaluation(results, _tabulate_classes(data, logits), logits, confusions)
 
 
-def measure_fidelity(teacher: np.ndarray, student: np.ndarray) -> dict[str, float]:
-    """How closely a model's logits [N, num_classes] follow the teacher's.
+def _gather_teacher(
+    members: Sequence[TeacherMember], teacher: TeacherLogits | None, splits: Sequence[str]
+) -> tuple[dict[str, Cost], dict[str, dict[str, np.ndarray]]]:
+    """The costs and the logits of the teacher and its members; of none without a teacher."""
+    if not teacher:
+        return {}, {}
+    costs = {member.name: member.cost for member in members}
+    total = Cost(
+        add_counts(cost.parameters for cost in costs.values()),
+        add_counts(cost.multiply_adds for cost in costs.values()),
+    )
+    found = {"teacher": teacher.mean} | teacher.members
+    logits = {name: {split: of_split[split] for split in splits} for name, of_split in found.items()}
+    return {"teacher": total} | costs, logits
 
-    `agreement`: share of examples that get the teacher's class. `kl`: mean KL(teacher || student), in nats.
-    `logit_mse`: mean squared difference per logit.
-    """
-    z, s = teacher.astype(np.float64), student.astype(np.float64)
-    log_p, log_q = log_softmax(z), log_softmax(s)
-    return {
-        "agreement": float(np.mean(z.argmax(-1) == s.argmax(-1))),
-        "kl": float(np.mean(np.sum(np.exp(log_p) * (log_p - log_q), -1))),
-        "logit_mse": float(np.mean((z - s) ** 2)),
-    }
+
+def _defined(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """For JSON, which has no NaN: None in place of what is undefined."""
+    return {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+
+
+def _measure_on_transfer(data: Data, teacher: TeacherLogits, predict: Predict) -> dict[str, float]:
+    """Fidelity where it was learnt (Stanton et al. 2021), on at most MOST_TRANSFER_EXAMPLES evenly spaced originals."""
+    split = data.split("transfer")
+    count = min(split.num_examples, MOST_TRANSFER_EXAMPLES)
+    ids = np.linspace(0, split.num_examples - 1, count).astype(np.int64)  # virtual copy 0
+    return measure_fidelity(tf.gather(teacher.transfer, ids).numpy(), predict(split, ids))
+
+
+def _tabulate_classes(data: Data, logits: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
+    """Errors by class on test, of all models but the members; empty without labels, and in a search."""
+    of_test = {name: of_split["test"] for name, of_split in logits.items() if "test" in of_split and "/" not in name}
+    if not of_test or not (data.split("test").labels >= 0).any():
+        return []
+    return count_by_class(data.dataset.info.class_names, data.split("test").labels, of_test)
 
 
 def tabulate(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows of the table at the end of a run."""
+    """Columns and rows of the table at the end of a run: costs, errors, and fidelity on test."""
     rows = []
     for name, values in models.items():
         counts = {key.replace("_", "-"): format_count(values[key]) for key in ("parameters", "multiply_adds")}
         row = {"model": name, **counts}
         for split in SPLITS:
-            row |= {f"{split} {key.replace('_', ' ')}": value for key, value in values[split].items()}
-        rows.append({key: value for key, value in row.items() if key not in HIDDEN_COLUMNS})
+            hidden = DETAILS if split == "test" else (*DETAILS, *FIDELITY)
+            row |= {_head(split, key): value for key, value in values[split].items() if key not in hidden}
+        rows.append(row)
     return list(dict.fromkeys(key for row in rows for key in row)), rows
 
 
-HIDDEN_COLUMNS = ("validation agreement", "validation kl", "validation logit mse")  # only in metrics.json
+def tabulate_details(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of the report's second table: probabilities on test, and fidelity on the transfer set."""
+    rows = []
+    for name, values in models.items():
+        row = {"model": name} | {_head("test", key): values["test"][key] for key in DETAILS if key in values["test"]}
+        rows.append(row | {_head("transfer", key): value for key, value in values.get("transfer", {}).items()})
+    return list(dict.fromkeys(key for row in rows for key in row)), rows
+
+
+DETAILS = ("accuracy", "top_5_accuracy", "nll", "calibration_error")
+FIDELITY = ("agreement", "kl", "logit_mse")
+
+
+def _head(split: str, metric: str) -> str:
+    return f"{split} {metric.replace('_', ' ')}"

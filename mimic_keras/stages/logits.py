@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,15 +12,16 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mimic_keras.contracts import InputError, RunError, Split, filled_variable
+from mimic_keras.contracts import InputError, RunError, Split, error_rate, filled_variable
 from mimic_keras.experiment.schema import MixupSection, SelectionSection
 from mimic_keras.reporting.console import progress
 from mimic_keras.stages.data import Data
+from mimic_keras.stages.plausibility import find_other_scales, find_poor_members
 from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.storage.files import write_bytes
-from mimic_keras.storage.store import Artifact, Store
+from mimic_keras.storage.store import REUSED, Artifact, Store
+from mimic_keras.training.metrics import log_softmax
 from mimic_keras.training.mixing import MixedSplit
-from mimic_keras.training.models import log_softmax
 
 SPLITS = ("transfer", "validation", "test")
 SHARD_EXAMPLES = 1 << 16
@@ -45,12 +46,33 @@ class TeacherLogits:
     key: list[list]
 
 
+def label_validation(members: Sequence[TeacherMember], data: Data, store: Store) -> dict[str, Artifact]:
+    """{member: its logits on validation}; prints every member's error there, and warns of what is suspicious.
+
+    It comes before all other labelling, which may take hours. What an earlier run has said is marked as reuse.
+    """
+    found = {member.name: _label_splits(member, store, ("validation",))["validation"] for member in members}
+    said = {name: {} if artifact.made else REUSED for name, artifact in found.items()}
+    for name, reason in find_other_scales(members):
+        logging.warning("%s: %s", name, reason, extra=said[name])
+    labels = data.split("validation").labels
+    if members and (labels >= 0).any():
+        errors = {name: error_rate(labels, _load_all(artifact)) for name, artifact in found.items()}
+        poor = find_poor_members(labels, errors)
+        for name, error in errors.items():
+            logging.info("%s: error rate %.4f on validation", name, error, extra=said[name])
+            if name in poor:
+                logging.warning("%s: its error rate on validation is %s", name, poor[name], extra=said[name])
+    return found
+
+
 def select_members(
-    members: Sequence[TeacherMember], select: SelectionSection | None, data: Data, store: Store
+    members: Sequence[TeacherMember], select: SelectionSection | None, data: Data, validation: Mapping[str, Artifact]
 ) -> Sequence[TeacherMember]:
     """The members that `select` chooses on validation; all of them without it.
 
     Members that are not chosen label nothing but validation. A member chosen k times gets k times its weight.
+    `validation` holds the logits of `label_validation`.
 
     Raises:
         InputError: the validation examples have no labels.
@@ -67,7 +89,7 @@ def select_members(
     if not (labels >= 0).any():
         raise InputError("teacher.select: members are chosen on validation, which has no labels")
     order = sorted(members, key=lambda member: (member.seed, member.key))
-    stack = np.stack([_load_all(_label_splits(member, store, ("validation",))["validation"]) for member in order])
+    stack = np.stack([_load_all(validation[member.name]) for member in order])
     weights = np.array([member.weight for member in order])
     times = np.bincount(
         select_greedily(stack, labels, weights, select.members, select.replacement), minlength=len(order)
@@ -113,12 +135,22 @@ def select_greedily(
 
 
 def compute_teacher_logits(
-    members: Sequence[TeacherMember], data: Data, store: Store, mixup: MixupSection | None = None
+    members: Sequence[TeacherMember],
+    data: Data,
+    store: Store,
+    validation: Mapping[str, Artifact],
+    mixup: MixupSection | None = None,
 ) -> TeacherLogits | None:
-    """Label all splits with every member, and average; None if there is no teacher."""
+    """Label the other splits with every member, and average; None if there is no teacher."""
     if not members:
         return None
-    artifacts = {member.name: _label_splits(member, store, mixup=mixup) for member in members}
+    artifacts = {
+        member.name: {
+            **_label_splits(member, store, ("transfer", "test"), mixup),
+            "validation": validation[member.name],
+        }
+        for member in members
+    }
     # Sorted, so that the last bits of the mean do not depend on the order of the list.
     order = sorted(members, key=lambda member: (member.seed, member.key))
     total = sum(member.weight for member in order)
@@ -172,7 +204,7 @@ def _count_examples(split: Split, name: str) -> int:
 
 
 def _label_splits(
-    member: TeacherMember, store: Store, splits: Sequence[str] = SPLITS, mixup: MixupSection | None = None
+    member: TeacherMember, store: Store, splits: Sequence[str], mixup: MixupSection | None = None
 ) -> dict[str, Artifact]:
     """{split: the member's logits}, computed where they are missing."""
     predict = None

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from mimic_keras.reporting import pages
 from mimic_keras.reporting.tables import format_count, format_value
-from mimic_keras.stages.evaluation import Evaluation, tabulate
+from mimic_keras.stages.evaluation import Evaluation, tabulate, tabulate_details
 
 SCATTER_POINTS = 4000
+MOST_CLASSES = 20  # in the table of classes
 
 
 def write_report(
@@ -36,7 +37,6 @@ def write_report(
         class_names: in the order of the logits.
         environment: the content of environment.json.
     """
-    columns, rows = tabulate(evaluation.models)
     pictures: list[tuple[str, Callable[..., Figure], tuple]] = [("Cost", _draw_cost, (evaluation.models,))]
     if histories:
         pictures.insert(0, ("Error while training", _draw_curves, (histories,)))
@@ -58,13 +58,30 @@ def write_report(
         title=metrics["experiment"],
         source=source,
         metrics=metrics,
-        columns=columns,
-        rows=[[format_value(row.get(column)) for column in columns] for row in rows],
-        names=[row["model"] for row in rows],
+        models=_format_table(*tabulate(evaluation.models)),
+        details=_format_table(*tabulate_details(evaluation.models)),
+        classes=_format_table(*_tabulate_worst_classes(evaluation.classes)),
+        hidden_classes=max(0, len(evaluation.classes) - MOST_CLASSES),
         summary=_summarise(evaluation.models),
         pictures=[(title, pages.to_svg(draw(*arguments))) for title, draw, arguments in pictures],
         environment=environment,
     )
+
+
+def _format_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], list[list[str]]]:
+    return columns, [[format_value(row.get(column)) for column in columns] for row in rows]
+
+
+def _tabulate_worst_classes(classes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of the classes on which the student errs most; of equal ones, the first come first."""
+    worst = sorted(classes, key=lambda row: -(row["error_rate"]["student"] or 0))[:MOST_CLASSES]
+    rows = [
+        {"class": row["class"], "examples": row["examples"]}
+        | {f"{model} error rate": share for model, share in row["error_rate"].items()}
+        | ({"agreement": row["agreement"]} if "agreement" in row else {})
+        for row in worst
+    ]
+    return list(rows[0]) if rows else [], rows
 
 
 def _summarise(models: Mapping[str, Any]) -> str:

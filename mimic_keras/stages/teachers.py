@@ -45,6 +45,7 @@ class TeacherMember(FinishedNet):
     """A finished member. `load` returns its predictor: (name of a split, its examples, virtual ids int64 [N]) to
     float32 logits [N, num_classes]; it is not needed where the logits are cached.
 
+    `expects` is the range of inputs that a loaded net's own scaling suggests, as in `contracts.Member`.
     `check` raises RunError if the code, the data or the loaded model is no longer what `key` says.
     """
 
@@ -53,6 +54,7 @@ class TeacherMember(FinishedNet):
     data: Data
     load: Callable[[], Predictor]
     check: Callable[[], None] = lambda: None
+    expects: tuple[float, float] | None = None
 
 
 def make_members(
@@ -187,7 +189,17 @@ def _load_member(plan: MemberPlan, data: Data, teacher: Teacher, store: Store, i
         predict = _predict_by(member.call)
     cost = Cost(member.parameters, multiply_adds)
     return TeacherMember(
-        plan.name, store.key(inputs), cost, None, {}, plan.seed, plan.weight, data, lambda: predict, check
+        plan.name,
+        store.key(inputs),
+        cost,
+        None,
+        {},
+        plan.seed,
+        plan.weight,
+        data,
+        lambda: predict,
+        check,
+        member.expects,
     )
 
 

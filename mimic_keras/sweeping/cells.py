@@ -31,6 +31,7 @@ from mimic_keras.sweeping.axes import (
     is_reference,
     resolve_references,
 )
+from mimic_keras.training.metrics import NOT_ERROR_RATES, NOT_SHARES
 
 LONGEST_NAME = 80
 MOST_CELLS = 10_000
@@ -69,7 +70,7 @@ class Sweep(Section):
 
     `experiment` is an experiment, or the name of an experiment's file in the same folder. `set` changes values of it,
     as `--set` does; a cell for which a reference names nothing keeps the experiment's own value. Cells that differ only
-    in `mean_over` are averaged. `metric` is the data set's, on test, and `show` how it is shown. `columns` are the axes
+    in `mean_over` are averaged. `metric` is any on test; `show` is how an error rate is shown. `columns` are the axes
     that go across the table.
     """
 
@@ -84,6 +85,25 @@ class Sweep(Section):
     columns: tuple[str, ...] = ()
     paper: Paper | None = None
     figures: tuple[Figure, ...] = ()
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the metric is an error rate, which may be shown as accuracy."""
+        return self.metric not in NOT_ERROR_RATES
+
+    @property
+    def shown(self) -> str:
+        """What tables and figures show, without split and unit: "error", "accuracy" or the metric's name."""
+        return self.show if self.is_error else self.metric.replace("_", " ")
+
+    @property
+    def unit(self) -> str:
+        """Of the numbers that are shown: "%", or "" for metrics that are no shares."""
+        return "" if self.metric in NOT_SHARES else "%"
+
+    @property
+    def heading(self) -> str:
+        return ", ".join(filter(None, [self.shown, self.unit]))
 
 
 @dataclass(frozen=True)
@@ -238,6 +258,10 @@ def _check_table(sweep: Sweep, problems: Problems) -> None:
         _check_known(sweep, sweep.mean_over, Place("mean_over"), problems)
     if sweep.mean_over in sweep.columns:
         problems.add(Place("columns"), f"{quote(sweep.mean_over)} is averaged over")
+    if sweep.show == "accuracy" and not sweep.is_error:
+        problems.add(Place("show"), f"only an error rate is shown as accuracy, not the metric {quote(sweep.metric)}")
+    if sweep.paper and not sweep.is_error and sweep.paper.model_fields_set - {"source", "parameters"}:
+        problems.add(Place("paper"), f"its error, accuracy and teacher need an error rate, not {quote(sweep.metric)}")
     if sweep.paper and sweep.paper.error is not None and sweep.paper.accuracy is not None:
         problems.add(Place("paper"), "both error and accuracy; one of them is enough")
 

@@ -56,12 +56,12 @@ def write_tables(sweep: Sweep, outcomes: Sequence[Outcome], folder: Path) -> Non
 
 
 def _make_title(sweep: Sweep, figure: FigureSection) -> str:
-    what = f"Test {sweep.show} against {_make_label(sweep, figure.x)}"
-    return what if figure.x != "epoch" else f"Validation {sweep.show} while training"
+    what = f"Test {sweep.shown} against {_make_label(sweep, figure.x)}"
+    return what if figure.x != "epoch" else f"Validation {sweep.shown} while training"
 
 
 def _make_label(sweep: Sweep, x: str) -> str:
-    return f"teacher's test {sweep.show}" if x == "teacher" else QUANTITIES.get(x, x)
+    return f"teacher's test {sweep.shown}" if x == "teacher" else QUANTITIES.get(x, x)
 
 
 def _draw_figure(sweep: Sweep, figure: FigureSection, outcomes: Sequence[Outcome]) -> Figure | None:
@@ -71,7 +71,7 @@ def _draw_figure(sweep: Sweep, figure: FigureSection, outcomes: Sequence[Outcome
     drawing = Figure((7.2, 4.4))
     axes = drawing.subplots()
     split = "validation" if figure.x == "epoch" else "test"
-    axes.set(xlabel=pages.literal(_make_label(sweep, figure.x)), ylabel=f"{split} {sweep.show}, %")
+    axes.set(xlabel=pages.literal(_make_label(sweep, figure.x)), ylabel=f"{split} {sweep.heading}")
     if figure.x == "epoch":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _draw_curves(sweep, figure, done, axes)
@@ -173,7 +173,7 @@ def _draw_levels(sweep: Sweep, done: Sequence[Outcome], axes: Any) -> None:
 
 
 def _draw_curves(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], axes: Any) -> None:
-    """The metric on validation by epoch: the data set's own where `evaluate_every` has it, else the error rate."""
+    """The metric on validation by epoch where `evaluate_every` has it; else the error rate, if the metric is one."""
     colours = itertools.cycle(pages.PALETTE)
     for name, groups in _group_series(figure, results.group_cells(sweep, done)):
         colour = next(colours)
@@ -181,7 +181,7 @@ def _draw_curves(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
             for result in outcome.results:
                 history = result["history"]
                 judged = history.get(f"judged_{sweep.metric}")
-                values = judged or history.get("val_error_rate", [])
+                values = judged or (history.get("val_error_rate", []) if sweep.is_error else [])
                 epochs = history[f"judged_{sweep.metric}_epoch"] if judged else range(1, len(values) + 1)
                 label = name if place == 0 else None
                 axes.plot(

@@ -18,7 +18,7 @@ from mimic_keras.sweeping.running import Outcome, list_scores, to_shown
 class Group:
     """Cells that differ only in `mean_over`.
 
-    `values`: {axis: value} on the other axes. `scores`: in per cent, one per cell, or of a single cell one per net that
+    `values`: {axis: value} on the other axes. `scores`: as shown, one per cell, or of a single cell one per net that
     counts. `parameters` and `multiply_adds`: of one net (of a search, the best).
     """
 
@@ -102,8 +102,8 @@ def format_csv(sweep: Sweep, outcomes: Sequence[Outcome]) -> bytes:
                 if values := result["models"].get(name):
                     for key in ("parameters", "multiply_adds"):
                         row[f"{name} {key}"] = values[key]
-                    for split in ("validation", "test"):
-                        row |= {f"{name} {split} {key}": value for key, value in values[split].items()}
+                    for split in ("validation", "test", "transfer"):
+                        row |= {f"{name} {split} {key}": value for key, value in values.get(split, {}).items()}
             row |= {f"paper {key}": value for key, value in outcome.cell.paper.items() if value is not None}
             row |= {"seconds": outcome.seconds, "note": " ".join(outcome.note.split())}
             rows.append(make_row(outcome.cell.values, row))
@@ -126,7 +126,7 @@ def tabulate_groups(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str
                     "parameters": format_count(group.parameters),
                     "paper's": "" if published is None else f"{published:,.0f}",
                     "multiply-adds": format_count(group.multiply_adds),
-                    f"test {sweep.show}, %": str(group),
+                    f"test {sweep.heading}": str(group),
                     "paper": "" if paper is None else f"{paper:g}",
                     "baseline": str(baseline) if baseline.scores else "",
                     "teacher": _format_teacher(sweep, teacher, group.paper),
@@ -171,7 +171,7 @@ def summarise(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     """What the numbers in the tables are, in a few sentences."""
     metric, done = sweep.metric.replace("_", " "), sum(outcome.state == "done" for outcome in outcomes)
     what = metric if sweep.show == "error" else f"accuracy (100 - {metric})"
-    words = [f"Test {what} in per cent; {done} of {len(outcomes)} cells are done."]
+    words = [f"Test {what}{' in per cent' if sweep.unit else ''}; {done} of {len(outcomes)} cells are done."]
     if sweep.mean_over:
         words.append(f"Mean ± standard deviation over {sweep.mean_over}.")
     best = {each.planned.search.section.best for each in outcomes if each.planned.search}

@@ -20,6 +20,7 @@ from mimic_keras.planning.plan import Costs, Plan, make_plan
 from mimic_keras.reporting import console
 from mimic_keras.searching import page as search_page
 from mimic_keras.searching.trials import Search, open_search
+from mimic_keras.stages.evaluation import EVALUATION_VERSION
 from mimic_keras.stages.replacing import CELLS, check_sweep
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import hash_json, write_bytes, write_json
@@ -113,7 +114,7 @@ def _run_cell(sweep: Sweep, each: PlannedCell, folder: Path, workspace: Workspac
     keras.backend.clear_session()
     try:
         given = {key: item for key, item in each.cell.source.complete.items() if key not in ("name", "export")}
-        key = hash_json([given, runner.collect_provenance(each.plan, workspace)])
+        key = hash_json([given, runner.collect_provenance(each.plan, workspace), EVALUATION_VERSION])
         if stored := _read_results(file, key):
             _check_metric(sweep, stored["results"])
             return Outcome(each, DONE, stored["results"], stored["seconds"])
@@ -168,20 +169,21 @@ def _read_results(file: Path, key: str) -> dict[str, Any] | None:
 
 
 def list_scores(sweep: Sweep, outcome: Outcome, model: str = "student") -> list[float]:
-    """The sweep's metric on test for each result net of a cell, in per cent, as error or accuracy."""
-    errors = [result["models"].get(model, {}).get("test", {}).get(sweep.metric) for result in outcome.results]
-    return [to_shown(sweep, error) for error in errors if error is not None]
+    """The sweep's metric on test for each result net of a cell, as shown."""
+    values = [result["models"].get(model, {}).get("test", {}).get(sweep.metric) for result in outcome.results]
+    return [to_shown(sweep, value) for value in values if value is not None]
 
 
-def to_shown(sweep: Sweep, error: float) -> float:
-    """An error rate from 0 to 1 as error or accuracy in per cent."""
-    return 100 * (error if sweep.show == "error" else 1 - error)
+def to_shown(sweep: Sweep, value: float) -> float:
+    """A share from 0 to 1 in per cent, an error rate as error or accuracy; another metric as it is."""
+    return (100 if sweep.unit else 1) * (value if sweep.show == "error" else 1 - value)
 
 
 def _describe_outcome(sweep: Sweep, outcome: Outcome) -> str:
     if outcome.state != DONE:
         return outcome.state
-    return f"{sweep.show} {sum(list_scores(sweep, outcome)) / len(outcome.results):.2f} % in {outcome.seconds:.0f} s"
+    mean = sum(list_scores(sweep, outcome)) / len(outcome.results)
+    return " ".join(filter(None, [sweep.shown, f"{mean:.2f}", sweep.unit, f"in {outcome.seconds:.0f} s"]))
 
 
 def _tabulate_progress(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str], list[dict[str, Any]], int]:
@@ -192,7 +194,7 @@ def _tabulate_progress(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[
             {
                 "state": each.state,
                 "parameters": each.planned.plan.costs["student"].parameters,
-                f"test {sweep.show} %": sum(list_scores(sweep, each)) / len(each.results) if each.results else None,
+                f"test {sweep.heading}": sum(list_scores(sweep, each)) / len(each.results) if each.results else None,
                 "seconds": round(each.seconds) or None,
             },
         )

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -25,6 +25,9 @@ AFFINE_HEAD = "affine_head"
 PREDICTION_BATCH = 512
 OPAQUE_OPERATIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaCallModule")  # their work is not in the graph
 METADATA, NO_DATE = "metadata.json", "1980-01-01@00:00:00"  # in a .keras file
+
+# (split, virtual ids int64 [N]) to logits, float32 [N, num_classes].
+Predict: TypeAlias = Callable[[Split, np.ndarray], np.ndarray]
 
 
 def float32_logits(output: Any) -> tf.Tensor:
@@ -44,18 +47,6 @@ def ends_in_softmax(model: keras.Model) -> bool:
         outputs: list[Any] = getattr(layer, "outputs", None) or []  # a subclass has none
         layer = layer_that_made(outputs[0]) if len(outputs) == 1 else None
     return isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """log(softmax(logits)) over the last axis, [..., num_classes], in float64; finite for any finite logits.
-
-    Example:
-        >>> np.exp(log_softmax(np.array([[0.0, np.log(3.0)], [1e4, 1e4]]))).round(6).tolist()
-        [[0.25, 0.75], [0.5, 0.5]]
-    """
-    logits = np.asarray(logits, np.float64)
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 def build_without_values(build: Callable[[], Any], otherwise: Callable[[Callable[[], Any]], Any]) -> Any:
@@ -204,8 +195,8 @@ def inference_call(model: keras.Model) -> Callable[[tf.Tensor], Any]:
     return functools.partial(model, training=False)
 
 
-def make_predictor(call: Callable[[tf.Tensor], Any]) -> Callable[[Split, np.ndarray], np.ndarray]:
-    """A function of (split, virtual ids int64 [N]) that returns `call`'s logits, float32 [N, num_classes].
+def make_predictor(call: Callable[[tf.Tensor], Any]) -> Predict:
+    """A function that returns `call`'s logits of the examples with given ids.
 
     It runs in batches of PREDICTION_BATCH. `call` takes float32 [B, *input_shape].
     """

@@ -82,7 +82,7 @@ def train(
         seed: of the initial weights, the dropout masks and the order of the examples.
         name: of the net, for the progress bar and TensorBoard.
         strategy: the devices.
-        judge: the data set's metrics on validation, for `evaluate_every` and `monitor`.
+        judge: all metrics on validation, for `evaluate_every` and `monitor`.
         logs: TensorBoard's folder; None writes nothing.
         state: a file that keeps the state of the training, which is resumed if the file exists; None keeps none.
 

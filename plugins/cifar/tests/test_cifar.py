@@ -272,20 +272,6 @@ def test_an_unknown_split_is_refused_and_the_known_ones_are_listed(prepare):
         prepare().split("dev")
 
 
-def test_evaluate_gives_the_error_rate_of_each_split(prepare):
-    data = prepare(labelled=25)
-    logits = {name: np.eye(10, dtype=np.float32)[data.split(name).labels] for name in SPLITS}
-    logits["test"][:3] = np.roll(logits["test"][:3], 1, axis=-1)
-    logits["transfer"][25:] = -1e9
-
-    assert data.evaluate(logits) == {
-        "train": {"error_rate": 0.0},
-        "validation": {"error_rate": 0.0},
-        "test": {"error_rate": 3 / 20},
-        "transfer": {"error_rate": 0.0},
-    }
-
-
 # The same bits in any batch, order, process and on any number of devices
 
 

@@ -254,20 +254,6 @@ def test_the_digest_is_of_the_images_and_labels(tmp_path, monkeypatch):
     assert len({before, changed(1, 0), changed(0, 1)}) == 3
 
 
-def test_evaluate_gives_the_error_rate_of_each_split():
-    data = Digits()
-    logits = {name: np.eye(10, dtype=np.float32)[data.split(name).labels] for name in SPLITS}
-    logits["test"][:7] = np.roll(logits["test"][:7], 1, axis=-1)
-    logits["validation"] = -logits["validation"]
-
-    assert data.evaluate(logits) == {
-        "train": {"error_rate": 0.0},
-        "validation": {"error_rate": 1.0},
-        "test": {"error_rate": 7 / 350},
-        "transfer": {"error_rate": 0.0},
-    }
-
-
 def test_array_split_refuses_labels_of_another_length():
     with pytest.raises(ValueError, match=r"^3 inputs but 2 labels$"):
         ArraySplit(np.zeros([3, 4]), np.zeros([2]))

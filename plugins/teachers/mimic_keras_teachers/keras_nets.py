@@ -12,6 +12,7 @@ from mimic_keras_architectures.existing import build_application, load_keras_fil
 from mimic_keras.contracts import DatasetInfo, InputError, count_parameters, file_digest
 from mimic_keras_teachers.loaded import Loaded, LoadedModel
 from mimic_keras_teachers.outputs import Outputs
+from mimic_keras_teachers.scaling import expected_inputs
 
 
 class KerasFile(Loaded):
@@ -44,7 +45,8 @@ class KerasFile(Loaded):
                 raise InputError(f"output: expected one of {', '.join(sorted(outputs))}, got {self.output!r}")
             return outputs[name]
 
-        return LoadedModel(call, model.input_shape, count_parameters(model.trainable_weights))
+        parameters = count_parameters(model.trainable_weights)
+        return LoadedModel(call, model.input_shape, parameters, expected_inputs(model))
 
 
 class KerasApplication(Loaded):
@@ -82,7 +84,7 @@ class KerasApplication(Loaded):
         def call(x: Any) -> Any:
             return net(x, training=False)
 
-        return LoadedModel(call, net.input_shape, count_parameters(net.trainable_weights))
+        return LoadedModel(call, net.input_shape, count_parameters(net.trainable_weights), expected_inputs(net))
 
 
 def _name_outputs(model: keras.Model, outputs: Any) -> Mapping[str, Any]:

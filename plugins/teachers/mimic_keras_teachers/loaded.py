@@ -17,11 +17,12 @@ from mimic_keras_teachers.outputs import Outputs, check_values, to_logits
 
 class LoadedModel(NamedTuple):
     """`call` maps float32 inputs to outputs, in the graph. `input_shape` has the batch dimension, and None for any
-    size. `parameters` is None where they cannot be counted."""
+    size. `parameters` is None where they cannot be counted. `expects` as in `Member`."""
 
     call: Callable[[Any], Any]
     input_shape: Any
     parameters: int | None
+    expects: tuple[float, float] | None = None
 
 
 class Loaded(Teacher):
@@ -52,7 +53,7 @@ class Loaded(Teacher):
     def member(self, context: TeacherContext) -> Member:
         self.check(context.dataset.info)
         model = self._load(context.dataset.info)
-        return Member(lambda x: to_logits(model.call(x), self.outputs), model.parameters)
+        return Member(lambda x: to_logits(model.call(x), self.outputs), model.parameters, expects=model.expects)
 
 
 def run(place: str, function: Callable[[], Any]) -> Any:

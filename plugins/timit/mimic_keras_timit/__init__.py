@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 from typing_extensions import TypedDict
 
-from mimic_keras.contracts import SPLITS, Confusion, Dataset, DatasetInfo, RawSignature, error_rate, host_variable
+from mimic_keras.contracts import SPLITS, Confusion, Dataset, DatasetInfo, RawSignature, host_variable
 from mimic_keras_timit import corpus as corpora
 from mimic_keras_timit import decoding, features, preparation, serving, synthesis, targets
 from mimic_keras_timit.phones import NUM_STATES, PHONES, STATE_NAMES
@@ -57,7 +57,7 @@ class Timit(Dataset):
     """Inputs float32 [15, 123], normalised with the training set's mean and deviation; the classes are 183 states.
 
     Splits: 462 training speakers, 50 development speakers (validation) and the 24 speakers of the core test set,
-    without the SA sentences, which all speakers share. Metrics: `error_rate` of frames, and `phone_error_rate`.
+    without the SA sentences, which all speakers share. Metrics: `phone_error_rate`; `error_rate` is of frames.
 
     Args:
         root: the folder that contains TRAIN and TEST, or a folder above it. None: taken from the environment variable
@@ -139,7 +139,7 @@ class Timit(Dataset):
         return np.split(values, np.cumsum(self._lengths[_source(split)])[:-1])
 
     def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
-        """Frame and phone error rates, and the confusion matrix of the 39 classes.
+        """The phone error rate and the confusion matrix of the 39 classes.
 
         Raises:
             ValueError: `logits` has no "validation", on which the decoder's constants are chosen.
@@ -156,7 +156,6 @@ class Timit(Dataset):
             references, scores = self._references(split), self.scores(split, values)
             found = decoding.decode(scores, bigram, chosen.language_model_weight, chosen.insertion_penalty)
             results[split] = {
-                "error_rate": error_rate(self._labels[_source(split)], values),
                 "phone_error_rate": decoding.phone_error_rate(references, found),
                 "phones": Confusion(*decoding.confusion(references, found)),
             }
