@@ -31,7 +31,7 @@ rehearsal: install  ## thirty steps of every net of the papers' files; the place
 
 fuzz: install  ## hostile files for every reader, SECONDS_EACH for each, guided by coverage (Linux, Python 3.11 or newer)
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) -e '.[fuzz]'
-	for target in yaml setting cifar archive compressed unlabelled sound transcript; do \
+	for target in yaml setting cifar archive compressed unlabelled predictions sound transcript; do \
 	  $(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS_EACH) || exit 1; done
 
 lint: install  ## style, types, and who may import whom
