@@ -97,6 +97,8 @@ class Objects:
             )
         target, is_made = _as_component(kind, value, identity, place)
         name = getattr(value, "__name__", None) or type(value).__name__
+        if isinstance(value, keras.Model):  # models share names; a member's may not depend on the others
+            name = f"{name}_{identity[:8]}"
         for plugin in self.plugins:
             if (plugin.kind, plugin.identity, plugin.is_made) == (kind, identity, is_made):
                 return plugin.name
