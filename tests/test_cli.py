@@ -81,8 +81,8 @@ def test_validate_prints_the_plan_and_touches_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["experiment.yaml"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_says_how_to_continue_and_continues(tmp_path, number, code):
+def test_interrupted_says_how_to_continue_and_continues(tmp_path):
+    """By Ctrl-C; the tests of survival send SIGTERM."""
     experiment = tiny()
     experiment["teacher"]["members"][0]["training"] = {**experiment["teacher"]["training"], "epochs": 100_000}
     experiment["teacher"]["members"].insert(0, tiny()["teacher"]["members"][0])
@@ -106,23 +106,15 @@ def test_interrupted_says_how_to_continue_and_continues(tmp_path, number, code):
     ):
         time.sleep(0.1)
     time.sleep(2)
-    running.send_signal(number)
+    running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
-    assert running.returncode == code, err
+    assert running.returncode == 130, err
     assert f"what was finished is kept. To resume: mimic-keras run {file}" in err
     assert "Traceback" not in err
     again = process(*arguments, "--set", "teacher.members.1.training.epochs=1", "--set", "teacher.members.1.copies=1")
     assert again.returncode == 0, again.stderr
     assert "teacher/0: reused" in again.stderr
     assert "teacher/1: reused" in again.stderr
-
-
-def test_a_mirrored_run_in_a_process_of_its_own(tmp_path):
-    experiment = tiny(distribution={"strategy": "mirrored", "virtual_devices": 2}, baseline=None)
-    places = ["--home", tmp_path / "home", "--runs_dir", tmp_path / "runs", "--saved_models_dir", tmp_path / "exports"]
-    done = process(*MODULE, "run", write(tmp_path, experiment), *places)
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "runs" / "tiny" / "environment.json").read_text())["replicas"] == 2
 
 
 def test_two_runs_at_once_make_everything_once(tmp_path):

@@ -122,18 +122,23 @@ def reference(tmp_path_factory):
     return file, results(folder)
 
 
+def test_the_run_is_mirrored(reference):
+    environment = json.loads((reference[0].parent / "runs" / "tiny" / "environment.json").read_text())
+    assert environment["replicas"] == 2
+
+
 def test_killed_in_the_middle_of_its_writes(reference, tmp_path):
     file, expected = reference
     draw = random.Random(0)
     kills = 0
-    while kills < 4:
+    while kills < 2:
         # Few at first, so that it dies early too; every attempt gets further than it would from nothing.
-        code, said = run(tmp_path, file, left=draw.randint(1, 4 + 4 * kills))
+        code, said = run(tmp_path, file, left=draw.randint(1, 4 + 8 * kills))
         if code == 0:
             break
         assert code == -signal.SIGKILL, said
         kills += 1
-    assert kills == 4
+    assert kills == 2
     assert run(tmp_path, file)[0] == 0
     assert_same(results(tmp_path), expected)
     assert not list((tmp_path / "home").rglob("*.tmp"))

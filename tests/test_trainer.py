@@ -24,27 +24,35 @@ from tests.small_training import (
     train,
 )
 
-
+TRAININGS = {
+    "mimic": (hidden, Objective(LogitL2()), SGD),
+    "labels": (hidden, Objective(), SGD),
+    "mixed with weight decay": (
+        lambda: hidden(decay=0.01),
+        Objective(LogitL2(), hard_label_weight=0.3),
+        ADAM,
+    ),
+    "standardised": (hidden, Objective(LogitL2(), 0.0, np.array([1.0, 2, 3, 4, 5]), np.full(5, 7.0)), SGD),
+    "batch normalisation": (normalised, Objective(LogitL2()), ADAM),
+}
 # 101 = 6 * 16 + 5: the last batch gives four replicas 2, 2, 1 and 0 examples; 97 leaves one of two replicas empty.
-@pytest.mark.parametrize(("devices", "count"), [(2, 101), (4, 101), (2, 97)])
+UNEQUAL, EMPTY, OTHER = (4, 101), (2, 97), (2, 101)
+QUICK = [*((*UNEQUAL, name) for name in TRAININGS), (*EMPTY, "mixed with weight decay")]
+EVERY = [(*shares, name) for shares in (UNEQUAL, EMPTY, OTHER) for name in TRAININGS]
+
+
 @pytest.mark.parametrize(
-    ("build", "objective", "optimizer"),
-    [
-        (hidden, Objective(LogitL2()), SGD),
-        (hidden, Objective(), SGD),
-        (lambda: hidden(decay=0.01), Objective(LogitL2(), hard_label_weight=0.3), ADAM),
-        (hidden, Objective(LogitL2(), 0.0, np.array([1.0, 2, 3, 4, 5]), np.full(5, 7.0)), SGD),
-        (normalised, Objective(LogitL2()), ADAM),
-    ],
-    ids=["mimic", "labels", "mixed with weight decay", "standardised", "batch normalisation"],
+    ("devices", "count", "name"),
+    [each if each in QUICK else pytest.param(*each, marks=pytest.mark.slow) for each in EVERY],
 )
-def test_any_number_of_devices_gives_the_same_curve(devices, count, build, objective, optimizer):
+def test_any_number_of_devices_gives_the_same_curve(devices, count, name):
+    build, objective, optimizer = TRAININGS[name]
     chosen = settings(optimizer=optimizer)
     one = train(build, data(count, unlabelled=10), objective, chosen)
     many = train(build, data(count, unlabelled=10), objective, chosen, strategy=mirrored(devices))
     assert set(one.history) == set(many.history)
-    for name, curve in one.history.items():
-        np.testing.assert_allclose(many.history[name], curve, rtol=1e-5, atol=1e-7, err_msg=name)
+    for metric, curve in one.history.items():
+        np.testing.assert_allclose(many.history[metric], curve, rtol=1e-5, atol=1e-7, err_msg=metric)
     for ours, theirs in zip(one.model.get_weights(), many.model.get_weights(), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
 

@@ -7,7 +7,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from mimic_keras.contracts import RunError
 from mimic_keras.serving import verification, warmup
-from mimic_keras.serving.verification import VerificationError
+from mimic_keras.serving.session_loader import ServingError
 from tests.small_export import write_export
 
 
@@ -50,8 +50,8 @@ def test_a_bad_request_is_found_before_publishing(tmp_path):
     write_export(tmp_path)
     bad = warmup.Request("serve_images", {"images": np.zeros([8, 8, 1], np.uint8)})
     warmup.write(tmp_path, "tiny", [*requests(1), bad])
-    with pytest.raises(VerificationError, match="not compatible with expected shape"):
-        verification.verify(tmp_path)
+    with pytest.raises(ServingError, match="not compatible with expected shape"):
+        verification._main(tmp_path)
     (tmp_path / warmup.FILE).write_bytes((tmp_path / warmup.FILE).read_bytes()[:-3])
-    with pytest.raises(VerificationError, match="tf_serving_warmup_requests is damaged"):
-        verification.verify(tmp_path)
+    with pytest.raises(RunError, match="tf_serving_warmup_requests is damaged"):
+        verification._main(tmp_path)
