@@ -149,7 +149,7 @@ def test_a_signal_has_the_state_written_first(uninterrupted, signal_number, tmp_
         signal.signal(signal_number, before)
     assert raised == [signal_number]
     monkeypatch.undo()
-    state, _ = checkpoint._read(tmp_path / "state.npz")
+    state, _ = checkpoint._parse((tmp_path / "state.npz").read_bytes())
     assert (state["epoch"], state["step"]) == (3, 21)
     same(train(tmp_path / "state.npz", settings=rare), uninterrupted())
 
@@ -203,10 +203,7 @@ def test_whatever_bit_is_flipped_a_state_is_used_as_it_was_or_not_at_all(tmp_pat
         for bit in (1, 8):
             file.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
             variable = tf.Variable([0.0, 0.0])
-            nets = SimpleNamespace(variables=[variable])
-            epoch = Checkpoint(file, [], None).restore(
-                SimpleNamespace(net=nets, optimizer=SimpleNamespace(variables=[]))
-            )
+            epoch = Checkpoint(file, [], None).restore(SimpleNamespace(state_variables=[variable]))
             assert file.exists() == (epoch == 1)
             np.testing.assert_array_equal(variable, weights * epoch)
             used += epoch
@@ -233,7 +230,7 @@ def test_a_diverging_training_keeps_its_last_good_state(tmp_path):
         steps.TrainingDiverged, match=r"the (validation )?loss became (nan|inf) at step \d+, learning rate 1e\+30"
     ):
         diverge(1e30, 8)
-    state, arrays = checkpoint._read(tmp_path / "state.npz")
+    state, arrays = checkpoint._parse((tmp_path / "state.npz").read_bytes())
     assert state["step"] >= 1
     assert all(np.isfinite(array).all() for array in arrays["variables"])
 

@@ -171,7 +171,7 @@ def test_what_a_net_is_judged_by_is_a_metric_of_the_trainer_or_of_the_data_set()
             check(name)
         assert str(caught.value) == (
             f"student: monitor: no metric {name.removeprefix('-')!r} on validation. {hint}"
-            "Accepted: loss, error_rate, agreement, a, accuracy"
+            "Accepted: loss, error_rate, agreement, accuracy, nll, calibration_error, a"
         )
 
 

@@ -94,7 +94,7 @@ class Data:
 def member(name, matrix, data, weight=1.0, seed=0):
     matrix = np.array(matrix, np.float32)
 
-    def predict(split, ids):
+    def predict(split, _, ids):
         with np.errstate(invalid="ignore"):
             return data.split(split).batch(ids).numpy() @ matrix
 

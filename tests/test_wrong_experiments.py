@@ -518,7 +518,9 @@ def test_wrong_experiment_is_refused_with_its_path_and_what_is_accepted(name, tm
 def test_a_metric_that_the_data_set_does_not_have_is_refused_before_anything_is_trained(tmp_path, capsys):
     file, places = write(tmp_path, tiny()), ("--home", tmp_path / "home", "--runs_dir", tmp_path / "runs")
     assert command("run", file, *places, "--set", "teacher.training.monitor=-acuracy") == 2
-    message = "teacher/0: monitor: no metric 'acuracy' on validation. Accepted: loss, error_rate, agreement"
+    message = (
+        "teacher/0: monitor: no metric 'acuracy' on validation. Did you mean 'accuracy'? Accepted: loss, error_rate"
+    )
     assert message in capsys.readouterr().err
     assert not list((tmp_path / "home").glob("teachers/*"))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimic_keras.contracts import InputError, RunError
+from mimic_keras.contracts import ArraySplit, InputError, RunError
 
 if TYPE_CHECKING:
     import keras
@@ -86,13 +86,15 @@ class RunResult(Table):
 
     def student(self, inputs: Any) -> np.ndarray:
         """The student's logits, float32 [batch, num_classes], of prepared inputs [batch, *input_shape]."""
-        return _call(self.student_model, inputs)
+        from mimic_keras.training import models
+
+        return _predict(models.make_predictor(models.inference_call(self.student_model)), inputs)
 
     def teacher(self, inputs: Any) -> np.ndarray:
         """The weighted mean of the members' logits, float32 [batch, num_classes], of inputs as the student takes them.
 
         Raises:
-            InputError: there is no teacher, or a member prepares the examples in its own way.
+            InputError: there is no teacher, or a member prepares the examples in its own way, or is stored predictions.
         """
         results = self.finished.results
         if not results.teacher:
@@ -102,7 +104,8 @@ class RunResult(Table):
                 f"{', '.join(own)}: takes inputs of its own data set; logits(split) has the teacher's logits"
             )
         weights = results.teacher.weights
-        return sum(weights[name] * _call(call, inputs) for name, call in self._members.items())  # type: ignore[return-value]
+        parts = ((weights[name], functools.partial(predict, "inputs")) for name, predict in self._members.items())
+        return sum(weight * _predict(predict, inputs) for weight, predict in parts)  # type: ignore[return-value]
 
     @functools.cached_property
     def _members(self) -> dict[str, Any]:
@@ -190,14 +193,9 @@ class VerifyResult(Table):
     warmup_requests: int
 
 
-def _call(net: Any, inputs: Any) -> np.ndarray:
-    """The logits of a net, in batches."""
+def _predict(predict: Any, inputs: Any) -> np.ndarray:
+    """What `predict(split, virtual ids)` says of inputs that are no data set's."""
     import numpy as np
 
-    from mimic_keras.training import models
-
-    inputs = np.asarray(inputs, np.float32)
-    batches = range(0, max(len(inputs), 1), models.PREDICTION_BATCH)
-    parts = [inputs[start : start + models.PREDICTION_BATCH] for start in batches]
-    call = models.inference_call(net) if hasattr(net, "weights") else net
-    return np.concatenate([models.float32_logits(call(part)).numpy() for part in parts])
+    split = ArraySplit(np.asarray(inputs, np.float32))
+    return predict(split, np.arange(split.num_examples))

@@ -5,6 +5,7 @@ Experiments that name the same components are the same: all else is tuned from r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,22 @@ def name_components(experiment: Mapping[str, Any]) -> dict[str, str]:
     student, teacher = experiment["student"], experiment.get("teacher") or {"members": []}
     members = {_with_nested(entry["teacher"]) for entry in teacher["members"]}
     return {
-        "dataset": experiment["dataset"]["name"],
+        "dataset": _without_digest(experiment["dataset"]["name"]),
         "teacher": ", ".join(sorted(members)) or "none",
-        "student": student["architecture"]["name"],
-        "loss": (student.get("loss") or {"name": "none"})["name"],
+        "student": _without_digest(student["architecture"]["name"]),
+        "loss": _without_digest((student.get("loss") or {"name": "none"})["name"]),
     }
 
 
 def _with_nested(component: Mapping[str, Any]) -> str:
     """A component's name and those of the components among its arguments, as in 'trained cnn'."""
     nested = [value["name"] for value in component.values() if isinstance(value, dict) and "name" in value]
-    return " ".join([component["name"], *nested])
+    return " ".join(map(_without_digest, [component["name"], *nested]))
+
+
+def _without_digest(name: str) -> str:
+    """The name of an object of a program without the digest that tells a retrained one apart."""
+    return re.sub(r"^(Python:.*)_[0-9a-f]{8}$", r"\1", name)
 
 
 def check_run(folder: Path, experiment: Experiment, replace: bool) -> None:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from absl import logging
 
-from mimic_keras.contracts import InputError, Member, MimicError, RunError, Split, Teacher, TeacherContext
+from mimic_keras.contracts import SPLITS, InputError, Member, MimicError, RunError, Split, Teacher, TeacherContext
 from mimic_keras.planning.components import PluginError
 from mimic_keras.planning.plan import MemberPlan
 from mimic_keras.stages.data import Data, check_same_examples
@@ -215,6 +215,8 @@ def _predict_stored(name: str, member: Member) -> Predictor:
     def predict(split_name: str, split: Split, ids: np.ndarray) -> np.ndarray:
         if isinstance(split, MixedSplit):
             raise InputError(f"{name}: stored predictions cannot label mixtures; remove student.mixup, or the member")
+        if split_name not in SPLITS:
+            raise InputError(f"{name}: there are predictions of the data set's examples alone, stored by its author")
         assert member.predict
         return member.predict(split_name, ids)
 

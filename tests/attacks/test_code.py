@@ -10,7 +10,8 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from mimic_keras_teachers import UNSAFE_KERAS, KerasFile
+from mimic_keras_architectures.existing import UNSAFE_KERAS
+from mimic_keras_teachers import KerasFile
 
 from mimic_keras.contracts import DatasetInfo, InputError, RunError
 from mimic_keras.interface import catalogue

@@ -177,7 +177,7 @@ def export_again(folder, *options):
 
 OTHERS = {
     "loss": ["student.loss={name: kl}", "student.standardize_logits=false"],
-    "student": ["student.architecture={name: mlp, hidden_units: [4]}"],
+    "student": ["student.architecture={name: mlp, hidden_units: [32]}"],
     "teacher": ["teacher.members.0.teacher.architecture={name: cnn, filters: [[2]], hidden_units: [4]}"],
 }
 

@@ -199,7 +199,7 @@ def test_h4_what_a_run_uses_that_began_during_the_prune_is_kept(goes_on, tmp_pat
 def test_h4_the_student_of_an_export_is_kept(is_whole, tmp_path, monkeypatch):
     home, folder = tmp_path / "home", aged(make(tmp_path / "home", "student").folder)
     write_json(tmp_path / "artifacts.json", {"student": {"model": str(folder)}})
-    write_json(tmp_path / "metrics.json", {"models": {"student": {}}})
+    write_json(tmp_path / "metrics.json", {"models": {"student": {"validation": {}}}})
     if not is_whole:
         (folder / "data").unlink()
     workspace, plan = Workspace(home), types.SimpleNamespace(dataset=None, augmentation_seed=0, experiment=None)

@@ -269,7 +269,7 @@ def test_wrong_arguments(arguments, message, people):
 
 def test_a_run_exports_a_student_that_takes_texts_and_numbers(people):
     dataset = {"name": "table", "train": str(people), "target": "income", "shares": SHARES}
-    experiment = tiny(dataset=dataset, baseline=None)
+    experiment = tiny(dataset=dataset, baseline=None, export={"minimum_agreement": 0})
     experiment["teacher"]["members"][0]["copies"] = 1
     run(people.parent, experiment)
     served = ServedModel(people.parent / "saved_models" / "tiny" / "1")
