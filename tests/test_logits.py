@@ -163,6 +163,7 @@ def test_every_members_error_is_said_before_it_labels_anything_else(store, caplo
     data = Data()
     members = [member("teacher/0", ONE, data), member("teacher/1", OTHER, data)]
     caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     found = stage.label_validation(members, data, store)
     assert list(found) == ["teacher/0", "teacher/1"]
     assert store.counts == {"made": 2, "reused": 0}
@@ -190,6 +191,7 @@ def test_every_members_error_is_said_before_it_labels_anything_else(store, caplo
 def test_without_labels_no_error_is_said(store, caplog):
     data = Data(labels=[-1] * 6)
     caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     stage.label_validation([member("teacher/0", ONE, data)], data, store)
     assert not [text for _, text, _ in messages(caplog) if "error rate" in text]
 

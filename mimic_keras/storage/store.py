@@ -92,9 +92,9 @@ class Store:
                     return Artifact(final, key, made=False)
                 shutil.rmtree(partial, ignore_errors=True)
                 final.rename(partial)
+            check()
             partial.mkdir(exist_ok=True)
             remove_leftovers(partial)
-            check()
             make(partial)
             try:
                 check()

@@ -18,7 +18,7 @@ import pytest
 from mimic_keras import runner
 from mimic_keras.contracts import InputError, atomic_writer
 from mimic_keras.serving import publishing
-from mimic_keras.stages import data, student
+from mimic_keras.stages import data, export, student
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage import locks, prune
 from mimic_keras.storage.files import write_json
@@ -202,8 +202,15 @@ def test_h4_the_student_of_an_export_is_kept(is_whole, tmp_path, monkeypatch):
     write_json(tmp_path / "metrics.json", {"models": {"student": {"validation": {}}}})
     if not is_whole:
         (folder / "data").unlink()
-    workspace, plan = Workspace(home), types.SimpleNamespace(dataset=None, augmentation_seed=0, experiment=None)
-    monkeypatch.setattr(workspace, "prepare", lambda *_: prune.remove_unused(home, 0))
+    experiment = types.SimpleNamespace(name="tiny", export=None)
+    workspace, plan = Workspace(home), types.SimpleNamespace(dataset=None, augmentation_seed=0, experiment=experiment)
+
+    def prepare(*_):
+        prune.remove_unused(home, 0)
+        return types.SimpleNamespace(split=lambda _: types.SimpleNamespace(labels=None))
+
+    monkeypatch.setattr(workspace, "prepare", prepare)
+    monkeypatch.setattr(export, "check_student", lambda *_: None)
     monkeypatch.setattr(student, "load", lambda place: pytest.fail("removed") if not place.exists() else sys.exit(7))
     with pytest.raises(SystemExit if is_whole else InputError, match="7" if is_whole else "missing or damaged"):
         runner.republish(plan, tmp_path, workspace, tmp_path / "exports")
