@@ -7,6 +7,7 @@ import functools
 import importlib.metadata
 import json
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from mimic_keras.experiment.file import Source, to_yaml
 from mimic_keras.experiment.schema import DistributionSection, Experiment, parse_distribution
 from mimic_keras.planning.plan import Plan
 from mimic_keras.reporting import console
-from mimic_keras.stages import data, evaluation, export, logits, report, student, teachers
+from mimic_keras.stages import data, evaluation, export, logits, replacing, report, student, teachers
 from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import write_bytes, write_json
@@ -60,16 +61,26 @@ def configure_devices(source: Source) -> None:
         distribution.configure(section, deterministic=source.complete.get("deterministic") is not False)
 
 
-def run(plan: Plan, workspace: Workspace, runs_dir: Path, saved_models_dir: Path) -> dict[str, Any]:
+def run(
+    plan: Plan, workspace: Workspace, runs_dir: Path, saved_models_dir: Path, replace: bool = False
+) -> dict[str, Any]:
     """Run an experiment, reusing what is finished already; returns the content of metrics.json.
 
+    `replace`: whether the results and exports of another experiment of this name may be replaced.
+
     Raises:
-        InputError: another process is running this experiment.
+        InputError: another process is running this experiment, or another experiment has this name.
+        RunError: for one, the student is not worth publishing; everything else is written.
     """
-    folder = runs_dir / plan.experiment.name
+    experiment = plan.experiment
+    folder = runs_dir / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
-    with owned(folder), workspace.in_use(), console.journal(folder / "log.jsonl"):
-        return _run(plan, workspace, folder, saved_models_dir)
+    with owned(folder):
+        replacing.check_run(folder, experiment, replace)
+        if experiment.export.publish:
+            replacing.check_export(saved_models_dir / experiment.name, experiment, replace)
+        with workspace.in_use(), console.journal(folder / "log.jsonl"):
+            return _run(plan, workspace, folder, saved_models_dir)
 
 
 def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path) -> dict[str, Any]:
@@ -91,15 +102,24 @@ def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path)
     write_json(folder / "metrics.json", metrics)
     with _stage(results.stages, results.store, "report"):
         _write_report(folder, source, metrics, results, environment)
-    with _stage(results.stages, results.store, "export"):
-        trained, student_metrics = results.nets[-1], results.evaluation.models["student"]
-        published = export.publish(
-            trained, results.data, experiment.name, student_metrics, saved_models_dir, experiment.export
-        )
-        results.store.counts["made" if published.made else "reused"] += 1
-    metrics["export"] = published.to_json()
-    write_json(folder / "metrics.json", metrics)
+    if experiment.export.publish:
+        with _stage(results.stages, results.store, "export"):
+            published = _publish(results, experiment, folder, saved_models_dir)
+        metrics["export"] = published.to_json()
+        write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def _publish(results: Results, experiment: Experiment, folder: Path, saved_models_dir: Path) -> export.Published:
+    """Publish the student, if it is worth it."""
+    metrics, labels = results.evaluation.models["student"], results.data.split("validation").labels
+    places = ["--home", str(results.store.home), "--saved_models_dir", str(saved_models_dir)]
+    command = shlex.join(["mimic-keras", "export", str(folder), "--set", "export.minimum_agreement=0", *places])
+    remedy = f"Everything else is written. To publish it all the same: {command}"
+    export.check_student(metrics["validation"], labels, experiment.export, remedy)
+    published = export.publish(results.nets[-1], results.data, experiment, metrics, saved_models_dir)
+    results.store.counts["made" if published.made else "reused"] += 1
+    return published
 
 
 def _write_report(
@@ -161,25 +181,35 @@ def _stage(stages: dict[str, dict[str, Any]], store: Store, name: str) -> Iterat
     stages[name] = {"seconds": round(time.monotonic() - started, 3), **counts}
 
 
-def republish(plan: Plan, run_folder: Path, workspace: Workspace, saved_models_dir: Path) -> export.Published:
-    """Export the student of a finished run again, with the plan's options; nothing is trained.
+def republish(
+    plan: Plan, run_folder: Path, workspace: Workspace, saved_models_dir: Path, replace: bool = False
+) -> export.Published:
+    """Export the student of a finished run, with the plan's options, `publish` aside; nothing is trained.
+
+    `replace`: whether the version may follow one of another experiment.
 
     Raises:
-        InputError: the run is not finished, or its student is no longer in the home folder.
+        InputError: the run is not finished, its student is no longer in the home folder, or the exports are of another
+            experiment.
+        RunError: for one, the student is not worth publishing.
     """
     try:
         place = Path(json.loads((run_folder / "artifacts.json").read_text(encoding="utf-8"))["student"]["model"])
         metrics = json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))["models"]["student"]
+        on_validation = metrics["validation"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run_folder} is not a finished run ({error}); mimic-keras run finishes it") from error
+    experiment = plan.experiment
+    replacing.check_export(saved_models_dir / experiment.name, experiment, replace)
     with workspace.in_use():
         if not note_use(place):
             raise InputError(
                 f"{place}, the student of {run_folder}, is missing or damaged; mimic-keras run rebuilds it"
             )
         prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
-        net, experiment = student.load(place), plan.experiment
-        return export.publish(net, prepared, experiment.name, metrics, saved_models_dir, experiment.export)
+        remedy = "The same command with --set export.minimum_agreement=0 publishes it all the same"
+        export.check_student(on_validation, prepared.split("validation").labels, experiment.export, remedy)
+        return export.publish(student.load(place), prepared, experiment, metrics, saved_models_dir)
 
 
 def collect_provenance(plan: Plan, workspace: Workspace) -> list[Any]:

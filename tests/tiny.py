@@ -25,7 +25,7 @@ TINY: dict[str, Any] = {
         "architecture": {"name": "bottleneck", "linear_units": 8, "hidden_units": [32]},
         "loss": {"name": "logit_l2"},
         "standardize_logits": True,
-        "training": {"epochs": 2, "batch_size": 128, "optimizer": {"name": "sgd", "learning_rate": 0.01}},
+        "training": {"epochs": 2, "batch_size": 128, "optimizer": {"name": "sgd", "learning_rate": 0.03}},
     },
     "baseline": {"architecture": {"dropout": 0.1}},
 }

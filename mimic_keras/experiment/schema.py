@@ -158,9 +158,20 @@ class DistributionSection(Section):
 
 
 class ExportSection(Section):
-    """`absorb_bottleneck`: merge a linear layer into the next one; auto: where that adds no multiply-adds."""
+    """What is published, and whether.
+
+    `absorb_bottleneck`: merge a linear layer into the next one; auto: where that adds no multiply-adds.
+    `publish`: whether a run publishes its student. `minimum_agreement`: the least agreement with the teacher on
+    validation of a student that is published; None: it need only be better than chance; 0: it need not even be that.
+    """
 
     absorb_bottleneck: Literal["auto", "always", "never"] = "auto"
+    publish: bool = True
+    minimum_agreement: Fraction | None = None
+
+    def key_inputs(self) -> dict[str, Any]:
+        """What goes into an export's key: everything that its content depends on."""
+        return self.model_dump(exclude={"publish", "minimum_agreement"})
 
 
 class SearchSection(Section):
@@ -231,6 +242,7 @@ def _check_combinations(experiment: Experiment, problems: Problems) -> None:
             (Place("student", "standardize_logits"), student.standardize_logits),
             (Place("student", "hard_label_weight"), student.hard_label_weight),
             (Place("baseline"), experiment.baseline),
+            (Place("export", "minimum_agreement"), experiment.export.minimum_agreement),
         ):
             if given:
                 problems.add(place, "needs a teacher: without one, the student is trained on the labels")

@@ -86,12 +86,24 @@ SAVED_MODELS_DIR = argument(
     "--saved_models_dir", type=parse_exports_folder, default="saved_models", help="folder of the exports"
 )
 
+REPLACE = argument(
+    "--replace", action="store_true", help="replace the results, or follow the exports, of another experiment"
+)
+
 # A command is a function of `commands`, which takes its arguments by name; its summary is the help text.
 COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
     (
         commands.run,
         "run an experiment; what is finished already is reused",
-        (EXPERIMENT, SETTINGS, HOME, RUNS_DIR, SAVED_MODELS_DIR),
+        (
+            EXPERIMENT,
+            SETTINGS,
+            HOME,
+            RUNS_DIR,
+            SAVED_MODELS_DIR,
+            REPLACE,
+            argument("--no_export", action="store_true", help="publish nothing: --set export.publish=false"),
+        ),
     ),
     (
         commands.validate,
@@ -116,6 +128,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
             SETTINGS,
             HOME,
             SAVED_MODELS_DIR,
+            REPLACE,
         ),
     ),
     (

@@ -25,23 +25,35 @@ if TYPE_CHECKING:
     from mimic_keras.sweeping.running import Outcome, PlannedCell
 
 
-def run(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path, saved_models_dir: Path) -> None:
+def run(
+    experiment: Path,
+    settings: Sequence[str],
+    home: Path,
+    runs_dir: Path,
+    saved_models_dir: Path,
+    replace: bool,
+    no_export: bool,
+) -> None:
+    if no_export:
+        settings = [*settings, "export.publish=false"]
     plan = _make_plan(_read(experiment, settings).source())
     from mimic_keras import runner
     from mimic_keras.reporting import console
     from mimic_keras.stages.evaluation import tabulate
     from mimic_keras.stages.workspace import Workspace
 
-    exports = saved_models_dir / plan.experiment.name  # created only to publish: a server may watch it
-    _check_writable(home, runs_dir / plan.experiment.name, saved_models_dir, *[exports] * exports.exists())
+    folder = runs_dir / plan.experiment.name
+    _check_writable(home, folder)
+    if plan.experiment.export.publish:
+        exports = saved_models_dir / plan.experiment.name  # created only to publish: a server may watch it
+        _check_writable(saved_models_dir, *[exports] * exports.exists())
     workspace = Workspace(home)
-    metrics = runner.run(plan, workspace, runs_dir, saved_models_dir)
+    metrics = runner.run(plan, workspace, runs_dir, saved_models_dir, replace)
     console.show_table(plan.experiment.name, *tabulate(metrics["models"]))
     made, reused = (sum(stage[key] for stage in metrics["stages"].values()) for key in ("made", "reused"))
-    folder = runs_dir / plan.experiment.name
     print(f"Artefacts: {made} made, {reused} reused, in {workspace.home}")
     print(f"Report:    {folder / 'report.html'}  (numbers: {folder / 'metrics.json'})")
-    print(f"Export:    {metrics['export']['path']}")
+    print(f"Export:    {metrics['export']['path'] if metrics['export'] else f'none; mimic-keras export {folder}'}")
 
 
 def validate(experiment: Path, settings: Sequence[str]) -> None:
@@ -122,7 +134,7 @@ def tune(experiment: Path, settings: Sequence[str], home: Path, runs_dir: Path) 
     print(f"Best:      {search.folder / 'best.yaml'}")
 
 
-def export(run: Path, settings: Sequence[str], home: Path, saved_models_dir: Path) -> None:
+def export(run: Path, settings: Sequence[str], home: Path, saved_models_dir: Path, replace: bool) -> None:
     for setting in settings:
         if not setting.startswith(("export.", "name=")):
             raise InputError(f"--set {setting}: the student is trained already; accepted: export.KEY=VALUE, name=NAME")
@@ -131,7 +143,7 @@ def export(run: Path, settings: Sequence[str], home: Path, saved_models_dir: Pat
     from mimic_keras.stages.workspace import Workspace
 
     _check_writable(home, saved_models_dir)
-    published = runner.republish(plan, run, Workspace(home), saved_models_dir)
+    published = runner.republish(plan, run, Workspace(home), saved_models_dir, replace)
     print(f"Export:    {published.path}")
 
 

@@ -27,11 +27,12 @@ def describe_stages(plan: Plan) -> list[str]:
         lines.append("student     learns the labels: there is no teacher")
     if plan.baseline:
         lines.append("baseline    learns the labels")
+    export = "a new version unless the newest is this student" if plan.experiment.export.publish else "not published"
     return [
         *lines,
         "evaluation  on validation and test",
         f"report      {plan.experiment.name}/report.html",
-        f"export      {plan.experiment.name}, a new version unless the newest is this student",
+        f"export      {plan.experiment.name}, {export}",
     ]
 
 

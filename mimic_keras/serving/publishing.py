@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from mimic_keras.contracts import unique_name
+from mimic_keras.contracts import InputError, unique_name
 from mimic_keras.storage.files import sync_folder, sync_tree, write_bytes
 
+RECORD = "export.json"  # in every version: what it was made from, and the digests of its files
 HIDDEN = ".partial-"  # the server only serves folders whose names are numbers
+LARGEST_VERSION = 2**63 - 1  # the server's numbers have 64 bits; it passes over larger ones
 BATCHING = """\
 # Parameters of the server's batching: --enable_batching --batching_parameters_file=/models/{name}/batching.config
 # A request waits up to batch_timeout_micros for others; set num_batch_threads to the number of processors.
@@ -26,7 +29,28 @@ PAD = "pad_variable_length_inputs: true  # utterances of different lengths, whic
 
 def list_versions(base: Path) -> list[int]:
     """The versions below `base`, in order."""
-    return sorted(int(path.name) for path in base.iterdir() if path.is_dir() and path.name.isdecimal())
+    return sorted(number for path in base.iterdir() if path.is_dir() and (number := _number(path)) is not None)
+
+
+def next_version(base: Path) -> int:
+    """The number of the version to publish next below `base`.
+
+    Raises:
+        InputError: no larger number is left, or a file has one: the server would take it for the newest version.
+    """
+    newest = max(list_versions(base), default=0)
+    for path in sorted(base.iterdir()):
+        if not path.is_dir() and (_number(path) or 0) > newest:
+            raise InputError(f"{path}: expected the folder of a version, got a file; the server would try to load it")
+    if newest == LARGEST_VERSION:
+        raise InputError(f"{base / str(newest)}: no version can follow the largest that the server takes; remove it")
+    return newest + 1
+
+
+def _number(path: Path) -> int | None:
+    """The version that the server takes `path` for; None if for none."""
+    number = int(path.name) if re.fullmatch("[0-9]{1,100}", path.name) else LARGEST_VERSION + 1
+    return number if number <= LARGEST_VERSION else None
 
 
 def publish(base: Path, fill: Callable[[Path], None]) -> Path:
@@ -36,6 +60,7 @@ def publish(base: Path, fill: Callable[[Path], None]) -> Path:
     Only one process may publish at a time.
 
     Raises:
+        InputError: there can be no next version.
         OSError: another process has published the version.
 
     Example:
@@ -44,7 +69,7 @@ def publish(base: Path, fill: Callable[[Path], None]) -> Path:
     """
     for abandoned in base.glob(f"{HIDDEN}*"):
         shutil.rmtree(abandoned)
-    version = base / str(max(list_versions(base), default=0) + 1)
+    version = base / str(next_version(base))
     hidden = base / f"{HIDDEN}{unique_name()}"
     hidden.mkdir()  # not mkdtemp, whose folder is its owner's alone: the umask decides whether the server may read it
     try:

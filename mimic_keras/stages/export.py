@@ -16,9 +16,11 @@ import tensorflow as tf
 from absl import logging
 
 from mimic_keras.contracts import RawSignature, RunError
-from mimic_keras.experiment.schema import ExportSection
+from mimic_keras.experiment.schema import Experiment, ExportSection
 from mimic_keras.serving import folding, publishing, saved_model, verification, warmup
+from mimic_keras.serving.publishing import RECORD
 from mimic_keras.stages.data import Data
+from mimic_keras.stages.replacing import name_components
 from mimic_keras.stages.student import Net
 from mimic_keras.storage.files import file_digests, hash_json, write_json
 from mimic_keras.storage.locks import locked
@@ -28,7 +30,6 @@ from mimic_keras.training.machine import describe_machine
 
 EXPORT_VERSION = 2  # part of the export's key: raise it when the same student would be exported differently
 EXAMPLES = 64  # stored with an export, to verify it
-RECORD = "export.json"
 
 Examples = dict[str, tuple[dict[str, np.ndarray], np.ndarray]]  # {signature: ({input: array}, the student's logits)}
 
@@ -47,20 +48,48 @@ class Published:
         return {"path": str(self.path), "version": self.version, "signatures": self.signatures}
 
 
-def publish(
-    student: Net, data: Data, experiment: str, metrics: dict[str, Any], base: Path, options: ExportSection
-) -> Published:
-    """Write the next version below `base / experiment`, unless the newest version there is this student already.
+def check_student(metrics: Mapping[str, float | None], labels: np.ndarray, options: ExportSection, remedy: str) -> None:
+    """Check that a student is worth publishing: better than chance, and as close to its teacher as `options` ask.
+
+    It is better than chance if its error rate is lower than that of always answering the most frequent class.
+
+    Args:
+        metrics: the student's on validation, as in metrics.json.
+        labels: int [N], of validation; -1 where unknown.
+        remedy: how to publish the student all the same, for the message.
 
     Raises:
+        RunError: it is not.
+    """
+    if options.minimum_agreement == 0:
+        return
+    known = labels[labels >= 0]
+    chance = float(np.mean(known != np.bincount(known).argmax())) if known.size else 0.0
+    error, agreement, least = metrics.get("error_rate"), metrics.get("agreement"), options.minimum_agreement or 0.0
+    reason = None
+    if error is None or not chance:
+        logging.info("export: not compared with chance: validation has no error rate, or no labels of two classes")
+    elif error >= chance:
+        reason = f"its error rate, {error:.4f}, is no lower than that of the most frequent class alone, {chance:.4f}"
+    if agreement is not None and agreement < least:
+        reason = f"its agreement with the teacher, {agreement:.4f}, is below export.minimum_agreement, {least}"
+    if reason:
+        raise RunError(f"the student is not published: on validation, {reason}. {remedy}")
+
+
+def publish(student: Net, data: Data, experiment: Experiment, metrics: dict[str, Any], base: Path) -> Published:
+    """Write the next version below `base / experiment.name`, unless the newest version there is this student already.
+
+    Raises:
+        InputError: there can be no next version.
         RunError: the exported graph computes something else than the student, or bad requests crash it.
     """
     info = data.dataset.info
     # A student that was rebuilt by another machine or TensorFlow can have other weights under the same key.
     weights = hashlib.sha256(b"".join(weight.tobytes() for weight in student.model.get_weights())).hexdigest()
     made_from = {"student": student.key, "weights": weights, "data": data.identity, "classes": list(info.class_names)}
-    key = hash_json({**made_from, **options.model_dump(), "export": EXPORT_VERSION})
-    folder = base / experiment
+    key = hash_json({**made_from, **experiment.export.key_inputs(), "export": EXPORT_VERSION})
+    folder = base / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".publishing.lock", "export"):
         newest = folder / str(max(publishing.list_versions(folder), default=0))
@@ -71,8 +100,16 @@ def publish(
         raw = data.raw_signatures()
         pads = any(None in tuple(each.shape)[1:] for signature in raw.values() for each in signature.inputs.values())
         publishing.write_server_files(folder, pads)
-        record: dict[str, Any] = {"key": key, "experiment": experiment, "student": student.key, "metrics": metrics}
-        version = publishing.publish(folder, lambda hidden: _write_version(hidden, student, data, raw, options, record))
+        record: dict[str, Any] = {
+            "key": key,
+            "experiment": experiment.name,
+            "components": name_components(experiment.model_dump()),
+            "student": student.key,
+            "metrics": metrics,
+        }
+        version = publishing.publish(
+            folder, lambda hidden: _write_version(hidden, student, data, raw, experiment.export, record)
+        )
     for note in record["folding"]:
         logging.info("export: %s", note)
     logging.info("export: published %s", version)

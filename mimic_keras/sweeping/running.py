@@ -20,6 +20,7 @@ from mimic_keras.planning.plan import Costs, Plan, make_plan
 from mimic_keras.reporting import console
 from mimic_keras.searching import page as search_page
 from mimic_keras.searching.trials import Search, open_search
+from mimic_keras.stages.replacing import CELLS, check_sweep
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import hash_json, write_bytes, write_json
 from mimic_keras.storage.locks import owned
@@ -73,7 +74,7 @@ def plan_cells(file: str, cells: Sequence[Cell], folder: Path) -> list[PlannedCe
 def _plan_cell(cell: Cell, folder: Path, known_costs: Costs) -> PlannedCell:
     if not has_ranges(cell.source.given):
         return PlannedCell(cell, make_plan(cell.source, known_costs), None)
-    search = open_search(cell.source, folder / "cells" / cell.name)
+    search = open_search(cell.source, folder / CELLS / cell.name)
     return PlannedCell(cell, search.plan_example(known_costs), search)
 
 
@@ -83,7 +84,7 @@ def run_cells(
     """Run every cell; yields all outcomes after each cell.
 
     Raises:
-        InputError: another process is running this sweep.
+        InputError: another process is running this sweep, or the folder holds the results of an experiment.
     """
     outcomes = [Outcome(each) for each in cells]
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +92,7 @@ def run_cells(
         console.brief(folder / "log.jsonl"),
         console.live_table(lambda: _tabulate_progress(sweep, outcomes)),
     )
+    check_sweep(folder)
     with owned(folder), workspace.in_use(), journal, table:
         for page in (
             folder / "report.html",
@@ -107,7 +109,7 @@ def run_cells(
 
 def _run_cell(sweep: Sweep, each: PlannedCell, folder: Path, workspace: Workspace) -> Outcome:
     started = time.monotonic()
-    file = folder / "cells" / each.cell.name / "results.json"
+    file = folder / CELLS / each.cell.name / "results.json"
     keras.backend.clear_session()
     try:
         given = {key: item for key, item in each.cell.source.complete.items() if key not in ("name", "export")}
