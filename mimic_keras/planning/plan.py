@@ -112,6 +112,7 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
     bound = {place: components.bind(kind, spec, place, problems) for kind, spec, place in source.components()}
     if experiment:
         _check_standardizable(experiment, bound.get(Place("student", "loss")), problems)
+        preflight.check_formats(experiment.export.formats, problems)
     source.drop_inherited_problems()
     problems.check()
     assert experiment is not None

@@ -1,0 +1,80 @@
+"""Whether a student's files of other formats than the SavedModel answer as the student does, each in its own runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mimic_keras.experiment.formats import FORMATS
+from mimic_keras.serving import runtimes, verification
+from mimic_keras.serving.runtimes import Answer
+from mimic_keras.serving.verification import VerificationError
+
+FOLDER = "assets.extra"  # of a version: TensorFlow Serving passes over what is in it
+# Kernels for 8 bits round differently on another processor, by far less than the quantisation itself does.
+QUANTIZED_SLACK = 2.0
+
+Example = tuple[Mapping[str, np.ndarray], np.ndarray]  # ({input: array}, the student's logits)
+
+
+def check(answer: Answer, logits: np.ndarray, is_quantized: bool, tolerance: float = verification.TOLERANCE) -> float:
+    """The largest difference of a file's logits from the student's, as a share of their spread.
+
+    Args:
+        answer: the file's to the examples, of which there is at least one.
+        logits: the student's, float32 [B, num_classes], or [B, rows, num_classes] where examples have rows.
+        is_quantized: then probabilities and classes need not follow from the logits to the last digit.
+        tolerance: the largest difference that passes.
+
+    Raises:
+        VerificationError: an answer has another shape, or differs by more.
+    """
+    differences = []
+    for outputs in (answer.whole, answer.first):
+        found = outputs["logits"]
+        expected = logits[: len(found), : found.shape[1]] if "row_counts" in outputs else logits[: len(found)]
+        if not is_quantized:
+            differences.append(verification.compare(outputs, expected, None))
+        elif found.shape != expected.shape:
+            raise VerificationError(f"logits of shape {list(found.shape)}, expected {list(expected.shape)}")
+        else:
+            differences.append(verification.measure_difference(found, expected))
+    if not max(differences) <= tolerance:
+        raise VerificationError(
+            f"its logits differ from the student's by {max(differences):.2g} of their spread; at most {tolerance:.2g} "
+            "is accepted"
+        )
+    return max(differences)
+
+
+def verify(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Verify the files of a version's other formats, each in a process of its own.
+
+    Args:
+        folder: the version's.
+        record: the content of its export.json.
+
+    Returns:
+        [{"format", "signature", "largest difference"}]
+
+    Raises:
+        InputError: the runtime of a format is not installed.
+        VerificationError: a file cannot be loaded, or answers differently from the student.
+    """
+    rows = []
+    examples = verification.read_examples(folder)
+    for name, form in record.get("formats", {}).items():
+        for signature, recorded in form.get("signatures", {}).items():
+            inputs, logits = examples[signature]
+            is_quantized = FORMATS[name].is_quantized
+            tolerance = QUANTIZED_SLACK * recorded["largest_difference"] if is_quantized else verification.TOLERANCE
+            try:
+                answer = runtimes.answer(folder / recorded["file"], signature, inputs)
+                difference = check(answer, logits, is_quantized, tolerance)
+            except (runtimes.FileError, VerificationError) as error:
+                raise VerificationError(f"{folder / recorded['file']}: {error}") from error
+            rows.append({"format": name, "signature": signature, "largest difference": difference})
+    return rows
