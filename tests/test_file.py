@@ -173,8 +173,8 @@ def test_what_is_written_is_read_back(content):
 
 def test_numbers_are_read_as_yaml_1_2(tmp_path):
     content = tiny()
-    text = write(tmp_path, content).read_text().replace("learning_rate: 0.01", "learning_rate: 1e-2")
-    assert load(tmp_path, text).student.training.optimizer.learning_rate == 0.01
+    text = write(tmp_path, content).read_text().replace("learning_rate: 0.03", "learning_rate: 3e-2")
+    assert load(tmp_path, text).student.training.optimizer.learning_rate == 0.03
 
 
 def test_environment_is_filled_in(tmp_path, monkeypatch):
@@ -208,7 +208,7 @@ def test_baseline_is_the_student_with_its_changes(tmp_path):
     }
     assert checked.baseline.training.optimizer.model_dump() == {
         "name": "sgd",
-        "learning_rate": 0.01,
+        "learning_rate": 0.03,
         "momentum": 0.5,
         "nesterov": False,
     }

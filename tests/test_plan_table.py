@@ -27,6 +27,12 @@ def test_stages_line_by_line(plan):
     ]
 
 
+def test_a_student_that_is_not_published(plan):
+    options = plan.experiment.export.model_copy(update={"publish": False})
+    kept = replace(plan, experiment=plan.experiment.model_copy(update={"export": options}))
+    assert plan_table.describe_stages(kept)[-1] == "export      tiny, not published"
+
+
 def test_stages_without_a_teacher_of_a_data_set_of_unknown_size(plan):
     info = DatasetInfo("sounds", "3", (2,), 4, ("a",) * 4)
     alone = replace(plan, members=(), baseline=None, info=info)

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from mimic_keras.contracts import InputError
 from mimic_keras.serving import publishing
 
 FILES = {"saved_model.pb": b"graph" * 1000, "variables/variables.data": b"weights" * 5000, "export.json": b"{}"}
@@ -124,11 +125,29 @@ def test_what_fails_leaves_nothing(tmp_path):
 
 
 def test_versions_are_those_that_the_server_would_take(tmp_path):
-    for name in ("2", "10", ".partial-x", "v7", "5.tmp", "-5"):
+    for name in ("2", "10", ".partial-x", "v7", "5.tmp", "-5", "٤٢", str(2**63), "9" * 200):
         (tmp_path / name).mkdir()
-    (tmp_path / "12").write_text("a file")
+    (tmp_path / "9").write_text("a file that the server has no reason to load")
     assert publishing.list_versions(tmp_path) == [2, 10]
     assert publishing.publish(tmp_path, fill).name == "11"
+
+
+@pytest.mark.parametrize("name", ["11", "12", str(2**63 - 1)])
+def test_low_a_file_that_the_server_would_take_for_the_newest_version(tmp_path, name):
+    (tmp_path / "10").mkdir()
+    (tmp_path / name).write_text("a file")
+    with pytest.raises(InputError) as caught:
+        publishing.publish(tmp_path, fill)
+    message = "expected the folder of a version, got a file; the server would try to load it"
+    assert str(caught.value) == f"{tmp_path / name}: {message}"
+    assert sorted(os.listdir(tmp_path)) == sorted(["10", name])
+
+
+def test_low_nothing_follows_the_largest_version(tmp_path):
+    (tmp_path / str(2**63 - 2)).mkdir()
+    assert publishing.publish(tmp_path, fill).name == "9223372036854775807"
+    with pytest.raises(InputError, match="no version can follow the largest that the server takes; remove it"):
+        publishing.publish(tmp_path, fill)
 
 
 @pytest.mark.parametrize("pads", [False, True])

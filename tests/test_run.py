@@ -53,7 +53,7 @@ def test_the_same_run_again_reuses_everything_says_so_and_publishes_nothing(fini
 def test_another_loss_retrains_only_the_student(folder):
     changed = tiny()
     changed["student"] |= {"loss": {"name": "kl"}, "standardize_logits": False}
-    metrics = run(folder, changed)
+    metrics = run(folder, changed, "--replace")
     assert counts(metrics) == {"teachers": (0, 2), "logits": (0, 6), "student": (1, 1), "export": (1, 0)}
     assert metrics["export"]["version"] == 2
 
@@ -236,7 +236,7 @@ def test_a_baseline_equal_to_a_labels_only_student_is_the_same_artefact(folder):
         "architecture": {**student["architecture"], "dropout": 0.1},
         "training": student["training"],
     }
-    assert counts(run(folder, experiment))["student"] == (0, 1)
+    assert counts(run(folder, experiment, "--replace"))["student"] == (0, 1)
 
 
 def test_trained_and_loaded_members_make_one_ensemble(folder, tmp_path):
@@ -251,7 +251,7 @@ def test_trained_and_loaded_members_make_one_ensemble(folder, tmp_path):
         {"teacher": {"name": "keras_file", "path": str(tmp_path / "other.keras"), "outputs": "probabilities"}},
         {"teacher": {"name": "saved_model", "path": str(tmp_path / "exported"), "outputs": "probabilities"}},
     ]
-    metrics = run(folder, changed)
+    metrics = run(folder, changed, "--replace")
     assert counts(metrics) == {"teachers": (0, 2), "logits": (6, 6), "student": (1, 1), "export": (1, 0)}
     loaded = [metrics["models"][f"teacher/{index}"] for index in (2, 3)]
     assert loaded[0]["test"] == pytest.approx(loaded[1]["test"], rel=1e-5)
@@ -329,7 +329,7 @@ def test_a_member_that_gives_nan_is_named_and_not_kept(folder, tmp_path, capsys)
     kept = [path for path in (folder / "runs" / "tiny").iterdir() if path.suffix in (".json", ".yaml", ".html")]
     before = {path.name: path.read_bytes() for path in kept}
     assert len(before) == 5
-    assert command("run", write(folder, changed), *places) == 1
+    assert command("run", write(folder, changed), *places, "--replace") == 1
     assert "teacher/2 gives infinite or NaN logits" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in kept} == before, "the finished run's files stay as they were"
 

@@ -148,7 +148,7 @@ def test_a_run_that_is_not_finished_is_not_published_again(tmp_path, artifacts):
 def test_a_student_that_is_gone_is_not_published_again(tmp_path):
     plan = plan_of(tmp_path, tiny(baseline=None))
     (tmp_path / "artifacts.json").write_text(json.dumps({"student": {"model": str(tmp_path / "gone")}}))
-    (tmp_path / "metrics.json").write_text(json.dumps({"models": {"student": {}}}))
+    (tmp_path / "metrics.json").write_text(json.dumps({"models": {"student": {"validation": {}}}}))
     with pytest.raises(InputError) as caught:
         runner.republish(plan, tmp_path, Workspace(tmp_path / "home"), tmp_path)
     assert str(caught.value) == (

@@ -51,7 +51,7 @@ def test_what_an_experiment_says_nothing_about():
         },
         "baseline": None,
         "distribution": {"strategy": "auto", "virtual_devices": None},
-        "export": {"absorb_bottleneck": "auto"},
+        "export": {"absorb_bottleneck": "auto", "publish": True, "minimum_agreement": None},
         "search": None,
     }
 
@@ -211,3 +211,15 @@ def test_the_distribution_alone_is_read_before_anything_else():
     assert parsed(student="wrong", distribution={"virtual_devices": 3}) == schema.DistributionSection(virtual_devices=3)
     for wrong in ({"strategy": "x"}, {"virtual_devices": 1}, {"virtual_devices": 65}, {"y": 1}, 3, None):
         assert parsed(distribution=wrong) is None
+
+
+def test_what_only_decides_on_publishing_is_no_part_of_an_exports_key():
+    options = schema.ExportSection(absorb_bottleneck="never", publish=False, minimum_agreement=0.5)
+    assert options.key_inputs() == {"absorb_bottleneck": "never"}
+
+
+@pytest.mark.parametrize("least", [None, 0, 0.0])
+def test_a_student_without_a_teacher_can_be_published_at_chance_level(least):
+    student = {"architecture": {"name": "mlp"}, "training": TRAINING}
+    content = {"name": "x", "dataset": {"name": "digits"}, "student": student, "export": {"minimum_agreement": least}}
+    assert parse(content)[1] == {}

@@ -158,6 +158,15 @@ WRONG = {
         ["teacher=null"],
         ["student.loss: needs a teacher", "student.standardize_logits: needs a teacher", "baseline: needs a teacher"],
     ),
+    "agreement without a teacher": (
+        ["teacher=null", "export.minimum_agreement=0.9"],
+        ["export.minimum_agreement: needs a teacher"],
+    ),
+    "agreement in per cent": (
+        ["export.minimum_agreement=90"],
+        ["export.minimum_agreement: expected a value less than or equal to 1, got 90"],
+    ),
+    "publish, but what": (["export.publish=newest"], ["export.publish: expected boolean, got 'newest'"]),
     "teacher without a loss": (["student.loss=null"], ["student.loss: required with a teacher"]),
     "standardised, but not standardizable": (
         ["student.loss.name=kl"],

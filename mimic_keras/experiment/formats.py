@@ -1,4 +1,4 @@
-"""The formats that a student is exported in besides the SavedModel: their files, and what must be installed for them."""
+"""The formats of an export besides the SavedModel: their files, and what must be installed for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-SAVED_MODEL = "saved_model"
+SAVED_MODEL: Literal["saved_model"] = "saved_model"
+DEFAULT = "serving_default"  # the signature that every export has
 FormatName = Literal["saved_model", "litert", "litert_dynamic", "litert_int8", "onnx"]
 
 
@@ -25,9 +26,8 @@ class Format:
     modules: tuple[str, ...]
     is_quantized: bool = False
 
-    def file_name(self, signature: str, default: str) -> str:
-        """The file of a signature; `default` is the signature whose name is left out."""
-        middle = "" if signature == default else f".{signature}"
+    def file_name(self, signature: str) -> str:
+        middle = "" if signature == DEFAULT else f".{signature}"
         return f"{self.stem}{middle}{self.suffix}"
 
 

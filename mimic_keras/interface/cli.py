@@ -122,7 +122,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
     ),
     (
         commands.export,
-        "publish the student of a finished run again, with other options",
+        "publish the student of a finished run, or again with other options",
         (
             argument("run", type=Path, help="the folder of the run, as runs/quickstart"),
             SETTINGS,

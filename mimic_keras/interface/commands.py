@@ -39,6 +39,7 @@ def run(
     plan = _make_plan(_read(experiment, settings).source())
     from mimic_keras import runner
     from mimic_keras.reporting import console
+    from mimic_keras.stages import formats
     from mimic_keras.stages.evaluation import tabulate
     from mimic_keras.stages.workspace import Workspace
 
@@ -50,6 +51,9 @@ def run(
     workspace = Workspace(home)
     metrics = runner.run(plan, workspace, runs_dir, saved_models_dir, replace)
     console.show_table(plan.experiment.name, *tabulate(metrics["models"]))
+    if deployment := (metrics["export"] or {}).get("deployment"):
+        title = f"one request, milliseconds on {deployment['threads']} thread"
+        console.show_table(title, *formats.tabulate(deployment))
     made, reused = (sum(stage[key] for stage in metrics["stages"].values()) for key in ("made", "reused"))
     print(f"Artefacts: {made} made, {reused} reused, in {workspace.home}")
     print(f"Report:    {folder / 'report.html'}  (numbers: {folder / 'metrics.json'})")
@@ -148,8 +152,9 @@ def export(run: Path, settings: Sequence[str], home: Path, saved_models_dir: Pat
 
 
 def verify(version: Path) -> None:
+    from mimic_keras.experiment.formats import describe_missing
     from mimic_keras.reporting import console
-    from mimic_keras.storage.store import damaged_files
+    from mimic_keras.storage.store import damaged_files, read_record
 
     damaged = damaged_files(version, "export.json")
     if not (version / "export.json").exists():
@@ -157,7 +162,10 @@ def verify(version: Path) -> None:
     if damaged:
         raise InputError(f"{version} is damaged: {', '.join(damaged)}")
     with _quiet_native_libraries():
-        from mimic_keras.serving import verification
+        from mimic_keras.serving import portable, verification
+    record = read_record(version, "export.json") or {}
+    if missing := describe_missing(name for name, form in record.get("formats", {}).items() if form["signatures"]):
+        raise InputError("; ".join(missing))
     result = verification.verify(version)
     rows = [
         {
@@ -171,6 +179,8 @@ def verify(version: Path) -> None:
     ]
     console.show_table(str(version), list(rows[0]), rows)
     print(f"{result['warmup_requests']} warm-up requests replayed")
+    if others := portable.verify(version, record):
+        console.show_table("other formats", list(others[0]), others)
 
 
 def new(kind: str, name: str, into: Path) -> None:

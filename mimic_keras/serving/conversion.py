@@ -1,7 +1,7 @@
 """From a SavedModel to files of LiteRT and ONNX, one signature each, in a process of its own.
 
 `python -m mimic_keras.serving.conversion SAVED_MODEL FOLDER CALIBRATION [[format, signature], ...]` is that process: a
-converter can abort its process, and numbers its names by a counter, so that only a fresh one gives the same bytes again.
+converter can abort its process, and numbers its names by a counter, so that only a fresh one gives the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from mimic_keras.experiment.formats import FORMATS
 from mimic_keras.serving import isolation
 
 OPSET = 18  # of ONNX: the newest that tf2onnx 1.17 writes
-DEFAULT = "serving_default"
 
 Target = tuple[str, str]  # (format, signature)
 
@@ -61,11 +60,13 @@ def _convert(
     for form, signature in targets:
         at(_name(form, signature))
         try:
-            content = _to_onnx(source, signature) if form == "onnx" else _to_litert(source, signature, form, calibration)
+            content = (
+                _to_onnx(source, signature) if form == "onnx" else _to_litert(source, signature, form, calibration)
+            )
         except Exception as error:  # the converters raise anything
             failures.append((form, signature, _first_line(error)))
         else:
-            (folder / FORMATS[form].file_name(signature, DEFAULT)).write_bytes(content)
+            (folder / FORMATS[form].file_name(signature)).write_bytes(content)
     return failures
 
 
@@ -118,6 +119,6 @@ def _to_onnx(source: Path, signature: str) -> bytes:
 
 
 if __name__ == "__main__":
-    places = [Path(argument) for argument in sys.argv[1:4]]
+    saved, into, rows = (Path(argument) for argument in sys.argv[1:4])
     wanted = [(form, signature) for form, signature in json.loads(sys.argv[4])]
-    isolation.run(lambda at: _convert(*places, wanted, at))
+    isolation.run(lambda at: _convert(saved, into, rows, wanted, at))

@@ -1,4 +1,4 @@
-"""Whether a student's files of other formats than the SavedModel answer as the student does, each in its own runtime."""
+"""Whether the files of the other formats answer as their student does, each in its own runtime."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Input:
 class Runtime(Protocol):
     """One signature, ready to run. `inputs` {name: Input}."""
 
-    inputs: Mapping[str, Input]
+    inputs: dict[str, Input]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """The outputs of one request."""
@@ -144,8 +144,8 @@ def _first_line(error: Exception) -> str:
 class Answer:
     """What a file answers in a process of its own.
 
-    `whole`: the outputs for all examples. `first`: for the first alone. `rows`: the logits of further rows, float32
-    [N, num_classes]. `latency`: {"1" and "64", examples in a request: {"p50" and "p99": milliseconds, "calls"}}.
+    `whole`: the outputs for all examples, texts aside. `first`: for the first alone. `rows`: the logits of further rows,
+    float32 [N, num_classes]. `latency`: {"1" and "64", examples in a request: {"p50" and "p99": milliseconds, "calls"}}.
     """
 
     whole: Arrays
@@ -200,17 +200,18 @@ def _answer(arguments: list[str], at: Callable[[str], None]) -> dict[str, dict[s
         except Exception as error:  # a runtime's own kinds
             raise FileError(f"{place} cannot be run: {_first_line(error)}") from error
 
-    at("its examples")
-    found = {f"whole/{name}": array for name, array in run(inputs).items()}
-    at("one example")
-    found |= {f"first/{name}": array for name, array in run({name: value[:1] for name, value in inputs.items()}).items()}
+    found: Arrays = {}
+    for part, given in (("whole", inputs), ("first", {name: value[:1] for name, value in inputs.items()})):
+        at(f"its examples, {part}")
+        found |= {f"{part}/{name}": array for name, array in run(given).items() if array.dtype != object}
     at("further rows")
     logits = []
     if rows:
         source = np.load(rows, mmap_mode="r")
         for start in range(0, len(source), BATCHES[-1]):
             logits.append(run({"inputs": np.array(source[start : start + BATCHES[-1]])})["logits"])
-    np.savez(answered, **found, rows=np.concatenate(logits) if logits else np.zeros(0, np.float32))
+    found["rows"] = np.concatenate(logits) if logits else np.zeros(0, np.float32)
+    np.savez(answered, **found)  # type: ignore[arg-type]
     at("being timed")
     return {str(count): measure_latency(run, inputs, count) for count in BATCHES} if timed else {}
 

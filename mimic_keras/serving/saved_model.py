@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from mimic_keras.contracts import DatasetInfo, RawSignature
+from mimic_keras.experiment.formats import DEFAULT
 from mimic_keras.serving import reproducible
 from mimic_keras.training.models import float32_logits
 
-DEFAULT = "serving_default"
 INPUTS = "inputs"
 
 

@@ -15,12 +15,11 @@ import tensorflow as tf
 from absl import logging
 
 from mimic_keras.contracts import ROWS_AT_ONCE, RawSignature, RunError, Split, error_rate
-from mimic_keras.experiment.formats import FORMATS, SAVED_MODEL
+from mimic_keras.experiment.formats import DEFAULT, FORMATS, SAVED_MODEL
 from mimic_keras.experiment.schema import ExportSection
 from mimic_keras.reporting.tables import format_bytes
 from mimic_keras.serving import conversion, portable, runtimes, saved_model, verification
 from mimic_keras.serving.portable import Example
-from mimic_keras.serving.saved_model import DEFAULT
 from mimic_keras.stages.data import Data
 from mimic_keras.training import models
 
@@ -45,6 +44,14 @@ class Judge:
             "agreement": float(np.mean(logits.argmax(-1) == classes)),
             "largest_difference": verification.measure_difference(logits, self.logits),
         }
+
+
+@dataclass(frozen=True)
+class TeacherNet:
+    """The teacher, to compare the student with: `load` returns its call; its error rate is that on validation."""
+
+    load: Callable[[], Callable[[tf.Tensor], Any]]
+    error_rate: float | None
 
 
 @dataclass(frozen=True)
@@ -97,17 +104,16 @@ def measure_saved_model(folder: Path, examples: Mapping[str, Example]) -> dict[s
     return {"bytes": sum(file.stat().st_size for file in files), "milliseconds": answer.latency}
 
 
-def measure_call(
-    call: Callable[[tf.Tensor], Any], input_shape: Sequence[int], examples: Mapping[str, Example]
-) -> dict[str, Any] | None:
-    """The same of a call, such as the teacher's, as a SavedModel of its own; None, with a note, if it cannot be one."""
+def measure_teacher(teacher: TeacherNet, input_shape: Sequence[int], examples: Mapping[str, Example]) -> dict[str, Any]:
+    """{"teacher": its row of `deployment`}, as a SavedModel of its own; {}, with a note, if it cannot be one."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            saved_model.write_for_converters(Path(folder), call, input_shape, {})
-            return measure_saved_model(Path(folder), examples)
+            saved_model.write_for_converters(Path(folder), teacher.load(), input_shape, {})
+            measured = measure_saved_model(Path(folder), examples)
         except (RunError, ValueError, AssertionError, tf.errors.OpError) as error:  # a loaded teacher may be anything
             logging.info("export: the teacher's latency is not measured: %s", str(error).partition("\n")[0])
-            return None
+            return {}
+    return {"teacher": {**measured, "validation_error_rate": teacher.error_rate}}
 
 
 def tabulate(deployment: Mapping[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -175,11 +181,13 @@ class _Checker:
         except RunError as error:
             logging.warning("export: %s is refused: %s", name, error)
             record |= {"refused": str(error), "signatures": {}}
-            for file in (self.folder / portable.FOLDER).glob(FORMATS[name].file_name("*", DEFAULT)):
+            for file in (self.folder / portable.FOLDER).glob(FORMATS[name].file_name("*")):
                 file.unlink()
             self._file(name, DEFAULT).unlink(missing_ok=True)
             return
-        for signature in () if FORMATS[name].is_quantized else self.examples.keys() - {DEFAULT}:
+        for signature in self.examples:
+            if signature == DEFAULT or FORMATS[name].is_quantized:
+                continue
             try:
                 self._check_signature(name, signature, record)
             except RunError as error:
@@ -200,8 +208,8 @@ class _Checker:
         increase = found["error_rate"] - before
         if FORMATS[name].is_quantized and not increase <= self.maximum_error_increase:
             raise RunError(
-                f"its error rate on validation is {found['error_rate']:.4f}, the student's {before:.4f}: an increase of "
-                f"{increase:.4f}, and export.maximum_error_increase is {self.maximum_error_increase}"
+                f"its error rate on validation is {found['error_rate']:.4f}, the student's {before:.4f}: an increase "
+                f"of {increase:.4f}, and export.maximum_error_increase is {self.maximum_error_increase}"
             )
         return answer.latency
 
@@ -222,7 +230,7 @@ class _Checker:
         return answer
 
     def _file(self, name: str, signature: str) -> Path:
-        return self.folder / portable.FOLDER / FORMATS[name].file_name(signature, DEFAULT)
+        return self.folder / portable.FOLDER / FORMATS[name].file_name(signature)
 
 
 def _describe_converter(name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from mimic_keras.reporting import pages
 from mimic_keras.reporting.tables import format_value
 from mimic_keras.stages.evaluation import Evaluation, tabulate
+from mimic_keras.stages.formats import tabulate as tabulate_deployment
 
 SCATTER_POINTS = 4000
 
@@ -30,7 +31,7 @@ def write_report(
     Args:
         file: where.
         source: the resolved experiment, as YAML.
-        metrics: the content of metrics.json.
+        metrics: the content of metrics.json; its `export` is None before the student is published.
         evaluation: the logits and confusions behind the numbers.
         histories: {model: {metric: value per epoch}} of the trained models.
         class_names: in the order of the logits.
@@ -52,6 +53,7 @@ def write_report(
         for key, confusion in of_split.get("test", {}).items():
             title = f"{name}: {key.replace('_', ' ')} on test"
             pictures.append((title, _draw_matrix, (confusion.counts, confusion.names, "class", "taken for")))
+    deployment = (metrics["export"] or {}).get("deployment")
     pages.write_page(
         file,
         Path(__file__).with_name("report.html.jinja"),
@@ -64,6 +66,7 @@ def write_report(
         summary=_summarise(evaluation.models),
         pictures=[(title, pages.to_svg(draw(*arguments))) for title, draw, arguments in pictures],
         environment=environment,
+        deployment=tabulate_deployment(deployment) if deployment else None,
     )
 
 

@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tensorflow as tf
 from mimic_keras_digits import Digits
 
 from mimic_keras.contracts import Confusion, RunError
+from mimic_keras.experiment.schema import ExportSection
 from mimic_keras.serving import saved_model
 from mimic_keras.stages import evaluation, export, report
 from mimic_keras.training import models
@@ -162,3 +164,170 @@ def test_two_processes_export_the_same_bytes(folder):
         record = json.loads(files.pop("export.json"))
         found.append((files, {key: value for key, value in record.items() if key not in ("created", "machine")}))
     assert found[0] == found[1]
+
+
+def versions(folder, name="tiny"):
+    return sorted(path.name for path in (folder / "saved_models" / name).glob("[0-9]*"))
+
+
+def export_again(folder, *options):
+    places = ("--home", folder / "home", "--saved_models_dir", folder / "saved_models")
+    return command("export", folder / "runs" / "tiny", *places, *options)
+
+
+OTHERS = {
+    "loss": ["student.loss={name: kl}", "student.standardize_logits=false"],
+    "student": ["student.architecture={name: mlp, hidden_units: [4]}"],
+    "teacher": ["teacher.members.0.teacher.architecture={name: cnn, filters: [[2]], hidden_units: [4]}"],
+}
+
+
+def settings(of):
+    return [part for each in OTHERS[of] for part in ("--set", each)]
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_9b_another_experiment_of_the_name_ends_at_once(folder, capsys, kind):
+    before, made = results_of(folder), sorted((folder / "home").rglob("*"))
+    assert run_again(folder, *settings(kind)) == 2
+    said = capsys.readouterr().err
+    assert f"mimic-keras: {folder / 'runs' / 'tiny'} is of another experiment ({kind} " in said
+    assert "give this one another name, --set name=NAME, or replace its results: --replace" in said
+    assert results_of(folder) == before
+    assert sorted((folder / "home").rglob("*")) == made
+    assert versions(folder) == ["1"]
+
+
+def test_9b_both_ways_out(folder, capsys):
+    assert run_again(folder, *settings("student"), "--set", "name=other") == 0
+    assert (versions(folder), versions(folder, "other")) == (["1"], ["1"])
+    assert run_again(folder, *settings("student"), "--replace") == 0
+    assert versions(folder) == ["1", "2"]
+    assert run_again(folder) == 2, "the results are the other experiment's now"
+    capsys.readouterr()
+    shutil.rmtree(folder / "runs" / "tiny")
+    assert run_again(folder) == 2
+    newest = folder / "saved_models" / "tiny" / "2"
+    assert f"{newest} is of another experiment (student mlp, not bottleneck)" in capsys.readouterr().err
+    assert run_again(folder, "--no_export") == 0, "what is not published replaces no export"
+    assert export_again(folder) == 2
+    assert export_again(folder, "--replace") == 0
+    assert versions(folder) == ["1", "2", "3"]
+
+
+def test_9b_an_export_of_before_says_not_what_it_is_of(folder):
+    file = folder / "saved_models" / "tiny" / "1" / "export.json"
+    record = json.loads(file.read_text())
+    expected = {"dataset": "digits", "teacher": "trained mlp", "student": "bottleneck", "loss": "logit_l2"}
+    assert record.pop("components") == expected
+    file.write_text(json.dumps(record))
+    shutil.rmtree(folder / "runs")
+    assert run_again(folder, *settings("student")) == 0
+    assert versions(folder) == ["1", "2"]
+
+
+def test_9b_a_sweep_and_an_experiment_do_not_mix(folder, capsys):
+    sweep = {"name": "tiny", "axes": {"seed": [0]}, "experiment": tiny(), "set": {"seed": {"axis": "seed"}}}
+    before = results_of(folder)
+    places = ("--home", folder / "home", "--runs_dir", folder / "runs")
+    assert command("sweep", write(folder, sweep), *places) == 2
+    assert "runs/tiny holds the results of an experiment" in capsys.readouterr().err
+    assert results_of(folder) == before
+    shutil.rmtree(folder / "runs")
+    assert command("sweep", write(folder, sweep), *places) == 0
+    page = (folder / "runs" / "tiny" / "report.html").read_bytes()
+    assert run_again(folder, "--replace") == 2
+    assert "runs/tiny holds the results of a sweep" in capsys.readouterr().err
+    assert (folder / "runs" / "tiny" / "report.html").read_bytes() == page
+
+
+@pytest.mark.parametrize("option", [("--no_export",), ("--set", "export.publish=false")])
+def test_9b_everything_but_publishing(folder, capsys, option):
+    shutil.rmtree(folder / "saved_models")
+    shutil.rmtree(folder / "runs")
+    assert run_again(folder, *option) == 0
+    run_folder = folder / "runs" / "tiny"
+    assert f"Export:    none; mimic-keras export {run_folder}" in capsys.readouterr().out
+    assert not (folder / "saved_models").exists()
+    metrics = read_metrics(folder)
+    assert metrics["export"] is None
+    assert len(results_of(folder)) == 5
+    assert export_again(folder) == 0
+    assert versions(folder) == ["1"]
+
+
+# A net of tiny weights that learns nothing answers every example with the same class.
+CHANCE = (
+    *("--set", "student.architecture.initialization_scale=1e-9"),
+    *("--set", "student.training.optimizer.learning_rate=1e-9"),
+)
+
+
+def test_9b_a_student_at_chance_level_is_not_published(folder, capsys):
+    shutil.rmtree(folder / "saved_models")
+    assert run_again(folder, *CHANCE) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    metrics = read_metrics(folder)
+    error = metrics["models"]["student"]["validation"]["error_rate"]
+    labels = Digits().split("validation").labels
+    chance = 1 - np.bincount(labels).max() / len(labels)
+    assert error >= chance
+    reason = f"its error rate, {error:.4f}, is no lower than that of the most frequent class alone, {chance:.4f}"
+    start = f"mimic-keras: the student is not published: on validation, {reason}. Everything else is written. "
+    assert said.startswith(f"{start}To publish it all the same: mimic-keras export ")
+    assert metrics["export"] is None
+    assert (folder / "runs" / "tiny" / "report.html").exists()
+    assert versions(folder) == []
+    assert export_again(folder) == 1
+    assert "The same command with --set export.minimum_agreement=0 publishes it all the same" in capsys.readouterr().err
+    assert command(*shlex.split(said.split("all the same: mimic-keras ")[1])) == 0
+    assert versions(folder) == ["1"]
+
+
+def test_9b_a_student_that_agrees_too_rarely_is_not_published(folder, capsys):
+    agreement = read_metrics(folder)["models"]["student"]["validation"]["agreement"]
+    assert run_again(folder, "--set", "export.minimum_agreement=0.99") == 1
+    reason = (
+        f"its agreement with the teacher, {agreement:.4f}, is below export.minimum_agreement, 0.99. Everything else"
+    )
+    assert f"the student is not published: on validation, {reason}" in capsys.readouterr().err
+    assert read_metrics(folder)["export"] is None
+    assert run_again(folder, "--set", f"export.minimum_agreement={agreement}") == 0
+    assert versions(folder) == ["1"], "the export's key does not depend on it"
+
+
+LABELS = np.array([0, 0, 1, 2, -1, -1])  # 2 of 4 known labels are of one class
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "agreement", "least", "refused"),
+    [
+        (LABELS, 0.5, 0.9, None, "error rate, 0.5000, is no lower than that of the most frequent class alone, 0.5000"),
+        (LABELS, 0.49, 0.1, None, None),
+        (LABELS, 0.5, 0.9, 0, None),
+        (LABELS, 0.5, 0.9, 0.8, "error rate, 0.5000"),
+        (LABELS, 0.1, 0.9, 0.9, None),
+        (LABELS, 0.1, 0.8999, 0.9, "agreement with the teacher, 0.8999, is below export.minimum_agreement, 0.9"),
+        (LABELS, 0.49, None, None, None),
+        (np.array([-1, -1]), None, 0.1, None, None),
+        (np.array([-1, -1]), None, 0.1, 0.2, "agreement with the teacher, 0.1000"),
+        (np.array([3, 3]), 0.0, 0.1, None, None),
+        (LABELS, None, 0.1, None, None),
+    ],
+)
+def test_9b_what_is_worth_publishing(labels, error, agreement, least, refused):
+    metrics = {"error_rate": error, "agreement": agreement}
+    options = ExportSection(minimum_agreement=least)
+    if refused is None:
+        export.check_student(metrics, labels, options, "Remedy")
+        return
+    with pytest.raises(RunError, match=f"the student is not published: on validation, its {refused}.*\\. Remedy$"):
+        export.check_student(metrics, labels, options, "Remedy")
+
+
+def test_low_a_file_in_the_place_of_a_version_is_noticed_before_anything_is_computed(tmp_path, capsys):
+    (tmp_path / "saved_models" / "tiny").mkdir(parents=True)
+    (tmp_path / "saved_models" / "tiny" / "1").write_text("")
+    assert run_again(tmp_path) == 2
+    assert "tiny/1: expected the folder of a version, got a file" in capsys.readouterr().err
+    assert not (tmp_path / "home" / "teachers").exists()
