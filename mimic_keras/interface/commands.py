@@ -152,7 +152,6 @@ def export(run: Path, settings: Sequence[str], home: Path, saved_models_dir: Pat
 
 
 def verify(version: Path) -> None:
-    from mimic_keras.experiment.formats import describe_missing
     from mimic_keras.reporting import console
     from mimic_keras.storage.store import damaged_files, read_record
 
@@ -164,8 +163,7 @@ def verify(version: Path) -> None:
     with _quiet_native_libraries():
         from mimic_keras.serving import portable, verification
     record = read_record(version, "export.json") or {}
-    if missing := describe_missing(name for name, form in record.get("formats", {}).items() if form["signatures"]):
-        raise InputError("; ".join(missing))
+    portable.check_installed(record.get("formats", {}))
     result = verification.verify(version)
     rows = [
         {
@@ -181,6 +179,27 @@ def verify(version: Path) -> None:
     print(f"{result['warmup_requests']} warm-up requests replayed")
     if others := portable.verify(version, record):
         console.show_table("other formats", list(others[0]), others)
+
+
+def predict(export: Path, inputs: Sequence[Path], signature: str | None, form: str) -> None:
+    from mimic_keras.reporting import console
+    from mimic_keras.storage.store import read_record
+
+    record = read_record(export, "export.json")
+    if record is None:
+        raise InputError(f"{export} is not an export: it has no whole export.json")
+    with _quiet_native_libraries():
+        from mimic_keras.serving import portable, prediction
+
+        runtimes = portable.load(export, record, form)
+    examples = prediction.read(inputs)
+    if signature and signature not in runtimes:
+        raise InputError(f"--signature {signature}: {form} has {', '.join(runtimes)}")
+    known = {name: each.inputs for name, each in runtimes.items() if signature in (None, name)}
+    chosen, request = prediction.choose(known, examples)
+    rows = list(prediction.predict(runtimes[chosen], request, examples.names, record["class_names"]))
+    columns = ["example", *["row"] * any("row" in row for row in rows), "class", "label", "probability"]
+    console.show_table(f"{chosen}, {form}", columns, rows)
 
 
 def new(kind: str, name: str, into: Path) -> None:

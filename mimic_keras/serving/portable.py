@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mimic_keras.experiment.formats import FORMATS
+from mimic_keras.contracts import InputError
+from mimic_keras.experiment.formats import FORMATS, SAVED_MODEL, describe_missing
 from mimic_keras.serving import runtimes, verification
-from mimic_keras.serving.runtimes import Answer
+from mimic_keras.serving.runtimes import Answer, Runtime
 from mimic_keras.serving.verification import VerificationError
 
 FOLDER = "assets.extra"  # of a version: TensorFlow Serving passes over what is in it
@@ -50,6 +51,22 @@ def check(answer: Answer, logits: np.ndarray, is_quantized: bool, tolerance: flo
     return max(differences)
 
 
+def load(folder: Path, record: Mapping[str, Any], name: str) -> dict[str, Runtime]:
+    """{signature: ready to run} of a version in one of its formats; `record` is the content of its export.json.
+
+    Raises:
+        InputError: it has no such format, or the format's runtime is not installed.
+        FileError: the runtime cannot read it.
+    """
+    if name == SAVED_MODEL:
+        return runtimes.load_saved_model(folder)
+    formats = {key: each["signatures"] for key, each in record.get("formats", {}).items() if each["signatures"]}
+    if name not in formats:
+        raise InputError(f"{folder} has no {name}; it has {', '.join([SAVED_MODEL, *formats])}")
+    check_installed([name])
+    return {signature: runtimes.load_file(folder / each["file"]) for signature, each in formats[name].items()}
+
+
 def verify(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Verify the files of a version's other formats, each in a process of its own.
 
@@ -67,7 +84,7 @@ def verify(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     examples = verification.read_examples(folder)
     for name, form in record.get("formats", {}).items():
-        for signature, recorded in form.get("signatures", {}).items():
+        for signature, recorded in form["signatures"].items():
             inputs, logits = examples[signature]
             is_quantized = FORMATS[name].is_quantized
             tolerance = QUANTIZED_SLACK * recorded["largest_difference"] if is_quantized else verification.TOLERANCE
@@ -78,3 +95,9 @@ def verify(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
                 raise VerificationError(f"{folder / recorded['file']}: {error}") from error
             rows.append({"format": name, "signature": signature, "largest difference": difference})
     return rows
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """Raise InputError unless the runtimes of these formats are installed."""
+    if missing := describe_missing(names):
+        raise InputError("; ".join(missing))

@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from mimic_keras.contracts import RunError
 from mimic_keras.serving import isolation
+
+if TYPE_CHECKING:
+    from mimic_keras.serving.session_loader import ServedModel
 
 THREADS = 1  # for every runtime alike; their defaults differ
 BATCHES = (1, 64)  # of which the latency is measured
@@ -96,44 +99,51 @@ class Onnx:
 class SavedModel:
     """A signature of a SavedModel, in TensorFlow Serving's loader."""
 
-    def __init__(self, folder: Path, signature: str):
+    def __init__(self, served: ServedModel, signature: str):
         import tensorflow as tf
 
-        from mimic_keras.serving.session_loader import ServedModel
-
-        self._served, self._signature = ServedModel(folder), signature
-        if signature not in self._served.signatures:
-            raise FileError(f"{folder} has no signature '{signature}'; it has {', '.join(self._served.signatures)}")
+        self._served, self._signature = served, signature
         self.inputs = {
             name: Input(
                 np.dtype(tf.dtypes.as_dtype(each.dtype).as_numpy_dtype),
                 tuple(None if size.size < 0 else size.size for size in each.tensor_shape.dim),
             )
-            for name, each in self._served.signatures[signature].inputs.items()
+            for name, each in served.signatures[signature].inputs.items()
         }
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         return self._served.run(self._signature, inputs)
 
 
-def load(place: Path, signature: str) -> Runtime:
-    """The signature of a SavedModel's folder, or of a .tflite or .onnx file, which has no other.
+def load_saved_model(folder: Path) -> dict[str, Runtime]:
+    """{signature: ready to run} of a SavedModel.
+
+    Raises:
+        FileError: TensorFlow cannot read it.
+    """
+    from mimic_keras.serving.session_loader import ServedModel
+
+    try:
+        served = ServedModel(folder)
+    except RunError as error:
+        raise FileError(f"{folder} cannot be loaded: {error}") from error
+    return {signature: SavedModel(served, signature) for signature in served.signatures}
+
+
+def load_file(file: Path) -> Runtime:
+    """The signature of a .tflite or .onnx file, which has no other.
 
     Raises:
         FileError: the runtime cannot read it.
 
     Example:
-        >>> load(Path("saved_models/quickstart/1/assets.extra/student.onnx"), "serving_default").inputs
+        >>> load_file(Path("saved_models/quickstart/1/assets.extra/student.onnx")).inputs
         {'inputs': Input(dtype=dtype('float32'), shape=(None, 8, 8, 1))}
     """
     try:
-        if place.is_dir():
-            return SavedModel(place, signature)
-        return Onnx(place) if place.suffix == ".onnx" else LiteRt(place)
-    except RunError:
-        raise
+        return Onnx(file) if file.suffix == ".onnx" else LiteRt(file)
     except Exception as error:  # a runtime's own kinds
-        raise FileError(f"{place} cannot be loaded: {_first_line(error)}") from error
+        raise FileError(f"{file} cannot be loaded: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -144,8 +154,9 @@ def _first_line(error: Exception) -> str:
 class Answer:
     """What a file answers in a process of its own.
 
-    `whole`: the outputs for all examples, texts aside. `first`: for the first alone. `rows`: the logits of further rows,
-    float32 [N, num_classes]. `latency`: {"1" and "64", examples in a request: {"p50" and "p99": milliseconds, "calls"}}.
+    `whole`: the outputs for all examples, texts aside. `first`: for the first alone. `rows`: the logits of further
+    rows, float32 [N, num_classes]. `latency`: {"1" and "64", examples in a request: {"p50" and "p99": milliseconds,
+    "calls"}}.
     """
 
     whole: Arrays
@@ -160,7 +171,7 @@ def answer(
     """Run a file in a process of its own.
 
     Args:
-        place: see `load`.
+        place: the folder of a SavedModel, or a file.
         signature: the one to run.
         inputs: {name: array} of the examples.
         rows: a .npy file of further rows of the input `inputs`, which are run in batches.
@@ -190,7 +201,7 @@ def answer(
 def _answer(arguments: list[str], at: Callable[[str], None]) -> dict[str, dict[str, float]]:
     place, signature, request, answered, rows, timed = arguments
     at("loading")
-    runtime = load(Path(place), signature)
+    runtime = load_saved_model(Path(place))[signature] if Path(place).is_dir() else load_file(Path(place))
     with np.load(request) as stored:
         inputs = dict(stored)
 
