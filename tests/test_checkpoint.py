@@ -1,7 +1,12 @@
 """A training that is stopped anywhere is resumed to the bits of one that is not."""
 
+import errno
+import json
 import os
 import signal
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -161,6 +166,43 @@ def test_a_damaged_state_is_not_used(damage, tmp_path, monkeypatch, caplog):
     same(train(file, settings=short), train(settings=short))
     assert "state.npz is damaged" in caplog.text
     assert "training starts from the beginning" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_m11_a_state_that_cannot_be_read_ends_the_training_and_stays(number, tmp_path, monkeypatch):
+    file = tmp_path / "state.npz"
+    file.write_bytes(b"a good one")
+
+    def fail(path):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fail)
+        with pytest.raises(OSError, match=os.strerror(number)) as caught:
+            Checkpoint(file, [], None).restore(SimpleNamespace())
+    assert (caught.value.errno, caught.value.filename) == (number, str(file))
+    assert file.read_bytes() == b"a good one"
+
+
+def test_whatever_bit_is_flipped_a_state_is_used_as_it_was_or_not_at_all(tmp_path):
+    file, weights = tmp_path / "state.npz", np.array([1.0, 2.0], np.float32)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("state.json", json.dumps({"epoch": 1, "step": 2, "callbacks": []}))
+        with archive.open("variables_00000.npy", "w", force_zip64=True) as entry:
+            np.lib.format.write_array(entry, weights)
+    content, used = file.read_bytes(), 0
+    for place in range(len(content)):
+        for bit in (1, 8):
+            file.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+            variable = tf.Variable([0.0, 0.0])
+            nets = SimpleNamespace(variables=[variable])
+            epoch = Checkpoint(file, [], None).restore(
+                SimpleNamespace(net=nets, optimizer=SimpleNamespace(variables=[]))
+            )
+            assert file.exists() == (epoch == 1)
+            np.testing.assert_array_equal(variable, weights * epoch)
+            used += epoch
+    assert 0 < used < len(content), "the time of an entry, for one, does not matter"
 
 
 def test_a_state_of_another_net_is_not_used(tmp_path, monkeypatch, caplog):

@@ -183,6 +183,85 @@ def test_an_answer_that_does_not_come_ends_at_the_deadline(connected):
         connect(deadline=0.5).predict(inputs)
 
 
+@contextlib.contextmanager
+def answering(status, pieces, pause=0.0):
+    """The address of a server that answers every POST with the pieces, with a pause before each."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            with contextlib.suppress(OSError):  # the client has gone
+                self.wfile.write(f"HTTP/1.0 {status} Status\r\n".encode())
+                for piece in pieces:
+                    time.sleep(pause)
+                    self.wfile.write(piece)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.block_on_close = False
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+INPUTS = {"inputs": np.zeros([1, 8, 8, 1], np.float32)}
+
+
+@pytest.mark.parametrize("start", [[b"X-Slow: "], [b"\r\n"]])
+def test_low_an_answer_that_drips_ends_at_the_deadline(start):
+    """In its headers, and in its body. Each byte comes within the deadline."""
+    sent = []
+    pieces = (sent.append(piece) or piece for piece in [*start, *[b" "] * 1000])
+    with answering(200, pieces, pause=0.1) as address:
+        with pytest.raises(client.DeadlineError, match=r"^http://127.0.0.1:\d+/v1/models/tiny:predict: no answer in "):
+            client.RestClient(address, "tiny", deadline=0.5).predict(INPUTS)
+        assert len(sent) < 1000, "the client did not wait for the end"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"<html>\n  <p>Log in</p></html>", "<html> <p>Log in</p></html>"),
+        (b"", "nothing"),
+        (b'{"predictions": [1]}', '{"predictions": [1]}'),
+        (b'{"outputs": [1, 2]}', '{"outputs": [1, 2]}'),
+        (b"[1]", "[1]"),
+        (b'{"outputs": {"logits": [[1], [2, 3]]}}', '{"outputs": {"logits": [[1], [2, 3]]}}'),
+    ],
+)
+def test_low_an_answer_that_is_none_is_a_typed_error_of_one_line(body, said):
+    with answering(200, [b"\r\n", body]) as address, pytest.raises(client.ServingError) as caught:
+        client.RestClient(address, "tiny").predict(INPUTS)
+    assert type(caught.value) is client.ServingError
+    assert str(caught.value) == (f"{address}/v1/models/tiny:predict: expected JSON with named outputs, got {said}")
+
+
+def test_low_a_page_of_an_error_is_one_line():
+    with answering(502, [b"\r\n", b"<html>\nBad\ngateway"]) as address, pytest.raises(client.ServingError) as caught:
+        client.RestClient(address, "tiny").predict(INPUTS)
+    assert str(caught.value).endswith(":predict: 502 <html> Bad gateway")
+
+
+def test_low_a_server_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch):
+    message = "cannot reach http://127.0.0.1:9/v1/models/tiny:predict: Connection refused"
+    with pytest.raises(client.UnavailableError) as caught:
+        client.RestClient("http://127.0.0.1:9", "tiny", attempts=1).predict(INPUTS)
+    assert str(caught.value) == message
+    with pytest.raises(client.ServingError, match="No connection adapters were found"):
+        client.RestClient("file:///x", "tiny").predict(INPUTS)
+    export = tmp_path / "tiny" / "1"
+    (export / "assets.extra").mkdir(parents=True)
+    name = "serving_default/inputs/inputs"
+    np.savez(export / "assets.extra" / "examples.npz", **{name: INPUTS["inputs"], "serving_default/logits": [[0.0]]})
+    monkeypatch.setattr(sys, "argv", ["client.py", str(export), "--rest", "http://127.0.0.1:9"])
+    with pytest.raises(SystemExit) as stopped:
+        client.main()
+    assert stopped.value.code == f"client.py: UnavailableError: {message}"
+
+
 @pytest.mark.parametrize(
     ("kind", "address"), [(client.RestClient, "http://127.0.0.1:9"), (client.GrpcClient, "127.0.0.1:9")]
 )

@@ -10,8 +10,11 @@ from __future__ import annotations
 import abc
 import argparse
 import random
+import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +92,13 @@ class RestClient(_Client):
         url = f"{self.address.rstrip('/')}/v1/models/{self.model}:predict"
         columns = {name: value.tolist() for name, value in inputs.items()}
         try:
-            response = requests.post(url, json={"signature_name": signature, "inputs": columns}, timeout=seconds)
-        except requests.Timeout as error:
+            response = _post(url, {"signature_name": signature, "inputs": columns}, seconds)
+        except TimeoutError as error:
             raise DeadlineError(f"{url}: no answer in {seconds:.3g} s") from error
-        except requests.ConnectionError as error:
-            raise UnavailableError(f"{url}: {error}") from error
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+            raise UnavailableError(f"cannot reach {url}: {_find_reason(error)}") from error
+        except requests.RequestException as error:  # an address that is none, for one
+            raise ServingError(f"{url}: {_one_line(str(error))}") from error
         if response.status_code != 200:
             kinds: dict[int, Callable[[str], ServingError]] = {
                 400: InvalidRequestError,
@@ -102,9 +107,46 @@ class RestClient(_Client):
                 503: UnavailableError,
                 504: DeadlineError,
             }
-            raise kinds.get(response.status_code, ServingError)(f"{url}: {response.status_code} {response.text}")
-        outputs = response.json()["outputs"]
-        return {name: np.array(value) for name, value in outputs.items()}
+            kind = kinds.get(response.status_code, ServingError)
+            raise kind(f"{url}: {response.status_code} {_one_line(response.text)}")
+        try:
+            return {name: np.array(value) for name, value in response.json()["outputs"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            text = _one_line(response.text) or "nothing"
+            raise ServingError(f"{url}: expected JSON with named outputs, got {text}") from error
+
+
+def _post(url: str, content: Mapping[str, Any], seconds: float) -> requests.Response:
+    """The answer to a POST of JSON.
+
+    The timeout of `requests` starts again with every byte that arrives, so a thread waits for the answer.
+
+    Raises:
+        TimeoutError: it is not there in `seconds`. The thread ends by itself: it receives nothing for as long, or all.
+        requests.RequestException: as of `requests.post`.
+    """
+    answer: Future[requests.Response] = Future()
+
+    def wait() -> None:
+        try:
+            answer.set_result(requests.post(url, json=content, timeout=seconds + 1))  # later than ours
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return answer.result(seconds)
+
+
+def _find_reason(error: BaseException) -> str:
+    """The first of the errors that led to `error`, in the system's words if it has any."""
+    while error.__context__:
+        error = error.__context__
+    return getattr(error, "strerror", None) or _one_line(str(error))
+
+
+def _one_line(text: str) -> str:
+    """The start of a text on one line."""
+    return " ".join(text.split())[:300]
 
 
 class GrpcClient(_Client):
@@ -131,7 +173,7 @@ class GrpcClient(_Client):
                 grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
             }
             kind = kinds.get(error.code(), ServingError)
-            raise kind(f"{self.address}: {error.code().name} {error.details()}") from error
+            raise kind(f"{self.address}: {error.code().name} {_one_line(error.details() or '')}") from error
         return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
 
 
@@ -149,7 +191,10 @@ def main() -> None:
         prefix = f"{signature}/inputs/"
         inputs = {name.removeprefix(prefix): examples[name] for name in examples if name.startswith(prefix)}
         for client in clients:
-            outputs = client.predict(inputs, signature)
+            try:
+                outputs = client.predict(inputs, signature)
+            except ServingError as error:
+                sys.exit(f"client.py: {type(error).__name__}: {error}")
             difference = np.abs(outputs["logits"] - examples[f"{signature}/logits"]).max()
             print(f"{type(client).__name__} {signature}: classes {outputs['class'].ravel()[:8].tolist()}...")
             print(f"  logits within {difference:.2g} of the student's")

@@ -7,6 +7,7 @@ seeds of random layers, the optimizer, the callbacks, and the running means of a
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import signal
 import threading
@@ -57,13 +58,23 @@ class Checkpoint(keras.callbacks.Callback):
         """Put the state of `file`, if it exists, into `trainer` and the callbacks; returns the epoch to resume with.
 
         A damaged file, or one of another net or version of the program, is logged and removed, and the epoch is 0.
+
+        Raises:
+            OSError: the file exists but cannot be read, so nothing is known about it; it stays.
         """
-        if not self.file.exists():
-            return 0
         try:
-            state, arrays = _read(self.file)
+            content = self.file.read_bytes()
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            error.filename = error.filename or str(self.file)  # a failed read does not know its file
+            raise
+        try:
+            state, arrays = _parse(content)
             self._check_fits(trainer, state, arrays)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except MemoryError:  # says nothing about the file either
+            raise
+        except Exception as error:  # what is damaged decides which: of zlib or NumPy, a RuntimeError, an OSError
             logging.warning("%s is damaged (%s); training starts from the beginning", self.file, error)
             self.file.unlink()
             return 0
@@ -169,16 +180,20 @@ class Checkpoint(keras.callbacks.Callback):
         return states, arrays
 
 
-def _read(file: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
-    """The state, and its arrays by what they belong to; the zip file's checksums are compared."""
+def _parse(content: bytes) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+    """The state in a zip file, and its arrays by what they belong to.
+
+    Raises:
+        Exception: it is damaged; any kind.
+    """
     arrays: dict[str, list[np.ndarray]] = {"variables": [], "metrics": []}
-    with zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if broken := archive.testzip():
+            raise ValueError(f"{broken} does not have its checksum")
         for name in sorted(archive.namelist()):
             if name.endswith(".npy"):
                 with archive.open(name) as entry:
                     array = np.lib.format.read_array(entry, allow_pickle=False)
-                    if entry.read(1):  # reads to the end, where the checksum is compared
-                        raise ValueError(f"{name} is longer than its header says")
                 arrays.setdefault(name.rpartition("_")[0], []).append(array)
         return json.loads(archive.read("state.json")), arrays
 
