@@ -9,6 +9,8 @@ from pathlib import Path
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 PLUGINS = ("losses", "architectures", "teachers", "digits", "cifar", "timit")
+LITERT = ["ai-edge-litert>=2.1"]
+ONNX = ["onnx>=1.17,!=1.19.*", "onnxruntime>=1.20", "tf2onnx>=1.17"]  # onnx 1.19 fails with TensorFlow 2.17's ml_dtypes
 DEVELOPMENT = [
     "build",
     "hatchling",
@@ -34,6 +36,8 @@ class CustomMetadataHook(MetadataHookInterface):
                 f"mimic-keras-{name}" + (f" @ {(checkout / name).as_uri()}" if local else f"=={metadata['version']}")
                 for name in PLUGINS
             ],
-            "dev": DEVELOPMENT,
+            "litert": LITERT,
+            "onnx": ONNX,
+            "dev": [*DEVELOPMENT, *LITERT, *ONNX],
             "fuzz": ["atheris"],
         }

@@ -64,15 +64,16 @@ def _convert(
                 _to_onnx(source, signature) if form == "onnx" else _to_litert(source, signature, form, calibration)
             )
         except Exception as error:  # the converters raise anything
-            failures.append((form, signature, _first_line(error)))
+            failures.append((form, signature, f"the converter says: {_shorten(error, source)}"))
         else:
             (folder / FORMATS[form].file_name(signature)).write_bytes(content)
     return failures
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"the converter says: {lines[0][:200]}"
+def _shorten(error: Exception, source: Path) -> str:
+    """The first line of a message, without the name of a temporary folder: export.json is the same each time."""
+    lines = str(error).replace(str(source), "source").strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
 
 
 def _to_litert(source: Path, signature: str, form: str, calibration: Path) -> bytes:

@@ -92,7 +92,7 @@ def verify(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
                 answer = runtimes.answer(folder / recorded["file"], signature, inputs)
                 difference = check(answer, logits, is_quantized, tolerance)
             except (runtimes.FileError, VerificationError) as error:
-                raise VerificationError(f"{folder / recorded['file']}: {error}") from error
+                raise VerificationError(f"{folder}: {name}, {signature}: {error}") from error
             rows.append({"format": name, "signature": signature, "largest difference": difference})
     return rows
 

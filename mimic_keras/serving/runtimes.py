@@ -143,11 +143,13 @@ def load_file(file: Path) -> Runtime:
     try:
         return Onnx(file) if file.suffix == ".onnx" else LiteRt(file)
     except Exception as error:  # a runtime's own kinds
-        raise FileError(f"{file} cannot be loaded: {_first_line(error)}") from error
+        raise FileError(f"{file.name} cannot be loaded: {_shorten(error, file)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _shorten(error: Exception, file: Path) -> str:
+    """The first line of a message, without the file's folder: export.json is the same wherever it is written."""
+    lines = str(error).replace(f"{file.parent}/", "").strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ def _answer(arguments: list[str], at: Callable[[str], None]) -> dict[str, dict[s
         try:
             return runtime.run(given)
         except Exception as error:  # a runtime's own kinds
-            raise FileError(f"{place} cannot be run: {_first_line(error)}") from error
+            raise FileError(f"{Path(place).name} cannot be run: {_shorten(error, Path(place))}") from error
 
     found: Arrays = {}
     for part, given in (("whole", inputs), ("first", {name: value[:1] for name, value in inputs.items()})):
