@@ -16,12 +16,13 @@ from mimic_keras_digits import Digits
 from mimic_keras.contracts import RawSignature, error_rate
 from mimic_keras.experiment.formats import FORMATS, describe_missing
 from mimic_keras.experiment.schema import ExportSection
+from mimic_keras.planning import preflight
 from mimic_keras.serving import conversion, portable
 from mimic_keras.serving.verification import VerificationError
 from mimic_keras.stages import formats
 from mimic_keras.stages.formats import Judge
 from tests.small_export import small_net
-from tests.tiny import command, run, tiny
+from tests.tiny import command, run, tiny, write
 
 EVERY = ["saved_model", "litert", "litert_dynamic", "litert_int8", "onnx"]
 FILES = {
@@ -285,3 +286,9 @@ def test_what_is_missing_is_named_with_its_extra_once(monkeypatch):
         "litert_int8 needs ai_edge_litert, which is not installed: pip install 'mimic-keras[litert]'",
         "onnx needs tf2onnx and onnxruntime, which is not installed: pip install 'mimic-keras[onnx]'",
     ]
+
+
+def test_an_extra_that_is_missing_is_a_problem_of_the_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(preflight, "describe_missing", lambda names: [f"{names[0]} needs something"])
+    assert command("validate", write(tmp_path, experiment(formats=["onnx"]))) == 2
+    assert "1 problem\n  export.formats: onnx needs something\n" in capsys.readouterr().err

@@ -75,6 +75,8 @@ def _parse_rows(lines: list[list[str]]) -> Arrays:
         raise ValueError("its rows have different numbers of columns")
     if _are_numbers(lines[0]):
         return {"": np.array(lines, np.float32)}
+    if len(lines) == 1:
+        raise ValueError("it has names of columns and no rows")
     columns = zip(*lines[1:], strict=True)
     return {name: _parse_column(cells) for name, cells in zip(lines[0], columns, strict=True)}
 
