@@ -168,9 +168,7 @@ WRONG = {
     ),
     "a format that there is not": (
         ["export.formats=[tflite]"],
-        [
-            "export.formats[0]: expected 'saved_model', 'litert', 'litert_dynamic', 'litert_int8' or 'onnx'"
-        ],
+        ["export.formats[0]: expected 'saved_model', 'litert', 'litert_dynamic', 'litert_int8' or 'onnx', got"],
     ),
     "one format, and no list": (["export.formats=onnx"], ["export.formats: expected array, got 'onnx'"]),
     "an increase in per cent": (

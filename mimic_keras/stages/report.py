@@ -54,6 +54,7 @@ def write_report(
             title = f"{name}: {key.replace('_', ' ')} on test"
             pictures.append((title, _draw_matrix, (confusion.counts, confusion.names, "class", "taken for")))
     deployment = (metrics["export"] or {}).get("deployment")
+    formats, measured = tabulate_deployment(deployment) if deployment else ([], [])
     pages.write_page(
         file,
         Path(__file__).with_name("report.html.jinja"),
@@ -66,7 +67,8 @@ def write_report(
         summary=_summarise(evaluation.models),
         pictures=[(title, pages.to_svg(draw(*arguments))) for title, draw, arguments in pictures],
         environment=environment,
-        deployment=tabulate_deployment(deployment) if deployment else None,
+        formats=formats,
+        deployment=[[format_value(row.get(column)) for column in formats] for row in measured],
     )
 
 
