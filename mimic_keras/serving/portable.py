@@ -10,8 +10,9 @@ import numpy as np
 
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment.formats import FORMATS, SAVED_MODEL, describe_missing
-from mimic_keras.serving import runtimes, verification
-from mimic_keras.serving.runtimes import Answer, Runtime
+from mimic_keras.serving import answering, runtimes, verification
+from mimic_keras.serving.answering import Answer
+from mimic_keras.serving.runtimes import Runtime
 from mimic_keras.serving.verification import VerificationError
 
 FOLDER = "assets.extra"  # of a version: TensorFlow Serving passes over what is in it
@@ -89,7 +90,7 @@ def verify(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
             is_quantized = FORMATS[name].is_quantized
             tolerance = QUANTIZED_SLACK * recorded["largest_difference"] if is_quantized else verification.TOLERANCE
             try:
-                answer = runtimes.answer(folder / recorded["file"], signature, inputs)
+                answer = answering.answer(folder / recorded["file"], signature, inputs)
                 difference = check(answer, logits, is_quantized, tolerance)
             except (runtimes.FileError, VerificationError) as error:
                 raise VerificationError(f"{folder}: {name}, {signature}: {error}") from error

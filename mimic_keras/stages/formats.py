@@ -18,7 +18,7 @@ from mimic_keras.contracts import ROWS_AT_ONCE, RawSignature, RunError, Split, e
 from mimic_keras.experiment.formats import DEFAULT, FORMATS, SAVED_MODEL
 from mimic_keras.experiment.schema import ExportSection
 from mimic_keras.reporting.tables import format_bytes
-from mimic_keras.serving import conversion, portable, runtimes, saved_model, verification
+from mimic_keras.serving import answering, conversion, portable, saved_model, verification
 from mimic_keras.serving.portable import Example
 from mimic_keras.stages.data import Data
 from mimic_keras.training import models
@@ -99,7 +99,7 @@ def write(
 
 def measure_saved_model(folder: Path, examples: Mapping[str, Example]) -> dict[str, Any]:
     """{"bytes", "milliseconds"} of a SavedModel."""
-    answer = runtimes.answer(folder, DEFAULT, examples[DEFAULT][0], is_timed=True)
+    answer = answering.answer(folder, DEFAULT, examples[DEFAULT][0], is_timed=True)
     files = [folder / "saved_model.pb", *(folder / "variables").iterdir()]
     return {"bytes": sum(file.stat().st_size for file in files), "milliseconds": answer.latency}
 
@@ -215,11 +215,11 @@ class _Checker:
 
     def _check_signature(
         self, name: str, signature: str, record: dict[str, Any], rows: Path | None = None
-    ) -> runtimes.Answer:
+    ) -> answering.Answer:
         if (name, signature) in self.failures:
             raise RunError(self.failures[name, signature])
         file, (inputs, logits) = self._file(name, signature), self.examples[signature]
-        answer = runtimes.answer(file, signature, inputs, rows, is_timed=rows is not None)
+        answer = answering.answer(file, signature, inputs, rows, is_timed=rows is not None)
         tolerance = np.inf if FORMATS[name].is_quantized else verification.TOLERANCE
         record["signatures"][signature] = {
             "file": file.relative_to(self.folder).as_posix(),
