@@ -220,7 +220,7 @@ def test_a_signature_that_a_format_cannot_express_is_left_out_and_named(exported
         assert set(found[name]["signatures"]) == {"serving_default", "serve_images"}
         assert set(found[name]["left_out"]) == {"serve_hashed"}
         assert str(tmp_path) not in found[name]["left_out"]["serve_hashed"]
-    assert found["litert"]["left_out"]["serve_hashed"].startswith("the converter says: ")
+    assert found["litert"]["left_out"]["serve_hashed"].startswith("the converter says: 'tf.")
     assert found["onnx"]["left_out"]["serve_hashed"].startswith("student.serve_hashed.onnx cannot be loaded: ")
     assert not list(export.glob("assets.extra/*serve_hashed*"))
 

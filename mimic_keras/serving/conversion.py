@@ -7,6 +7,7 @@ converter can abort its process, and numbers its names by a counter, so that onl
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -71,9 +72,11 @@ def _convert(
 
 
 def _shorten(error: Exception, source: Path) -> str:
-    """The first line of a message, without the name of a temporary folder: export.json is the same each time."""
-    lines = str(error).replace(str(source), "source").strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    """The operation that LiteRT lacks, or the first line; no temporary folder, so that export.json stays the same."""
+    message = str(error).replace(str(source), "source").strip()
+    if lacking := re.search(r"'tf\.\w+' op is neither a custom op nor a flex op", message):
+        return lacking[0]
+    return (message.splitlines() or [type(error).__name__])[0][:200]
 
 
 def _to_litert(source: Path, signature: str, form: str, calibration: Path) -> bytes:
