@@ -9,6 +9,8 @@ from pathlib import Path
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 PLUGINS = ("losses", "architectures", "teachers", "digits", "cifar", "timit", "arrays")
+LITERT = ["ai-edge-litert>=2.1"]
+ONNX = ["onnx>=1.17,!=1.19.*", "onnxruntime>=1.20", "tf2onnx>=1.17"]  # onnx 1.19 fails with TensorFlow 2.17's ml_dtypes
 DEVELOPMENT = [
     "build",
     "hatchling",
@@ -44,8 +46,9 @@ class CustomMetadataHook(MetadataHookInterface):
 
         metadata["optional-dependencies"] = {
             "plugins": [require(name) for name in PLUGINS],
-            "onnx": [require("teachers", "[onnx]")],
+            "litert": LITERT,
+            "onnx": [require("teachers", "[onnx]"), *ONNX],
             "sklearn": [require("teachers", "[sklearn]")],
-            "dev": DEVELOPMENT,
+            "dev": [*DEVELOPMENT, *LITERT, *ONNX],
             "fuzz": ["atheris"],
         }

@@ -5,17 +5,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mimic_keras.contracts import InputError, MimicError, RunError
-    from mimic_keras.interface.api import export, run, sweep, tune, validate, verify
+    from mimic_keras.interface.api import export, predict, run, sweep, tune, validate, verify
     from mimic_keras.interface.distilling import distill
 
 __version__ = "0.1.0"
 
 _PLACES = {
     **dict.fromkeys(("InputError", "MimicError", "RunError"), "mimic_keras.contracts"),
-    **dict.fromkeys(("export", "run", "sweep", "tune", "validate", "verify"), "mimic_keras.interface.api"),
+    **dict.fromkeys(("export", "predict", "run", "sweep", "tune", "validate", "verify"), "mimic_keras.interface.api"),
     "distill": "mimic_keras.interface.distilling",
 }
-__all__ = ["InputError", "MimicError", "RunError", "distill", "export", "run", "sweep", "tune", "validate", "verify"]
+__all__ = [
+    "InputError",
+    "MimicError",
+    "RunError",
+    "distill",
+    "export",
+    "predict",
+    "run",
+    "sweep",
+    "tune",
+    "validate",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from mimic_keras.experiment.schema import DistributionSection, Experiment, parse
 from mimic_keras.planning.components import GivenPlugin
 from mimic_keras.planning.plan import Plan
 from mimic_keras.reporting import console
-from mimic_keras.stages import data, evaluation, export, logits, replacing, report, student, teachers
+from mimic_keras.stages import data, evaluation, export, formats, logits, replacing, report, student, teachers
 from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import write_bytes, write_json
@@ -32,7 +32,7 @@ from mimic_keras.storage.locks import owned
 from mimic_keras.storage.store import Store, note_use
 from mimic_keras.training import distribution, trainer
 from mimic_keras.training.machine import describe_machine
-from mimic_keras.training.models import FinishedNet
+from mimic_keras.training.models import FinishedNet, float32_logits
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,9 @@ def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path)
             published = _publish(results, experiment, folder, saved_models_dir)
         metrics["export"] = published.to_json()
         write_json(folder / "metrics.json", metrics)
+        if "deployment" in published.record:
+            _write_report(folder, source, metrics, results, environment)
+        published.check_formats()
     return Finished(folder, metrics, results)
 
 
@@ -127,9 +130,26 @@ def _publish(results: Results, experiment: Experiment, folder: Path, saved_model
     command = shlex.join(["mimic-keras", "export", str(folder), "--set", "export.minimum_agreement=0", *places])
     remedy = f"Everything else is written. To publish it all the same: {command}"
     export.check_student(metrics["validation"], labels, experiment.export, remedy)
-    published = export.publish(results.nets[-1], results.data, experiment, metrics, saved_models_dir)
+    student, teacher = results.nets[-1], _teacher_net(results)
+    published = export.publish(student, results.data, experiment, metrics, saved_models_dir, teacher)
     results.store.counts["made" if published.made else "reused"] += 1
     return published
+
+
+def _teacher_net(results: Results) -> formats.TeacherNet | None:
+    """The teacher as one net; None without one, or if a member prepares the examples in its own way or is no net."""
+    loads = [member.load for member in results.members if member.data is results.data and member.load]
+    if results.teacher is None or len(loads) < len(results.members):
+        return None
+    weights = [results.teacher.weights[member.name] for member in results.members]
+
+    def load() -> Callable[[tf.Tensor], tf.Tensor]:
+        calls = [load() for load in loads]
+        return lambda rows: tf.add_n(
+            [weight * float32_logits(call(rows)) for weight, call in zip(weights, calls, strict=True)]
+        )
+
+    return formats.TeacherNet(load, results.evaluation.models["teacher"]["validation"].get("error_rate"))
 
 
 def _write_report(
@@ -148,8 +168,8 @@ def _write_report(
     except Exception as error:
         file.unlink(missing_ok=True)
         raise RunError(
-            f"{file} cannot be written ({type(error).__name__}: {error}); {folder / 'metrics.json'} has the numbers. "
-            f"Nothing is published: mimic-keras export {folder} publishes the student without a report"
+            f"{file} cannot be written ({type(error).__name__}: {error}); {folder / 'metrics.json'} has the numbers; "
+            f"mimic-keras export {folder} publishes the student without a report"
         ) from error
 
 
@@ -222,7 +242,9 @@ def republish(
         prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
         remedy = "The same command with --set export.minimum_agreement=0 publishes it all the same"
         export.check_student(on_validation, prepared.split("validation").labels, experiment.export, remedy)
-        return export.publish(student.load(place), prepared, experiment, metrics, saved_models_dir)
+        published = export.publish(student.load(place), prepared, experiment, metrics, saved_models_dir)
+        published.check_formats()
+        return published
 
 
 def collect_provenance(plan: Plan, workspace: Workspace) -> list[Any]:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from mimic_keras_digits import Digits
 
+from mimic_keras.experiment.formats import DEFAULT
 from mimic_keras.serving import saved_model, verification, warmup
 from mimic_keras.storage.files import write_json
 
@@ -26,7 +27,7 @@ def write_export(folder: Path) -> keras.Model:
     pixels = raw["serve_images"].examples["images"][:COUNT]
     inputs = (pixels / 16).astype(np.float32)
     logits = net(inputs).numpy()
-    requests = {saved_model.DEFAULT: {saved_model.INPUTS: inputs}, "serve_images": {"images": pixels}}
+    requests = {DEFAULT: {saved_model.INPUTS: inputs}, "serve_images": {"images": pixels}}
     verification.write_examples(folder, {name: (request, logits) for name, request in requests.items()})
     warmup.write(folder, "digits", [warmup.Request(name, request) for name, request in requests.items()])
     write_json(folder / "export.json", {"class_names": NAMES})

@@ -94,11 +94,11 @@ class Data:
 def member(name, matrix, data, weight=1.0, seed=0):
     matrix = np.array(matrix, np.float32)
 
-    def predict(split, _, ids):
+    def predict(split, ids):
         with np.errstate(invalid="ignore"):
             return data.split(split).batch(ids).numpy() @ matrix
 
-    return TeacherMember(name, f"key of {name}", Cost(4, 4), None, {}, seed, weight, data, lambda: predict)
+    return TeacherMember(name, f"key of {name}", Cost(4, 4), None, {}, seed, weight, data, None, stored=predict)
 
 
 @pytest.fixture

@@ -52,7 +52,13 @@ def test_what_an_experiment_says_nothing_about():
         },
         "baseline": None,
         "distribution": {"strategy": "auto", "virtual_devices": None},
-        "export": {"absorb_bottleneck": "auto", "publish": True, "minimum_agreement": None},
+        "export": {
+            "absorb_bottleneck": "auto",
+            "publish": True,
+            "minimum_agreement": None,
+            "formats": ["saved_model"],
+            "maximum_error_increase": 0.01,
+        },
         "search": None,
     }
 

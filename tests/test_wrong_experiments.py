@@ -324,6 +324,15 @@ WRONG = {
         ["export.minimum_agreement=90"],
         ["export.minimum_agreement: expected a value less than or equal to 1, got 90"],
     ),
+    "a format that there is not": (
+        ["export.formats=[tflite]"],
+        ["export.formats[0]: expected 'saved_model', 'litert', 'litert_dynamic', 'litert_int8' or 'onnx', got"],
+    ),
+    "one format, and no list": (["export.formats=onnx"], ["export.formats: expected array, got 'onnx'"]),
+    "an increase in per cent": (
+        ["export.maximum_error_increase=5"],
+        ["export.maximum_error_increase: expected a value less than or equal to 1, got 5"],
+    ),
     "publish, but what": (["export.publish=newest"], ["export.publish: expected boolean, got 'newest'"]),
     "teacher without a loss": (["student.loss=null"], ["student.loss: required with a teacher"]),
     "standardised, but not standardizable": (

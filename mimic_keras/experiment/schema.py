@@ -9,6 +9,7 @@ import pydantic
 from pydantic import Field
 
 from mimic_keras.experiment.file import Source
+from mimic_keras.experiment.formats import FORMATS, SAVED_MODEL, FormatName
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems, parse_section
 from mimic_keras.experiment.ranges import MOST_COPIES
@@ -97,15 +98,29 @@ class ExportSection(Section):
     `absorb_bottleneck`: merge a linear layer into the next one; auto: where that adds no multiply-adds.
     `publish`: whether a run publishes its student. `minimum_agreement`: the least agreement with the teacher on
     validation of a student that is published; None: it need only be better than chance; 0: it need not even be that.
+    `formats`: what the student is written in; the SavedModel always is, listed or not. `maximum_error_increase`: by how
+    much the error rate on validation may grow in a quantised format that is published.
     """
 
     absorb_bottleneck: Literal["auto", "always", "never"] = "auto"
     publish: bool = True
     minimum_agreement: Fraction | None = None
+    formats: list[FormatName] = Field(default=[SAVED_MODEL])
+    maximum_error_increase: Fraction = 0.01
+
+    @property
+    def other_formats(self) -> list[str]:
+        """The formats besides the SavedModel, each once."""
+        return [name for name in FORMATS if name in self.formats]
 
     def key_inputs(self) -> dict[str, Any]:
         """What goes into an export's key: everything that its content depends on."""
-        return self.model_dump(exclude={"publish", "minimum_agreement"})
+        inputs: dict[str, Any] = {"absorb_bottleneck": self.absorb_bottleneck}
+        if self.other_formats:
+            inputs["formats"] = self.other_formats
+        if any(FORMATS[name].is_quantized for name in self.other_formats):
+            inputs["maximum_error_increase"] = self.maximum_error_increase
+        return inputs
 
 
 class SearchSection(Section):

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic_keras.contracts import InputError
-from mimic_keras.interface.results import ExportResult, PlanResult, RunResult, SweepResult, TuneResult, VerifyResult
+from mimic_keras.interface.results import (
+    ExportResult,
+    PlanResult,
+    RunResult,
+    SweepResult,
+    Table,
+    TuneResult,
+    VerifyResult,
+)
 from mimic_keras.interface.session import import_tensorflow, quiet_native_libraries, session
 
 if TYPE_CHECKING:
@@ -220,7 +228,7 @@ def verify(version: Place) -> VerifyResult:
         InputError: it is no export, or damaged.
         RunError: it answers something else, or a request crashes it.
     """
-    from mimic_keras.storage.store import damaged_files
+    from mimic_keras.storage.store import damaged_files, read_record
 
     version = Path(version)
     damaged = damaged_files(version, "export.json")
@@ -229,7 +237,9 @@ def verify(version: Place) -> VerifyResult:
     if damaged:
         raise InputError(f"{version} is damaged: {', '.join(damaged)}")
     with quiet_native_libraries():
-        from mimic_keras.serving import verification
+        from mimic_keras.serving import portable, verification
+    record = read_record(version, "export.json") or {}
+    portable.check_installed(record.get("formats", {}))
     result = verification.verify(version)
     rows = [
         {
@@ -241,7 +251,44 @@ def verify(version: Place) -> VerifyResult:
         }
         for name, checked in result["signatures"].items()
     ]
-    return VerifyResult(str(version), list(rows[0]), rows, result["warmup_requests"])
+    found = portable.verify(version, record)
+    others = Table("other formats", list(found[0]), found) if found else None
+    return VerifyResult(str(version), list(rows[0]), rows, result["warmup_requests"], others)
+
+
+def predict(version: Place, *inputs: Place, signature: str | None = None, form: str = "saved_model") -> Table:
+    """A table of the class, label and probability that an export answers for every example.
+
+    Args:
+        version: the export's folder, as saved_models/quickstart/1.
+        inputs: files: arrays (.npy, .npz), rows (.csv), images, or others, whose bytes a signature of texts takes.
+        signature: which to use; None: the only one that takes the inputs.
+        form: which of the export's formats to run: saved_model, litert, litert_dynamic, litert_int8 or onnx.
+
+    Raises:
+        InputError: it is no export, has no such format or signature, or an input does not fit.
+
+    Example:
+        >>> mimic_keras.predict("saved_models/quickstart/1", "digits.npy").rows[0]["label"]
+        '7'
+    """
+    from mimic_keras.storage.store import read_record
+
+    record = read_record(Path(version), "export.json")
+    if record is None:
+        raise InputError(f"{version} is not an export: it has no whole export.json")
+    with quiet_native_libraries():
+        from mimic_keras.serving import portable, prediction
+
+        runtimes = portable.load(Path(version), record, form)
+    examples = prediction.read([Path(file) for file in inputs])
+    if signature and signature not in runtimes:
+        raise InputError(f"--signature {signature}: {form} has {', '.join(runtimes)}")
+    known = {name: each.inputs for name, each in runtimes.items() if signature in (None, name)}
+    chosen, request = prediction.choose(known, examples)
+    rows = list(prediction.predict(runtimes[chosen], request, examples.names, record["class_names"]))
+    columns = ["example", *["row"] * any("row" in row for row in rows), "class", "label", "probability"]
+    return Table(f"{chosen}, {form}", columns, rows)
 
 
 def as_folder(place: Place) -> Path:

@@ -25,6 +25,7 @@ from absl.flags import argparse_flags
 
 from mimic_keras import __version__
 from mimic_keras.contracts import InputError, MimicError
+from mimic_keras.experiment.formats import FORMATS, SAVED_MODEL
 from mimic_keras.interface import api, commands
 
 
@@ -142,6 +143,18 @@ COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
         commands.verify,
         "check that an export answers as its student does, and survives bad requests",
         (argument("version", type=Path, help="the folder of the version, as saved_models/quickstart/1"),),
+    ),
+    (
+        commands.predict,
+        "classify examples with an export",
+        (
+            argument("export", type=Path, help="the folder of the version, as saved_models/quickstart/1"),
+            argument("inputs", type=Path, nargs="+", help="arrays (.npy, .npz), rows (.csv), images, or other files"),
+            argument("--signature", help="which signature to use; by default the only one that takes the inputs"),
+            argument(
+                "--format", dest="form", choices=(SAVED_MODEL, *FORMATS), default=SAVED_MODEL, help="which files to run"
+            ),
+        ),
     ),
     (
         commands.new,

@@ -41,6 +41,8 @@ def run(
         replace=replace,
     )
     _show(result)
+    if result.deployment:
+        _show(result.deployment)
     stages = result.metrics["stages"].values()
     made, reused = (sum(stage[key] for stage in stages) for key in ("made", "reused"))
     print(f"Artefacts: {made} made, {reused} reused, in {home.expanduser().resolve()}")
@@ -81,6 +83,12 @@ def verify(version: Path) -> None:
     result = api.verify(version)
     _show(result)
     print(f"{result.warmup_requests} warm-up requests replayed")
+    if result.others:
+        _show(result.others)
+
+
+def predict(export: Path, inputs: Sequence[Path], signature: str | None, form: str) -> None:
+    _show(api.predict(export, *inputs, signature=signature, form=form))
 
 
 def _show(table: Table) -> None:

@@ -80,6 +80,15 @@ class RunResult(Table):
         return Path(published["path"]) if published else None
 
     @property
+    def deployment(self) -> Table | None:
+        """Error, size and latency of the student in each format; None if it was not published in others."""
+        from mimic_keras.stages.formats import tabulate
+
+        if deployment := (self.metrics["export"] or {}).get("deployment"):
+            return Table(f"one request, milliseconds on {deployment['threads']} thread", *tabulate(deployment))
+        return None
+
+    @property
     def student_model(self) -> keras.Model:
         """The student; it gives logits."""
         return self.finished.results.nets[-1].model
@@ -109,7 +118,7 @@ class RunResult(Table):
 
     @functools.cached_property
     def _members(self) -> dict[str, Any]:
-        return {member.name: member.load() for member in self.finished.results.members}
+        return {member.name: member.predictor() for member in self.finished.results.members}
 
     def logits(self, split: str) -> dict[str, np.ndarray]:
         """{model: float32 [examples, num_classes]} on "validation" or "test"; of "transfer", the teacher's alone.
@@ -188,9 +197,10 @@ class ExportResult:
 
 @dataclass(frozen=True)
 class VerifyResult(Table):
-    """A table of the signatures of an export that is right."""
+    """A table of the signatures of an export that is right; `others`: of its files in other formats, if it has any."""
 
     warmup_requests: int
+    others: Table | None = None
 
 
 def _predict(predict: Any, inputs: Any) -> np.ndarray:

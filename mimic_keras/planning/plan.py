@@ -130,6 +130,7 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
         _check_standardizable(experiment, bound.get(Place("student", "loss")), problems)
         for place, training in list_trainings(experiment).items():
             preflight.check_optimizer(training, place / "optimizer", problems)
+        preflight.check_formats(experiment.export.formats, problems)
     source.drop_inherited_problems()
     problems.check()
     assert experiment is not None

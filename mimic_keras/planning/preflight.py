@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
 
 from mimic_keras.contracts import DatasetInfo, MimicError
+from mimic_keras.experiment.formats import describe_missing
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.experiment.training import TrainingSection
@@ -80,3 +81,9 @@ def check_loss(component: Component, num_classes: int, place: Place, problems: P
 
     with errors_as_problems(place, problems):
         component.guard(call)
+
+
+def check_formats(names: Iterable[str], problems: Problems) -> None:
+    """Check that the converters and runtimes of an export's formats are installed."""
+    for message in describe_missing(names):
+        problems.add(Place("export", "formats"), message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from mimic_keras.contracts import DatasetInfo, RawSignature
+from mimic_keras.experiment.formats import DEFAULT
 from mimic_keras.serving import reproducible
 from mimic_keras.training.models import float32_logits
 
-DEFAULT = "serving_default"
 INPUTS = "inputs"
 
 
@@ -35,28 +35,75 @@ def write(folder: Path, net: keras.Model, info: DatasetInfo, raw: Mapping[str, R
         {'inputs': [-1, 8, 8, 1]}
     """
 
-    def take_prepared(**inputs: tf.Tensor) -> tf.Tensor:
-        return inputs[INPUTS]
-
-    specification = tf.TensorSpec((None, *info.input_shape), tf.float32)
-    signatures = {DEFAULT: _trace_signature(net, info, {INPUTS: specification}, take_prepared)}
+    specification = {INPUTS: tf.TensorSpec((None, *info.input_shape), tf.float32)}
+    traced = {DEFAULT: _trace_signature(net, info, specification, _take_prepared)}
     for name, signature in raw.items():
-        signatures[name] = _trace_signature(net, info, signature.inputs, signature.prepare)
-    module = tf.Module()
-    # What the graphs read and nothing else: a server has no use for Keras' objects and random seeds.
-    read = {id(item): item for each in signatures.values() for item in each.variables}
-    # A graph lists its variables in an order that changes from process to process.
-    order = {id(item.value): place for place, item in enumerate(net.variables)}
-    module.variables_read = sorted(read.values(), key=lambda item: (order.get(id(item), len(order)), item.name))
-    tf.saved_model.save(module, str(folder), signatures)
-    reproducible.normalize(folder)
+        traced[name] = _trace_signature(net, info, signature.inputs, signature.prepare)
+    _save(folder, traced, net.variables)
     return {
         name: {
             "inputs": {key: _shape(value) for key, value in each.structured_input_signature[1].items()},
             "outputs": {key: _shape(value) for key, value in each.structured_outputs.items()},
         }
-        for name, each in signatures.items()
+        for name, each in traced.items()
     }
+
+
+def write_for_converters(
+    folder: Path,
+    call: Callable[[tf.Tensor], Any],
+    input_shape: Sequence[int],
+    raw: Mapping[str, RawSignature],
+    variables: Sequence[Any] = (),
+) -> None:
+    """Write what other formats are made from, and a teacher's latency is measured on.
+
+    The signatures are those of `write`, without `label` and without a check of their inputs: other formats have no
+    texts, and few of them a way to test for NaN.
+
+    Args:
+        folder: the SavedModel's; it exists.
+        call: float32 [B, *input_shape] to logits [B, num_classes], without training.
+        input_shape: of one example.
+        raw: the signatures besides `serving_default`.
+        variables: of `call`, in the order in which they are written; the same net then gives the same bytes.
+    """
+    taken: dict[str, tuple[Mapping[str, tf.TensorSpec], Callable[..., Any]]] = {
+        DEFAULT: ({INPUTS: tf.TensorSpec((None, *input_shape), tf.float32)}, _take_prepared)
+    }
+    taken |= {name: (each.inputs, each.prepare) for name, each in raw.items()}
+
+    def trace(inputs: Mapping[str, tf.TensorSpec], prepare: Callable[..., Any]) -> Any:
+        def answer(**given: tf.Tensor) -> dict[str, tf.Tensor]:
+            rows = prepare(**given)
+            rows, splits = rows if isinstance(rows, tuple) else (rows, None)
+            logits = float32_logits(call(rows))
+            outputs = {
+                "logits": logits,
+                "probabilities": tf.nn.softmax(logits),
+                "class": tf.argmax(logits, -1, tf.int32),
+            }
+            return outputs if splits is None else _pad(outputs, splits)
+
+        return tf.function(answer, autograph=False).get_concrete_function(**_name_inputs(inputs))
+
+    _save(folder, {name: trace(*each) for name, each in taken.items()}, variables)
+
+
+def _take_prepared(**inputs: tf.Tensor) -> tf.Tensor:
+    return inputs[INPUTS]
+
+
+def _save(folder: Path, traced: Mapping[str, Any], variables: Sequence[Any]) -> None:
+    """Write the signatures with what their graphs read, in the order of `variables`, and nothing else."""
+    module = tf.Module()
+    # A server has no use for Keras' objects and random seeds.
+    read = {id(item): item for each in traced.values() for item in each.variables}
+    # A graph lists its variables in an order that changes from process to process.
+    order = {id(item.value): place for place, item in enumerate(variables)}
+    module.variables_read = sorted(read.values(), key=lambda item: (order.get(id(item), len(order)), item.name))
+    tf.saved_model.save(module, str(folder), dict(traced))
+    reproducible.normalize(folder)
 
 
 def _trace_signature(
@@ -72,8 +119,11 @@ def _trace_signature(
         logits = tf.where(are_numbers[:, None], float32_logits(net(rows, training=False)), np.nan)
         return make_outputs(logits, info.class_names, splits)
 
-    named = {name: tf.TensorSpec(each.shape, each.dtype, name=name) for name, each in inputs.items()}
-    return tf.function(answer, autograph=False).get_concrete_function(**named)
+    return tf.function(answer, autograph=False).get_concrete_function(**_name_inputs(inputs))
+
+
+def _name_inputs(inputs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.TensorSpec]:
+    return {name: tf.TensorSpec(each.shape, each.dtype, name=name) for name, each in inputs.items()}
 
 
 def make_outputs(
@@ -100,8 +150,11 @@ def make_outputs(
         "class": classes,
         "label": tf.gather(tf.constant(["", *class_names]), classes + 1),
     }
-    if splits is None:
-        return outputs
+    return outputs if splits is None else _pad(outputs, splits)
+
+
+def _pad(outputs: Mapping[str, tf.Tensor], splits: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Outputs of rows [N, ...] as those of examples [B, rows, ...], with `row_counts`."""
     padding = {"logits": 0.0, "probabilities": 0.0, "class": -1, "label": ""}
     padded = {
         name: tf.RaggedTensor.from_row_splits(value, splits, validate=False).to_tensor(padding[name])

@@ -7,17 +7,16 @@ down. `python -m mimic_keras.serving.verification EXPORT` is that process.
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mimic_keras.contracts import RunError
+from mimic_keras.serving import isolation
 from mimic_keras.training.metrics import log_softmax
 
 EXAMPLES = Path("assets.extra", "examples.npz")
@@ -93,18 +92,10 @@ def verify(folder: Path) -> dict[str, Any]:
         >>> verify(Path("saved_models/quickstart/1"))["warmup_requests"]
         4
     """
-    command = [sys.executable, "-P", "-m", "mimic_keras.serving.verification", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        said, complaints = process.communicate()
-    lines: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
-    last: dict[str, Any] = lines[-1] if lines else {"at": "the start"}
-    if process.returncode < 0:
-        name = signal.Signals(-process.returncode).name
-        raise VerificationError(f"{folder}: the process that served it died ({name}) at {last['at']}")
-    if "result" not in last:
-        reason = last.get("failure") or (complaints.strip().splitlines() or ["no message"])[-1]
-        raise VerificationError(f"{folder}: {reason}")
-    return last["result"]
+    try:
+        return isolation.call(__name__, folder)
+    except isolation.ProcessError as error:
+        raise VerificationError(f"{folder}: {error}") from error
 
 
 def malformed_requests(inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -131,13 +122,13 @@ def malformed_requests(inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, 
     yield "no examples", {name: value[:0] for name, value in inputs.items()}
 
 
-def compare(outputs: Mapping[str, np.ndarray], logits: np.ndarray, labels: Sequence[str]) -> float:
+def compare(outputs: Mapping[str, np.ndarray], logits: np.ndarray, labels: Sequence[str] | None) -> float:
     """The largest difference of an export's logits from the expected ones, as a share of their spread.
 
     Args:
         outputs: of a signature: `saved_model.make_outputs` says what they are.
         logits: the expected ones, float32 [B, num_classes], or [B, rows, num_classes] with `row_counts`.
-        labels: the class names.
+        labels: the class names; None if the outputs have no label.
 
     Raises:
         VerificationError: a shape, the probabilities, a class or a label does not agree with the logits.
@@ -152,19 +143,23 @@ def compare(outputs: Mapping[str, np.ndarray], logits: np.ndarray, labels: Seque
         raise VerificationError("the probabilities are not the softmax of the logits")
     if (outputs["class"][real] != found.argmax(-1)[real]).any():
         raise VerificationError("the class is not the largest logit's")
-    names = np.array(labels, object)[outputs["class"][real]]
-    if [name.encode() for name in names] != list(outputs["label"][real]):
-        raise VerificationError("the label is not the class's")
-    spread = max(float(logits[real].std()), 1e-30) if real.any() else 1.0
+    if labels is not None:
+        names = np.array(labels, object)[outputs["class"][real]]
+        if [name.encode() for name in names] != list(outputs["label"][real]):
+            raise VerificationError("the label is not the class's")
+    return measure_difference(found, logits, real)
+
+
+def measure_difference(found: np.ndarray, logits: np.ndarray, real: np.ndarray | None = None) -> float:
+    """The largest difference from the expected logits, as a share of the spread of those that are `real` (bool)."""
+    expected = logits if real is None else logits[real]
+    spread = max(float(expected.std()), 1e-30) if expected.size else 1.0
     return float(np.abs(found - logits).max(initial=0.0) / spread)
 
 
-def _main(folder: Path) -> None:
+def _verify(folder: Path, at: Callable[[str], None]) -> dict[str, Any]:
     from mimic_keras.serving import warmup
     from mimic_keras.serving.session_loader import ServedModel, ServingError
-
-    def at(what: str) -> None:
-        print(json.dumps({"at": what}), flush=True)
 
     at("loading")
     served = ServedModel(folder)
@@ -200,12 +195,8 @@ def _main(folder: Path) -> None:
     for replayed, warm in enumerate(warmup.read(folder), 1):
         at(f"warm-up request {replayed}, {warm.signature}")
         served.run(warm.signature, warm.inputs)
-    print(json.dumps({"result": {"signatures": results, "warmup_requests": replayed}}), flush=True)
+    return {"signatures": results, "warmup_requests": replayed}
 
 
 if __name__ == "__main__":
-    try:
-        _main(Path(sys.argv[1]))
-    except RunError as error:
-        print(json.dumps({"failure": str(error)}), flush=True)
-        sys.exit(1)
+    isolation.run(lambda at: _verify(Path(sys.argv[1]), at))

@@ -1,4 +1,4 @@
-"""Stage 7: the student as a SavedModel version for TF Serving, verified and then published whole."""
+"""Stage 7: the student as a version for TF Serving, with other formats beside it, verified and then published whole."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ import tensorflow as tf
 from absl import logging
 
 from mimic_keras.contracts import RawSignature, RunError
+from mimic_keras.experiment.formats import DEFAULT
 from mimic_keras.experiment.schema import Experiment, ExportSection
 from mimic_keras.serving import folding, publishing, saved_model, verification, warmup
 from mimic_keras.serving.publishing import RECORD
+from mimic_keras.serving.runtimes import THREADS
+from mimic_keras.stages import formats
 from mimic_keras.stages.data import Data
+from mimic_keras.stages.formats import TeacherNet
 from mimic_keras.stages.replacing import name_components
 from mimic_keras.stages.student import Net
 from mimic_keras.storage.files import file_digests, hash_json, write_json
@@ -36,16 +40,32 @@ Examples = dict[str, tuple[dict[str, np.ndarray], np.ndarray]]  # {signature: ({
 
 @dataclass(frozen=True)
 class Published:
-    """A version of an export. `signatures` as in export.json; `made` is False if the version was there already."""
+    """A version of an export. `record` is its export.json; `made` is False if the version was there already."""
 
     path: Path
     version: int
-    signatures: dict[str, Any]
+    record: dict[str, Any]
     made: bool
 
     def to_json(self) -> dict[str, Any]:
         """As in metrics.json."""
-        return {"path": str(self.path), "version": self.version, "signatures": self.signatures}
+        shown = ("signatures", "formats", "deployment")
+        known = {key: self.record[key] for key in shown if key in self.record}
+        return {"path": str(self.path), "version": self.version, **known}
+
+    def check_formats(self) -> None:
+        """Check that every format is there.
+
+        Raises:
+            RunError: one was refused; the version has the others.
+        """
+        formats = self.record.get("formats", {})
+        refused = [f"{name}: {each['refused']}" for name, each in formats.items() if "refused" in each]
+        if refused:
+            raise RunError(
+                f"{self.path} is published without {'; without '.join(refused)}. Leave it out of export.formats"
+                ", or accept more with export.maximum_error_increase"
+            )
 
 
 def check_student(metrics: Mapping[str, float | None], labels: np.ndarray, options: ExportSection, remedy: str) -> None:
@@ -77,8 +97,17 @@ def check_student(metrics: Mapping[str, float | None], labels: np.ndarray, optio
         raise RunError(f"the student is not published: on validation, {reason}. {remedy}")
 
 
-def publish(student: Net, data: Data, experiment: Experiment, metrics: dict[str, Any], base: Path) -> Published:
+def publish(
+    student: Net,
+    data: Data,
+    experiment: Experiment,
+    metrics: dict[str, Any],
+    base: Path,
+    teacher: TeacherNet | None = None,
+) -> Published:
     """Write the next version below `base / experiment.name`, unless the newest version there is this student already.
+
+    `teacher`: whose latency is measured beside the student's, where there are other formats than the SavedModel.
 
     Raises:
         InputError: there can be no next version.
@@ -96,7 +125,7 @@ def publish(student: Net, data: Data, experiment: Experiment, metrics: dict[str,
         intact = _read_record(newest)
         if intact and intact["key"] == key:
             logging.info("export: reused (%s)", newest, extra=REUSED)
-            return Published(newest, int(newest.name), intact["signatures"], made=False)
+            return Published(newest, int(newest.name), intact, made=False)
         raw = data.raw_signatures()
         pads = any(None in tuple(each.shape)[1:] for signature in raw.values() for each in signature.inputs.values())
         publishing.write_server_files(folder, pads)
@@ -108,12 +137,12 @@ def publish(student: Net, data: Data, experiment: Experiment, metrics: dict[str,
             "metrics": metrics,
         }
         version = publishing.publish(
-            folder, lambda hidden: _write_version(hidden, student, data, raw, experiment.export, record)
+            folder, lambda hidden: _write_version(hidden, student, data, raw, experiment.export, record, teacher)
         )
     for note in record["folding"]:
         logging.info("export: %s", note)
     logging.info("export: published %s", version)
-    return Published(version, int(version.name), record["signatures"], made=True)
+    return Published(version, int(version.name), record, made=True)
 
 
 def _write_version(
@@ -123,6 +152,7 @@ def _write_version(
     raw: Mapping[str, RawSignature],
     options: ExportSection,
     record: dict[str, Any],
+    teacher: TeacherNet | None,
 ) -> None:
     """Write and verify all files of a version, and complete its `record`."""
     info = data.dataset.info
@@ -143,6 +173,11 @@ def _write_version(
     }
     write_json(folder / RECORD, record)  # the verification reads it
     record["verified"] = verification.verify(folder)
+    if options.other_formats:
+        written = formats.write(folder, net, student.model, data, raw, examples, options)
+        measured = formats.measure_teacher(teacher, info.input_shape, examples) if teacher else {}
+        record["formats"] = written.formats
+        record["deployment"] = {"threads": THREADS, "rows": {**measured, **written.deployment}}
     record["files"] = file_digests(folder, RECORD)
     write_json(folder / RECORD, record)
 
@@ -162,7 +197,7 @@ def _make_examples(student: keras.Model, data: Data, raw: Mapping[str, RawSignat
         return models.float32_logits(student(rows, training=False)).numpy()
 
     prepared = batch(np.arange(min(EXAMPLES, split.num_examples))).numpy()
-    examples: Examples = {saved_model.DEFAULT: ({saved_model.INPUTS: prepared}, logits(prepared))}
+    examples: Examples = {DEFAULT: ({saved_model.INPUTS: prepared}, logits(prepared))}
     for name, signature in raw.items():
         rows = signature.prepare(**{key: tf.constant(value) for key, value in signature.examples.items()})
         rows, splits = rows if isinstance(rows, tuple) else (rows, None)

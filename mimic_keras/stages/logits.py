@@ -213,7 +213,7 @@ def _label_splits(
 
         def fill(folder: Path, name: str = name) -> None:
             nonlocal predict
-            predict = predict or member.load()
+            predict = predict or member.predictor()
             split = _split(member.data, name, mixup)
             examples = _count_examples(split, name)
             with progress(f"{member.name} on {name}", examples, "examples") as advance:

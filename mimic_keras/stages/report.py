@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from mimic_keras.reporting import pages
 from mimic_keras.reporting.tables import format_count, format_value
 from mimic_keras.stages.evaluation import Evaluation, tabulate, tabulate_details
+from mimic_keras.stages.formats import tabulate as tabulate_deployment
 
 SCATTER_POINTS = 4000
 MOST_CLASSES = 20  # in the table of classes
@@ -31,7 +32,7 @@ def write_report(
     Args:
         file: where.
         source: the resolved experiment, as YAML.
-        metrics: the content of metrics.json.
+        metrics: the content of metrics.json; its `export` is None before the student is published.
         evaluation: the logits and confusions behind the numbers.
         histories: {model: {metric: value per epoch}} of the trained models.
         class_names: in the order of the logits.
@@ -52,6 +53,8 @@ def write_report(
         for key, confusion in of_split.get("test", {}).items():
             title = f"{name}: {key.replace('_', ' ')} on test"
             pictures.append((title, _draw_matrix, (confusion.counts, confusion.names, "class", "taken for")))
+    deployment = (metrics["export"] or {}).get("deployment")
+    formats, measured = tabulate_deployment(deployment) if deployment else ([], [])
     pages.write_page(
         file,
         Path(__file__).with_name("report.html.jinja"),
@@ -65,6 +68,8 @@ def write_report(
         summary=_summarise(evaluation.models),
         pictures=[(title, pages.to_svg(draw(*arguments))) for title, draw, arguments in pictures],
         environment=environment,
+        formats=formats,
+        deployment=[[format_value(row.get(column)) for column in formats] for row in measured],
     )
 
 

@@ -42,8 +42,8 @@ class MemberDiverged(RunError):
 
 @dataclass(frozen=True)
 class TeacherMember(FinishedNet):
-    """A finished member. `load` returns its predictor: (name of a split, its examples, virtual ids int64 [N]) to
-    float32 logits [N, num_classes]; it is not needed where the logits are cached.
+    """A finished member. `load` returns its call; it is not needed where the logits are cached. Where they were stored
+    by somebody else, it is None, and `stored` gives them: (name of a split, virtual ids int64 [N]) to [N, num_classes].
 
     `expects` is the range of inputs that a loaded net's own scaling suggests, as in `contracts.Member`.
     `check` raises RunError if the code, the data or the loaded model is no longer what `key` says.
@@ -52,9 +52,26 @@ class TeacherMember(FinishedNet):
     seed: int
     weight: float
     data: Data
-    load: Callable[[], Predictor]
+    load: Callable[[], Callable[[Any], Any]] | None
     check: Callable[[], None] = lambda: None
     expects: tuple[float, float] | None = None
+    stored: Callable[[str, np.ndarray], np.ndarray] | None = None
+
+    def predictor(self) -> Predictor:
+        """A function of (name of a split, its examples, virtual ids int64 [N]) to float32 logits [N, num_classes]."""
+        if self.load:
+            predict = make_predictor(self.load())
+            return lambda _, split, ids: predict(split, ids)
+        return self._look_up
+
+    def _look_up(self, name: str, split: Split, ids: np.ndarray) -> np.ndarray:
+        if isinstance(split, MixedSplit):
+            message = "stored predictions cannot label mixtures; remove student.mixup, or the member"
+            raise InputError(f"{self.name}: {message}")
+        if name not in SPLITS:
+            raise InputError(f"{self.name}: stored predictions are of the data set's own examples alone")
+        assert self.stored
+        return self.stored(name, ids)
 
 
 def make_members(
@@ -122,8 +139,8 @@ def _make_member(plan: MemberPlan, data: Data, train: Train, store: Store) -> Te
         raise MemberDiverged(f"{plan.name}: {error} ({remembered})", artifact.made)
     cost, history = Cost(**artifact.read_json("cost.json")), artifact.read_json("history.json")
 
-    def load() -> Predictor:
-        return _predict_by(models.inference_call(models.load(artifact.folder)))
+    def load() -> Callable[[Any], Any]:
+        return models.inference_call(models.load(artifact.folder))
 
     return TeacherMember(
         plan.name, artifact.key, cost, artifact.folder, history, plan.seed, plan.weight, data, load, check
@@ -183,11 +200,8 @@ def _load_member(plan: MemberPlan, data: Data, teacher: Teacher, store: Store, i
                 f"{plan.name}: its model was changed after it was loaded; what needs it is not kept. Run again"
             )
 
-    multiply_adds, predict = None, _predict_stored(plan.name, member)
-    if member.call:
-        multiply_adds = models.count_multiply_adds(member.call, data.dataset.info.input_shape)
-        predict = _predict_by(member.call)
-    cost = Cost(member.parameters, multiply_adds)
+    call, shape = member.call, data.dataset.info.input_shape
+    cost = Cost(member.parameters, models.count_multiply_adds(call, shape) if call else None)
     return TeacherMember(
         plan.name,
         store.key(inputs),
@@ -197,30 +211,11 @@ def _load_member(plan: MemberPlan, data: Data, teacher: Teacher, store: Store, i
         plan.seed,
         plan.weight,
         data,
-        lambda: predict,
+        (lambda: call) if call else None,
         check,
         member.expects,
+        member.predict,
     )
-
-
-def _predict_by(call: Callable[[Any], Any]) -> Predictor:
-    """The predictor of a net that has to be called."""
-    predict = make_predictor(call)
-    return lambda _, split, ids: predict(split, ids)
-
-
-def _predict_stored(name: str, member: Member) -> Predictor:
-    """The predictor of a member whose logits exist already."""
-
-    def predict(split_name: str, split: Split, ids: np.ndarray) -> np.ndarray:
-        if isinstance(split, MixedSplit):
-            raise InputError(f"{name}: stored predictions cannot label mixtures; remove student.mixup, or the member")
-        if split_name not in SPLITS:
-            raise InputError(f"{name}: there are predictions of the data set's examples alone, stored by its author")
-        assert member.predict
-        return member.predict(split_name, ids)
-
-    return predict
 
 
 def _refuse_training(*_: Any, **__: Any) -> keras.Model:
