@@ -48,7 +48,7 @@ def result(places):
 def test_the_import_is_light_and_lists_what_there_is():
     code = "import sys, mimic_keras; print('tensorflow' in sys.modules, 'numpy' in sys.modules, *mimic_keras.__all__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    names = "InputError MimicError RunError distill export run sweep tune validate verify"
+    names = "InputError MimicError RunError distill export predict run sweep tune validate verify"
     assert done.stdout == f"False False {names}\n"
     assert set(names.split()) <= set(dir(mimic_keras))
     with pytest.raises(AttributeError, match="module 'mimic_keras' has no attribute 'rnu'"):

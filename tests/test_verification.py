@@ -85,7 +85,7 @@ def test_verification_finds_another_students_numbers(export):
     inputs, logits = examples["serve_images"]
     verification.write_examples(export, {**examples, "serve_images": (inputs, logits + 0.01)})
     with pytest.raises(VerificationError, match="serve_images: its logits differ from the student's by"):
-        verification._main(export)
+        verification._verify(export, lambda what: None)
 
 
 def test_verification_finds_a_signature_without_examples(export):
@@ -93,7 +93,7 @@ def test_verification_finds_a_signature_without_examples(export):
     del examples["serve_images"]
     verification.write_examples(export, examples)
     with pytest.raises(VerificationError, match=r"examples for \['serving_default'\], signatures"):
-        verification._main(export)
+        verification._verify(export, lambda what: None)
 
 
 def test_verification_finds_missing_weights(export):

@@ -51,7 +51,7 @@ def test_a_bad_request_is_found_before_publishing(tmp_path):
     bad = warmup.Request("serve_images", {"images": np.zeros([8, 8, 1], np.uint8)})
     warmup.write(tmp_path, "tiny", [*requests(1), bad])
     with pytest.raises(ServingError, match="not compatible with expected shape"):
-        verification._main(tmp_path)
+        verification._verify(tmp_path, lambda what: None)
     (tmp_path / warmup.FILE).write_bytes((tmp_path / warmup.FILE).read_bytes()[:-3])
     with pytest.raises(RunError, match="tf_serving_warmup_requests is damaged"):
-        verification._main(tmp_path)
+        verification._verify(tmp_path, lambda what: None)
