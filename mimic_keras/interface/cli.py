@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.metadata
 import os
 import re
 import shlex
@@ -23,7 +24,6 @@ from typing import Any
 from absl import app
 from absl.flags import argparse_flags
 
-from mimic_keras import __version__
 from mimic_keras.contracts import InputError, MimicError
 from mimic_keras.experiment.formats import FORMATS, SAVED_MODEL
 from mimic_keras.interface import api, commands
@@ -201,7 +201,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse_flags.ArgumentParser(
         prog="mimic-keras", description="Train small student nets to mimic deep teacher nets, and export them."
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('mimic-keras')}")
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for function, summary, arguments in COMMANDS:
         command = parsers.add_parser(function.__name__, help=summary)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import keyword
 import re
 from pathlib import Path
 
 import jinja2
 
-from mimic_keras import __version__
 from mimic_keras.contracts import InputError
 from mimic_keras.planning.components import GROUPS
 
@@ -33,7 +33,7 @@ def create_package(kind: str, name: str, into: Path) -> Path:
     folder = into / module.replace("_", "-")
     if folder.exists():
         raise InputError(f"{folder} exists already")
-    major, minor = __version__.split(".")[:2]
+    major, minor = importlib.metadata.version("mimic-keras").split(".")[:2]
     target = module if kind == "architecture" else "".join(part.capitalize() for part in module.split("_"))
     values = {
         "kind": kind,
