@@ -9,8 +9,8 @@ from mimic_keras.interface import cli
 
 OPENING = """# Command line
 
-What `mimic-keras COMMAND --help` prints. The exit code is 0 on success, 2 for invalid input, 130 or 143 when interrupted,
-and 1 for any other failure.
+What `mimic-keras COMMAND --help` prints. The exit code is 0 on success, 2 for invalid input, 130 or 143 when
+interrupted, and 1 for any other failure.
 """
 
 

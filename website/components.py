@@ -4,15 +4,17 @@ import inspect
 import tomllib
 from pathlib import Path
 
+import griffe
+
 from mimic_keras.experiment.problems import describe_type, quote
 from mimic_keras.planning.components import GROUPS, Plugin, installed
 
 ROOT = Path(__file__).parent.parent
 OPENING = """# Components
 
-Every component of the first-party plugins, from its docstring and its signature. An experiment writes `{name: ...}` and the
-arguments of the table beside it; those without a default are required. `mimic-keras plugins show KIND/NAME` prints the same of
-any installed component. [experiments.md](experiments.md#built-in-components) has them all at a glance.
+Every component of the first-party plugins, from its docstring and its signature. An experiment writes `{name: ...}` and
+the arguments of the table beside it. `mimic-keras plugins show KIND/NAME` prints the same of any installed component.
+[Write an experiment](experiments.md#built-in-components) has them all at a glance.
 """
 HEADINGS = {"dataset": "Data sets", "architecture": "Architectures", "teacher": "Teachers", "loss": "Losses"}
 # The docstring alone, without the name and signature that the table has.
@@ -48,12 +50,26 @@ def format_component(plugin: Plugin) -> str:
 
 def format_arguments(plugin: Plugin) -> str:
     """The table of the arguments that an experiment may set."""
+    meanings = read_meanings(plugin)
     rows = [
         f"| `{name}` | {as_code(describe_type(hint))} | "
-        f"{'required' if default is inspect.Parameter.empty else as_code(quote(default))} |"
+        f"{'required' if default is inspect.Parameter.empty else as_code(quote(default))} | {meanings.get(name, '')} |"
         for name, (hint, default) in plugin.parameters().items()
     ]
-    return "\n".join(["| argument | type | default |", "|---|---|---|", *rows, ""]) if rows else "No arguments.\n"
+    columns = ["| argument | type | default | meaning |", "|---|---|---|---|"]
+    return "\n".join([*columns, *rows, ""]) if rows else "No arguments.\n"
+
+
+def read_meanings(plugin: Plugin) -> dict[str, str]:
+    """{argument: what the docstring says of it}, where a line may be of several, as "copies, mirror: ..."."""
+    docstring = griffe.Docstring(inspect.getdoc(plugin.target) or "")
+    return {
+        name: " ".join(item.description.split()).replace("|", r"\|")
+        for section in griffe.parse_google(docstring, warnings=False)
+        if section.kind is griffe.DocstringSectionKind.parameters
+        for item in section.value
+        for name in item.name.split(", ")
+    }
 
 
 def as_code(text: str) -> str:

@@ -17,9 +17,9 @@ from website.components import as_code
 Model = type[pydantic.BaseModel]
 OPENING = """# Experiment file
 
-Every key that a file may have, from the program's schema. [experiments.md](experiments.md) explains them on an example,
-[sweeps.md](sweeps.md) and [searching.md](searching.md) the files of sweeps and searches. A *component* is
-`{name: ..., argument: ...}`; [components.md](components.md) has the names and arguments.
+Every key that a file may have, from the program's schema. [Write an experiment](experiments.md) explains them on an
+example; [sweeps](sweeps.md) and [searches](searching.md) have files of their own. A *component* is
+`{name: ..., argument: ...}`; [Components](components.md) has the names and arguments.
 """
 NOTES = {
     "experiment": "The file of an experiment; with ranges and `search`, of a search.",
@@ -77,10 +77,11 @@ def format_section(model: Model, sections: Mapping[Model, str]) -> str:
     name = sections[model]
     text, meanings = split_docstring(model)
     rows = [
-        f"| `{key}` | {format_type(field, sections)} | {format_default(model, key, field)} | {meanings.get(key, '')} |"
+        [f"`{key}`", format_type(field, sections), format_default(model, key, field), meanings.get(key, "")]
         for key, field in model.model_fields.items()
     ]
-    table = "\n".join(["| key | type | default | |", "|---|---|---|---|", *rows])
+    columns = ["key", "type", "default", "meaning"][: 4 if meanings else 3]
+    table = "\n".join(f"| {' | '.join(row[: len(columns)])} |" for row in [columns, ["---"] * 4, *rows])
     parts = [f"## {name} {{ #{to_anchor(name)} }}", NOTES.get(name), text, table]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -90,7 +91,9 @@ def split_docstring(model: Model) -> tuple[str, dict[str, str]]:
     text = re.sub(r"\bNone\b", "null", inspect.cleandoc(model.__doc__ or ""))
     keys = "|".join(model.model_fields)
     opening, *found = re.split(rf"`({keys})`: ", text)
-    meanings = {key: " ".join(meaning.split()).rstrip(";") for key, meaning in zip(found[::2], found[1::2], strict=True)}
+    meanings = {
+        key: " ".join(meaning.split()).rstrip(";") for key, meaning in zip(found[::2], found[1::2], strict=True)
+    }
     return opening.strip(), {key: meaning.replace("|", r"\|") for key, meaning in meanings.items()}
 
 

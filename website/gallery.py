@@ -1,4 +1,4 @@
-"""The gallery of experiments: a card for each file in experiments/, from the lines that open it and the figures in docs/."""
+"""The gallery of experiments: a card for each file, from the lines that open it and the figures in docs/."""
 
 import re
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 OPENING = """# Gallery of experiments
 
-Every file in `experiments/`, with what it costs, what to expect and, where one was drawn, a picture. The texts are those
-that open the files; [results.md](results.md) has the measured numbers with their seeds and machines, and
-[papers.md](papers.md) compares the files with the papers.
+Every file in `experiments/`, with what it costs, what to expect and, where one was drawn, a picture. The texts are
+those that open the files; [Results](results.md) has the measured numbers with their seeds and machines, and
+[The papers](papers.md) compares the files with the papers.
 """
 # {heading: how the source of its experiments begins}
 GROUPS = {
@@ -17,6 +17,9 @@ GROUPS = {
     "Ba & Caruana 2014": "Ba & Caruana 2014",
     "Urban et al. 2017": "Urban et al. 2017",
 }
+CODE = re.compile(
+    r"mimic-keras (?:run|sweep|validate)(?: [\w/.]+\.yaml)?(?: --set \S+)?|make \w+|\bMIMIC_KERAS_\w+|\b[\w/]+\.yaml"
+)
 SHOWN = ("Command", "Cost", "Expected", "Source", "Ours")
 
 
@@ -70,7 +73,6 @@ def format_card(card: Card) -> str:
 
 
 def link_pages(text: str) -> str:
-    """`text` with links to the pages that it names, as docs/results.md, and commands as code."""
-    text = re.sub(r"(?<!\w)docs/(\w+)\.md", r"[\1.md](\1.md)", text)
-    text = re.sub(r"(mimic-keras (?:run|sweep) \S+?(?: --set \S+)?)(?=[,.;]? |[,.;]?$)", r"`\1`", text)
-    return re.sub(r"(?<!\w)(make \w+|MIMIC_KERAS_TIMIT|parts/\w+\.yaml|(?<![/\w])\w+\.yaml)(?![^`]*`)", r"`\1`", text)
+    """`text` with links to the pages that it names, as docs/results.md, and with commands and files as code."""
+    text = CODE.sub(r"`\g<0>`", text)
+    return re.sub(r"\bdocs/(\w+\.md)", r"[\1](\1)", text)
