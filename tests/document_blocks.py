@@ -44,7 +44,7 @@ class Block:
             return "drawing"
         if self.text.startswith("model_config_list"):
             return "models.config"
-        first = re.sub(r"^(\w+=\S+ )+", "", self.text).split()[0]  # without variables of the environment
+        first = re.sub(r"^(\w+=\S+ )+", "", self.text.lstrip()).split()[0]  # without variables of the environment
         return "shell" if Path(first).name in PROGRAMS or first == "." else "python"
 
     @property

@@ -32,7 +32,7 @@ PLANNED = ("docs/sweeps.md", "docs/searching.md")
 # Python that needs what only the reader has, such as a server, PyTorch or trained models: it is compiled, and its calls
 # of this program are compared with the signatures. With what it needs.
 COMPILED = {
-    "docs/anywhere.md": "an export; run by test_the_first_page_to_follow_works_from_top_to_bottom",
+    "docs/anywhere.md": "an export; run by test_a_page_works_from_top_to_bottom",
     "docs/serving.md": "a server; tests/test_serving_client.py runs the client that has both",
     "docs/teachers.md": "PyTorch and skl2onnx, which are not installed",
 }
@@ -104,6 +104,14 @@ def plugin_blocks():
     return found
 
 
+def test_the_parts_in_a_file_have_a_value_and_a_size_by_hand():
+    names = {}
+    exec(plugin_blocks()["Cosine"], names)
+    assert names["Cosine"]().call(tf.constant([[3.0, 4.0]]), tf.constant([[4.0, 3.0]])).numpy() == pytest.approx([0.04])
+    assert names["two_layers"]((2, 3), 4).count_params() == 6 * 32 + 32 + 32 * 4 + 4
+
+
+@pytest.mark.slow
 def test_the_parts_in_a_file_keep_their_contracts(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_parts.py").write_text(plugin_blocks()["Cosine"])

@@ -1,6 +1,7 @@
 """The reference of the first-party components: their documentation, and the arguments that an experiment may set."""
 
 import inspect
+import re
 import tomllib
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def read_meanings(plugin: Plugin) -> dict[str, str]:
     """{argument: what the docstring says of it}, where a line may be of several, as "copies, mirror: ..."."""
     docstring = griffe.Docstring(inspect.getdoc(plugin.target) or "")
     return {
-        name: " ".join(item.description.split()).replace("|", r"\|")
+        name: re.sub(r"\bNone\b", "null", " ".join(item.description.split())).replace("|", r"\|")
         for section in griffe.parse_google(docstring, warnings=False)
         if section.kind is griffe.DocstringSectionKind.parameters
         for item in section.value
@@ -73,4 +74,4 @@ def read_meanings(plugin: Plugin) -> dict[str, str]:
 
 
 def as_code(text: str) -> str:
-    return f"`{text}`".replace("|", r"\|")
+    return f"`{text}`"

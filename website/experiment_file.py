@@ -23,7 +23,6 @@ example; [sweeps](sweeps.md) and [searches](searching.md) have files of their ow
 """
 NOTES = {
     "experiment": "The file of an experiment; with ranges and `search`, of a search.",
-    "sweep": "The file of a sweep.",
     "range": "What stands behind `tune` or `draw` in place of a value.",
     "baseline": "Both keys may be left out, and so may any key inside them: the student's is taken.",
 }
