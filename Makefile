@@ -9,7 +9,7 @@ EDITABLE = -e '.[dev]' $(patsubst %/pyproject.toml,-e %,$(PLUGINS))
 
 SECONDS_EACH ?= 600
 
-.PHONY: quickstart test test-floor test-wheels test-slow rehearsal fuzz lint check install clean
+.PHONY: docs quickstart test test-floor test-wheels test-slow rehearsal fuzz lint check install clean
 
 quickstart: install  ## the main job on the embedded data: table, report, saved_models/quickstart/1
 	$(BIN)/mimic-keras run experiments/quickstart.yaml
@@ -40,7 +40,10 @@ lint: install  ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test test-wheels  ## what CI runs
+docs: install  ## the documentation as a site, strictly: site/index.html; .venv/bin/mkdocs serve shows it while you write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+check: lint docs test test-wheels  ## what CI runs
 
 install: $(STAMP)
 
@@ -51,4 +54,4 @@ $(STAMP): pyproject.toml build_extras.py $(PLUGINS) $(CONSTRAINTS)
 	touch $@
 
 clean:  ## remove environments and caches; keeps runs/, saved_models/ and the home folder
-	rm -rf .venv .venv-floor .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf site .venv .venv-floor .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

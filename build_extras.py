@@ -11,6 +11,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 PLUGINS = ("losses", "architectures", "teachers", "digits", "cifar", "timit", "arrays")
 LITERT = ["ai-edge-litert>=2.1"]
 ONNX = ["onnx>=1.17,!=1.19.*", "onnxruntime>=1.20", "tf2onnx>=1.17"]  # onnx 1.19 fails with TensorFlow 2.17's ml_dtypes
+DOCUMENTATION = ["mkdocs", "mkdocs-material", "mkdocstrings[python]"]
 DEVELOPMENT = [
     "build",
     "hatchling",
@@ -18,6 +19,7 @@ DEVELOPMENT = [
     "importlib-resources",
     "import-linter",
     "ipykernel",
+    "markdown-it-py",
     "mypy",
     "nbclient",
     "onnx",
@@ -49,6 +51,7 @@ class CustomMetadataHook(MetadataHookInterface):
             "litert": LITERT,
             "onnx": [require("teachers", "[onnx]"), *ONNX],
             "sklearn": [require("teachers", "[sklearn]")],
-            "dev": [*DEVELOPMENT, *LITERT, *ONNX],
+            "dev": [*DEVELOPMENT, *DOCUMENTATION, *LITERT, *ONNX],
+            "docs": DOCUMENTATION,
             "fuzz": ["atheris"],
         }

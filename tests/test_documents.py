@@ -309,10 +309,3 @@ def test_quickstart_and_the_commands_of_the_readme(tmp_path, monkeypatch, capsys
     for arguments in commands:
         assert command(*arguments, *places) == 0
         assert "teacher/0: reused" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")], ids=str)
-def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target

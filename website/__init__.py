@@ -1,0 +1,1 @@
+"""The documentation's site: what MkDocs generates beside the pages in docs/."""
