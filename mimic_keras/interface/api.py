@@ -184,7 +184,7 @@ def tune(
             search.work(workspace)
         page.write_page(search)
         columns, rows = page.tabulate_trials(search)
-        ranks = {trial.number: rank for rank, trial in enumerate(search.rank_trials())}
+        ranks = {trial.number + 1: rank for rank, trial in enumerate(search.rank_trials())}
         rows = sorted(rows, key=lambda row: ranks.get(row["trial"], len(rows)))
         best = search.folder / "best.yaml" if ranks else None
         return TuneResult(f"{source.given['name']}, the best first", columns[:-1], rows, search.folder, best)

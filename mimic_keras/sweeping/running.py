@@ -25,6 +25,7 @@ from mimic_keras.stages.replacing import CELLS, check_sweep
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import hash_json, write_bytes, write_json
 from mimic_keras.storage.locks import owned
+from mimic_keras.sweeping import errors
 from mimic_keras.sweeping.cells import Cell, Sweep, collect_problems, make_row
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -49,7 +50,8 @@ class Outcome:
     """The state of a cell, and its results.
 
     `results` holds one mapping for each net that counts (of a search, for each of its best): {"models": as in
-    metrics.json, "history": the student's curves}.
+    metrics.json, "history": the student's curves, "errors": as of `errors.pack`}; results of an earlier version have no
+    "errors".
     """
 
     planned: PlannedCell
@@ -153,7 +155,9 @@ def _finish_search(each: PlannedCell, workspace: Workspace) -> list[Plan]:
 
 def _run_plan(plan: Plan, workspace: Workspace) -> dict[str, Any]:
     results = runner.train_and_evaluate(plan, workspace)
-    return {"models": results.evaluation.models, "history": results.nets[-1].history}
+    test = {name: of_split["test"] for name, of_split in results.evaluation.logits.items()}
+    wrong = errors.pack(results.data.split("test").labels, test)
+    return {"models": results.evaluation.models, "history": results.nets[-1].history, "errors": wrong}
 
 
 def _read_results(file: Path, key: str) -> dict[str, Any] | None:
