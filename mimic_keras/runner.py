@@ -87,7 +87,7 @@ def run(plan: Plan, workspace: Workspace, runs_dir: Path, saved_models_dir: Path
         replacing.check_run(folder, experiment, replace)
         if experiment.export.publish:
             replacing.check_export(saved_models_dir / experiment.name, experiment, replace)
-        with workspace.in_use(), console.journal(folder / "log.jsonl"):
+        with workspace.in_use(experiment.name), console.journal(folder / "log.jsonl"):
             return _run(plan, workspace, folder, saved_models_dir)
 
 
@@ -197,7 +197,7 @@ def train_and_evaluate(
     stages: dict[str, dict[str, Any]] = {}
     stage = functools.partial(_stage, stages, store)
 
-    with stage("data"):
+    with stage("data"), console.waiting(f"preparing the data set {plan.dataset.plugin.name}"):
         prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
         for name in ("train", "transfer", "validation", *splits):  # a fault of any is found before training
             prepared.split(name)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node
 from ruamel.yaml.representer import SafeRepresenter
 
@@ -23,6 +24,7 @@ from mimic_keras.experiment.problems import Problems
 LARGEST_FILE = 1_000_000
 MOST_VALUES = 100_000
 LARGEST_BITS = 64
+LONGEST_QUOTE = 100  # characters of a line in a message
 MERGE_KEY = "tag:yaml.org,2002:merge"
 # The library writes these without quotes and does not read them back: "?%", ":%", "? a" within braces, "\x85".
 UNSAFE_TEXT = re.compile(r"[?:-]|.*[^\x20-\x7e]", re.DOTALL)
@@ -191,7 +193,7 @@ def _load_yaml(text: str) -> Any:
     """A YAML 1.2 document of plain data, without merge keys.
 
     Raises:
-        ValueError: it is not one; the message has one line.
+        ValueError: it is not one; the message has the place and the line itself, where the library knows them.
     """
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
@@ -199,8 +201,24 @@ def _load_yaml(text: str) -> Any:
         return yaml.load(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    except MarkedYAMLError as error:
+        raise ValueError(_describe_fault(error, text)) from error
     except Exception as error:  # a mapping as a key, for one, is a TypeError to the library
         raise ValueError(" ".join(str(error).split("\n\n")[0].split())) from error
+
+
+def _describe_fault(error: MarkedYAMLError, text: str) -> str:
+    """Line and column of a fault, what it is, and the line itself with a mark below the place."""
+    mark = error.problem_mark or error.context_mark
+    reason = " ".join(": ".join(filter(None, [error.context, error.problem])).split())
+    if mark is None:
+        return reason
+    lines = text.splitlines() or [""]
+    row = min(mark.line, len(lines) - 1)  # the end of the text may be on a line of its own
+    column = mark.column if row == mark.line else len(lines[row])
+    shown, start = lines[row], max(0, column - LONGEST_QUOTE // 2)
+    quoted = shown[start : start + LONGEST_QUOTE].replace("\t", " ")
+    return f"line {row + 1}, column {column + 1}: {reason}\n  {quoted}\n  {' ' * (column - start)}^"
 
 
 def apply_setting(content: dict[str, Any], setting: str) -> None:

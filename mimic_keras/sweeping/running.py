@@ -96,7 +96,7 @@ def run_cells(
         console.live_table(lambda: _tabulate_progress(sweep, outcomes)),
     )
     check_sweep(folder)
-    with owned(folder), workspace.in_use(), journal, table:
+    with owned(folder), workspace.in_use(sweep.name), journal, table:
         for page in (
             folder / "report.html",
             *folder.glob("figure_*.svg"),
@@ -104,6 +104,7 @@ def run_cells(
             page.unlink(missing_ok=True)
         for index, each in enumerate(cells):
             outcomes[index] = replace(outcomes[index], state=RUNNING)
+            logging.info("cell %d of %d, %s", index + 1, len(cells), each.cell)
             outcomes[index] = _run_cell(sweep, each, folder, workspace)
             shown = _describe_outcome(sweep, outcomes[index])
             logging.info("cell %d of %d, %s: %s", index + 1, len(cells), each.cell, shown)
