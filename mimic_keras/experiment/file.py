@@ -38,6 +38,7 @@ class Document:
     settings.
 
     The `KEY=VALUE` settings of the command line are applied, except a sweep's, which `settings` keeps for its cells.
+    `folder`: the file's, which paths in it are relative to; None of a mapping.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Document:
     kind: Kind
     settings: tuple[str, ...]
     problems: Problems
+    folder: Path | None = None
 
     def source(self) -> Source:
         """The experiment, or the experiment with ranges.
@@ -55,19 +57,20 @@ class Document:
         """
         if self.kind == "sweep":
             raise InputError(f"{self.name} is a sweep, not an experiment; run it with mimic-keras sweep")
-        return make_source(self.content, self.problems)
+        return make_source(self.content, self.problems, folder=self.folder)
 
 
 @dataclass(frozen=True)
 class Source:
     """An experiment as plain data: `given` as in the file, `complete` with what sections inherit from others.
 
-    `problems` collects everything that is found wrong with it.
+    `problems` collects everything that is found wrong with it. `folder` as of the `Document`.
     """
 
     given: dict[str, Any]
     complete: dict[str, Any]
     problems: Problems
+    folder: Path | None = None
 
     def components(self) -> Iterator[tuple[str, dict[str, Any], Place]]:
         """(kind, mapping, place) of every component that can be recognised, whatever else is wrong."""
@@ -107,7 +110,7 @@ def read(file: Path, settings: Sequence[str] = ()) -> Document:
         InputError: the file cannot be read, holds tags, duplicate keys or no mapping, or a setting is malformed.
     """
     text, content = _read_mapping(file)
-    return make_document(str(file), text, content, settings)
+    return replace(make_document(str(file), text, content, settings), folder=file.parent)
 
 
 def make_document(name: str, text: str, content: dict[str, Any], settings: Sequence[str] = ()) -> Document:
@@ -132,8 +135,10 @@ def has_ranges(content: Mapping[str, Any]) -> bool:
     return "search" in content or any(isinstance(item, dict) and item.keys() == {"tune"} for _, item in walk(content))
 
 
-def make_source(content: dict[str, Any], problems: Problems, settings: Sequence[str] = ()) -> Source:
-    """The experiment of plain data, with settings and the environment's variables filled in.
+def make_source(
+    content: dict[str, Any], problems: Problems, settings: Sequence[str] = (), folder: Path | None = None
+) -> Source:
+    """The experiment of plain data, with settings and the environment's variables filled in; `folder` as of `Source`.
 
     Raises:
         InputError: a setting is malformed.
@@ -141,7 +146,7 @@ def make_source(content: dict[str, Any], problems: Problems, settings: Sequence[
     for setting in settings:
         apply_setting(content, setting)
     given = _expand_variables(to_plain(content, problems) if settings else content, Place(), problems)
-    return Source(given, _complete(given), problems)
+    return Source(given, _complete(given), problems, folder)
 
 
 def _read_mapping(file: Path) -> tuple[str, dict[str, Any]]:

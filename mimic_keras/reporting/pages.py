@@ -43,7 +43,7 @@ ON_LIGHT, ON_DARK = "#111111", "#ffffff"  # texts on an image, which is the same
 
 WIDTH = 3.6  # inches, 346 pixels of CSS: a telephone shows the texts in their own size
 SMALL = 8  # points, of ticks and legends: 10.7 pixels
-SVG = {"svg.hashsalt": "mimic-keras", "svg.fonttype": "none"}
+SVG: Any = {"svg.hashsalt": "mimic-keras", "svg.fonttype": "none"}
 PIXELS_PER_INCH = 200  # of the parts of a figure that are no lines
 
 
@@ -110,7 +110,8 @@ def to_png(rows: np.ndarray) -> str:
     shades = np.clip((rows - low) / max(high - low, 1e-12), 0, 1)
     stream = io.BytesIO()
     pixels = np.round(255 * np.broadcast_to(shades, (*rows.shape[:2], 3))).astype(np.uint8)
-    image.imsave(stream, np.ascontiguousarray(pixels), format="png", metadata={"Software": None})
+    undated: Any = {"Software": None}
+    image.imsave(stream, np.ascontiguousarray(pixels), format="png", metadata=undated)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 

@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from mimic_keras.experiment.file import to_yaml
 from mimic_keras.experiment.ranges import Range
+from mimic_keras.planning.locations import anchor_paths
 from mimic_keras.reporting import pages
 from mimic_keras.reporting.tables import format_value, to_csv
 from mimic_keras.searching.trial import Trial
@@ -27,7 +28,7 @@ def write_page(search: Search) -> None:
     best = search.rank_trials()
     text = ""
     if best:
-        given = search.source_at(best[0].values).given
+        given = anchor_paths(search.source_at(best[0].values)).given
         named = {**given, "name": f"{str(given['name'])[:90]}_best"}
         count, metric = len(search.list_trials()), search.section.metric
         header = f"# The best of {count} trials: {metric} {best[0].score} on validation.\n"

@@ -100,8 +100,9 @@ def _pairs(sweep: Sweep, outcomes: Sequence[Outcome]) -> Iterator[tuple[str, tup
 
 def _stack(group: Group, model: str) -> tuple[str, np.ndarray] | None:
     """(digest of the labels, bool [nets, examples]); None if a net is missing, or they do not share the test set."""
-    found = [result.get("errors") for outcome in group.outcomes for result in outcome.results]
-    if not found or any(each is None or not each["examples"] or model not in each["wrong"] for each in found):
+    results = [result for outcome in group.outcomes for result in outcome.results]
+    found = [result["errors"] for result in results if result.get("errors")]
+    if not found or len(found) < len(results) or not all(each["examples"] and model in each["wrong"] for each in found):
         return None
     labels = {each["labels"] for each in found}
     return (labels.pop(), np.stack([errors.unpack(each, model) for each in found])) if len(labels) == 1 else None

@@ -239,5 +239,7 @@ def _curve_of(sweep: Sweep, history: Mapping[str, Sequence[float]]) -> tuple[lis
     """The epochs, and what is drawn of them."""
     judged = history.get(f"judged_{sweep.metric}")
     values = judged or (history.get("val_error_rate", []) if sweep.is_error else [])
-    epochs = list(history[f"judged_{sweep.metric}_epoch"]) if judged else list(range(1, len(values) + 1))
+    epochs = (
+        [int(epoch) for epoch in history[f"judged_{sweep.metric}_epoch"]] if judged else [*range(1, len(values) + 1)]
+    )
     return (epochs, [to_shown(sweep, value) for value in values]) if values else None

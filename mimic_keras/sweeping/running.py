@@ -16,6 +16,7 @@ from absl import logging
 from mimic_keras import runner
 from mimic_keras.contracts import MimicError, RunError
 from mimic_keras.experiment.file import has_ranges, to_yaml
+from mimic_keras.planning.locations import anchor_paths
 from mimic_keras.planning.plan import Costs, Plan, make_plan
 from mimic_keras.reporting import console
 from mimic_keras.searching import page as search_page
@@ -122,7 +123,7 @@ def _run_cell(sweep: Sweep, each: PlannedCell, folder: Path, workspace: Workspac
             _check_metric(sweep, stored["results"])
             return Outcome(each, DONE, stored["results"], stored["seconds"])
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(file.with_name("experiment.yaml"), to_yaml(each.cell.source.given).encode())
+        write_bytes(file.with_name("experiment.yaml"), to_yaml(anchor_paths(each.cell.source).given).encode())
         results = [_run_plan(plan, workspace) for plan in _finish_search(each, workspace)]
         seconds = round(time.monotonic() - started, 1)
         write_json(file, {"key": key, "axes": each.cell.values, "results": results, "seconds": seconds})
