@@ -87,7 +87,7 @@ def run(plan: Plan, workspace: Workspace, runs_dir: Path, saved_models_dir: Path
         replacing.check_run(folder, experiment, replace)
         if experiment.export.publish:
             replacing.check_export(saved_models_dir / experiment.name, experiment, replace)
-        with workspace.in_use(), console.journal(folder / "log.jsonl"):
+        with workspace.in_use(experiment.name), console.journal(folder / "log.jsonl"):
             return _run(plan, workspace, folder, saved_models_dir)
 
 
@@ -111,14 +111,14 @@ def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path)
     write_json(folder / "artifacts.json", _list_artifacts(results))
     write_json(folder / "metrics.json", metrics)
     with _stage(results.stages, results.store, "report"):
-        _write_report(folder, source, metrics, results, environment)
+        write_report = _draw_report(folder, source, metrics, results, environment)
+        write_report()
     if experiment.export.publish:
         with _stage(results.stages, results.store, "export"):
             published = _publish(results, experiment, folder, saved_models_dir)
         metrics["export"] = published.to_json()
         write_json(folder / "metrics.json", metrics)
-        if "deployment" in published.record:
-            _write_report(folder, source, metrics, results, environment)
+        write_report()
         published.check_formats()
     return Finished(folder, metrics, results)
 
@@ -152,25 +152,38 @@ def _teacher_net(results: Results) -> formats.TeacherNet | None:
     return formats.TeacherNet(load, results.evaluation.models["teacher"]["validation"].get("error_rate"))
 
 
-def _write_report(
+def _draw_report(
     folder: Path, source: str, metrics: dict[str, Any], results: Results, environment: dict[str, Any]
-) -> None:
-    """Write report.html.
+) -> Callable[[], None]:
+    """Draw the figures of report.html; returns what writes the page, with `metrics` as they are then.
 
     Raises:
-        RunError: it cannot be written; an earlier run's report is removed, since the files beside it are this run's.
+        RunError: by either, it cannot be written; an earlier run's is removed, since the files beside it are new.
     """
-    file = folder / "report.html"
-    histories = {net.name: net.history for net in results.all_nets if net.history}
+    file, test = folder / "report.html", results.data.split("test")
     classes = results.data.dataset.info.class_names
-    try:
-        report.write_report(file, source, metrics, results.evaluation, histories, classes, environment)
-    except Exception as error:
-        file.unlink(missing_ok=True)
-        raise RunError(
-            f"{file} cannot be written ({type(error).__name__}: {error}); {folder / 'metrics.json'} has the numbers; "
-            f"mimic-keras export {folder} publishes the student without a report"
-        ) from error
+
+    @contextlib.contextmanager
+    def naming_the_file() -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            file.unlink(missing_ok=True)
+            raise RunError(
+                f"{file} cannot be written ({type(error).__name__}: {error}); {folder / 'metrics.json'} has the "
+                f"numbers; mimic-keras export {folder} publishes the student without a report"
+            ) from error
+
+    with naming_the_file():
+        histories = {net.name: net.history for net in results.all_nets if net.history}
+        pictures = report.draw_pictures(results.evaluation, histories, classes, test.labels)
+        differences = report.picture_differences(results.evaluation, classes, test)
+
+    def write() -> None:
+        with naming_the_file():
+            report.write_report(file, source, metrics, results.evaluation, pictures, differences, environment)
+
+    return write
 
 
 def train_and_evaluate(
@@ -184,7 +197,7 @@ def train_and_evaluate(
     stages: dict[str, dict[str, Any]] = {}
     stage = functools.partial(_stage, stages, store)
 
-    with stage("data"):
+    with stage("data"), console.waiting(f"preparing the data set {plan.dataset.plugin.name}"):
         prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
         for name in ("train", "transfer", "validation", *splits):  # a fault of any is found before training
             prepared.split(name)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,7 +11,10 @@ import time
 
 import pytest
 
-from tests.tiny import tiny, write
+from mimic_keras.interface import arguments
+from mimic_keras.interface.arguments import COMMANDS
+from mimic_keras.interface.commands import SHELLS
+from tests.tiny import command, tiny, write
 
 MODULE = [sys.executable, "-m", "mimic_keras"]
 
@@ -32,7 +37,69 @@ def test_help_and_plugins_import_neither_tensorflow_nor_keras_nor_a_plugin(argum
     heavy = {"tensorflow", "keras", "sklearn", "matplotlib"}
     assert not tops & heavy
     assert not {name for name in tops if name.startswith("mimic_keras_")}
-    assert "absl" in tops
+    assert "mimic_keras" in tops
+
+
+def test_bare_the_command_shows_its_help_with_every_command(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        command()
+    assert exit_.value.code == 0
+    said = capsys.readouterr().out
+    assert all(f"    {each.name}" in said for each in COMMANDS)
+    assert "examples:\n  mimic-keras run experiments/quickstart.yaml" in said
+
+
+@pytest.mark.parametrize("each", COMMANDS, ids=lambda each: each.name)
+def test_help_has_examples_that_parse_and_no_options_of_others(each, capsys):
+    with pytest.raises(SystemExit):
+        command(each.name, "--help")
+    said = capsys.readouterr().out
+    assert not re.search(r"--[a-z_]+-", said), "options are spelled one way"
+    options = set(re.findall(r"^  (--\w+)", said, re.M))
+    assert options <= {name for argument in each.arguments for name in argument.names} | {"--debug"}
+    for example in each.examples:
+        assert f"  mimic-keras {each.name} {example}".rstrip() in said.splitlines()
+        parsed = arguments.parse(["mimic-keras", each.name, *shlex.split(example.partition(" > ")[0])])
+        assert parsed.function is each.function
+
+
+def test_the_other_spelling_of_an_option_is_understood(tmp_path):
+    parsed = arguments.parse(["mimic-keras", "cache", "prune", "--older-than=3d", "--dry-run", "--home", "a-b"])
+    assert (parsed.older_than, parsed.dry_run, parsed.home.name) == (3 * 86_400, True, "a-b")
+    parsed = arguments.parse(["mimic-keras", "run", "a.yaml", "--set", "x=a--b-c"])
+    assert parsed.settings == ["x=a--b-c"]
+
+
+def test_options_of_other_programs_and_shortened_ones_are_refused(capsys):
+    for option in ("--verbosity=1", "--hom=x"):
+        with pytest.raises(SystemExit) as exit_:
+            command("cache", option)
+        assert exit_.value.code == 2
+        assert f"unrecognized arguments: {option}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_names_every_command_and_option(shell, capsys):
+    assert command("completion", shell) == 0
+    said = capsys.readouterr().out
+    assert all(each.name in said for each in COMMANDS)
+    assert all(option in said for option in ("runs_dir", "older_than", "litert_int8"))
+
+
+def test_a_script_of_completion_is_bash(tmp_path):
+    file = tmp_path / "completion"
+    file.write_text(process(*MODULE, "completion", "bash").stdout)
+    words = "COMP_WORDS=(mimic-keras cache --o); COMP_CWORD=2; _shtab_mimic_keras; echo ${COMPREPLY[@]}"
+    assert process("bash", "-c", f". {file}; {words}").stdout.split() == ["--older_than"]
+
+
+def test_a_folder_of_versions_is_no_version(tmp_path, capsys):
+    for version in ("2", "10", "notes"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "export.json").touch()
+    for arguments_ in (["verify", tmp_path], ["predict", tmp_path, "x.npy"]):
+        assert command(*arguments_) == 2
+        assert f"Did you mean '{tmp_path / '10'}'?" in capsys.readouterr().err
 
 
 def test_plugins_lists_every_component_with_its_distribution():
@@ -63,7 +130,8 @@ def test_wrong_input_is_one_message_without_a_traceback_and_debug_shows_it(tmp_p
     done = process(*MODULE, "run", file)
     assert done.returncode == 2
     assert done.stderr.startswith(f"mimic-keras: {file}: not a YAML file:")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.splitlines()[1:] == ["  name: [", "         ^"], "the line itself, with a mark"
+    assert "line 1, column 8" in done.stderr
     assert "Traceback" in process(*MODULE, "run", file, "--debug").stderr
 
 

@@ -165,7 +165,7 @@ def test_how_a_message_about_an_unknown_key_opens():
         ({"name": "sdg", "rate": 1.0}, "", "no such name: 'sdg'. Did you mean 'sgd'? Accepted: sgd, adam"),
         ({"name": "zz"}, "", "no such name: 'zz'. Accepted: sgd, adam"),
         ({"rate": 1.0}, "", "expected a mapping with a 'name', got {'rate': 1.0}"),
-        ("sgd", "", "expected a mapping, got 'sgd'"),
+        ("sgd", "", "expected a mapping, got 'sgd'; a name is written {name: sgd}"),
         ({"name": "sgd"}, ".rate", "required, but missing"),
         ({"name": "sgd", "rate": 0}, ".rate", "expected a value greater than 0, got 0"),
         ({"name": "adam", "rate": 1.0, "beta": 1}, ".beta", "expected a value less than 1, got 1"),
@@ -266,6 +266,8 @@ def test_list_fields():
 def test_suggestions():
     assert did_you_mean("temprature", ["kl", "temperature"]) == "Did you mean 'temperature'? "
     assert did_you_mean("zz", ["kl", "temperature"]) == ""
+    assert did_you_mean("lr", ["name", "learning_rate", "lrs"]) == "Did you mean 'learning_rate'? "
+    assert did_you_mean("AdamW", ["adam", "adamw"]) == "Did you mean 'adamw'? "
     assert (
         suggest("bet", {"beta": "beta: float", "a": "a: int"}) == "Did you mean 'beta'? Accepted: beta: float, a: int"
     )

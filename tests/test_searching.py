@@ -274,7 +274,8 @@ def test_the_winner_runs_alone_and_has_its_score(tmp_path):
     html = (folder / "search.html").read_text()
     assert html.count("<svg") == 1 + 2
     assert not re.search(r"(src|href)=\"?http", html)
-    assert f"<td>{best['trial']}</td>" in html
+    assert f'<tr class="student"><td>{best["trial"]}</td>' in html
+    assert [row["trial"] for row in rows] == ["1", "2", "3"]
 
 
 def test_a_search_without_any_score_has_a_page(tmp_path):
@@ -292,3 +293,33 @@ def test_a_damaged_trial_is_named(tmp_path):
         write_bytes(search.folder / "trials" / "0000.json", b"{")
     with pytest.raises(Exception, match=r"0000.json is damaged .* remove it, and its trial is done again"):
         search.list_trials()
+
+
+@pytest.mark.parametrize(
+    ("places", "short"),
+    [
+        (["student.training.optimizer.learning_rate"], ["learning_rate"]),
+        (["student.loss.name", "student.architecture.name"], ["loss.name", "architecture.name"]),
+        (
+            ["student.training.epochs", "teacher.training.epochs"],
+            ["student.training.epochs", "teacher.training.epochs"],
+        ),
+        (["seed", "student.seed"], ["seed", "student.seed"]),
+        (["student.architecture.hidden_units[0]"], ["hidden_units[0]"]),
+    ],
+)
+def test_a_label_is_as_short_as_it_can_be(places, short):
+    assert list(page.shorten_places(places).values()) == short
+
+
+def test_figures_count_trials_from_one_and_show_whole_numbers(tmp_path, untrained):
+    search = search_of(tmp_path, searched(trials=4))
+    work(search, tmp_path)
+    (axes,) = page._draw_history(search).axes
+    assert sorted(axes.collections[0].get_offsets()[:, 0]) == [1, 2, 3, 4]
+    assert all(tick == int(tick) for tick in axes.get_xticks())
+    place, item = next(iter(search.space.items()))
+    response, bar = page._draw_response(search, str(place), "short", item).axes
+    assert sorted(response.collections[0].get_array()) == [1, 2, 3, 4]
+    assert all(tick == int(tick) for tick in bar.get_yticks())
+    assert (response.get_xlabel(), bar.get_ylabel()) == ("short", "trial")

@@ -336,8 +336,12 @@ def test_every_metric_in_its_unit(tmp_path, metric, show, shown, heading, senten
     assert running.list_scores(table, outcome) == shown
     assert heading in results.tabulate_groups(table, [outcome])[0]
     assert results.summarise(table, [outcome]).startswith(sentence)
-    curve = page._draw_figure(table, FigureSection(x="epoch"), [outcome]).axes[0].get_lines()[0].get_ydata()
-    assert list(curve) == {"error": [50, 25], "accuracy": [50, 75]}[show] if table.is_error else not len(curve)
+    lines = page._draw_figure(table, FigureSection(x="epoch"), [outcome]).axes[0].get_lines()
+    assert bool(lines) == table.is_error
+    if not lines:
+        return
+    curve = lines[0].get_ydata()
+    assert list(curve) == {"error": [50, 25], "accuracy": [50, 75]}[show]
 
 
 def test_an_axis_may_have_the_name_of_a_column(tmp_path, capsys):
@@ -454,5 +458,39 @@ def test_results_are_stable_json(tmp_path):
     content = json.loads(file.read_text())
     assert set(content) == {"key", "axes", "results", "seconds"}
     assert content["axes"] == {"loss": "kl", "seed": 0}
-    assert set(content["results"][0]) == {"models", "history"}
+    assert set(content["results"][0]) == {"models", "history", "errors"}
+    assert content["results"][0]["errors"]["examples"] == 350
     assert len(content["results"][0]["history"]["val_error_rate"]) == 2
+
+
+def test_curves_have_a_label_for_each_group_and_a_scale_where_the_end_is_seen(tmp_path):
+    """Two nets of each of two groups: a thin line each, and a thick one for their mean, which the legend names."""
+    table, cells = read(tmp_path)
+    student = {"parameters": 5, "multiply_adds": 4, "validation": {}, "test": {"error_rate": 0.5}}
+    outcomes = [
+        running.Outcome(
+            running.plan_cells("x", [cell], tmp_path)[0],
+            "done",
+            [{"models": {"student": student}, "history": {"val_error_rate": [0.9, 0.5, end, end]}}],
+        )
+        for cell, end in zip(cells, (0.1, 0.2, 0.3, 0.3), strict=True)
+    ]
+    (axes,) = page._draw_figure(table, FigureSection(x="epoch", series="loss"), outcomes).axes
+    assert axes.get_legend_handles_labels()[1] == ["loss kl, mean of 2", "loss logit_l2, mean of 2"]
+    assert [list(line.get_ydata())[-1] for line in axes.get_lines()] == pytest.approx([10, 20, 15, 30, 30, 30])
+    assert axes.get_ylim() == pytest.approx((7, 33))  # 10 to 30, and 15 % of that on either side
+    (alone,) = page._draw_figure(table, FigureSection(x="epoch"), outcomes).axes
+    assert alone.get_legend_handles_labels()[1] == ["loss kl, mean of 2", "loss logit_l2, mean of 2"]
+
+
+def test_without_figures_or_a_paper_the_page_speaks_of_neither(tmp_path):
+    table, (cell,) = read(tmp_path, axes={"loss": ["kl"], "seed": [0]})
+    student = {"parameters": 5, "multiply_adds": 4, "validation": {}, "test": {"error_rate": 0.5}}
+    planned = running.plan_cells("x", [cell], tmp_path)[0]
+    outcome = running.Outcome(planned, "done", [{"models": {"student": student}, "history": {}}])
+    page.write_page(table, [outcome], tmp_path, "a: b", {"gpus": []})
+    text = (tmp_path / "report.html").read_text()
+    assert "<h2>Figures" not in text
+    assert "paper" not in text
+    assert "<td>gpus</td><td>none</td>" in text
+    assert "over seed, which has 1 value." in text

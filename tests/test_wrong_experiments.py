@@ -365,7 +365,7 @@ WRONG = {
     ),
     "not a mapping": ("- 1\n- 2\n", ["expected a mapping of name, dataset, student, ...; got list"]),
     "empty": ("", ["expected a mapping of name, dataset, student, ...; got NoneType"]),
-    "not YAML": ("name: [1, 2\nseed: 3\n", ["not a YAML file:", "line 2"]),
+    "not YAML": ("name: [1, 2\nseed: 3\n", ["not a YAML file: line 2, column 5: ", "\n  seed: 3\n      ^"]),
     "binary": ("name: \x00\x01", ["not a YAML file:"]),
     "key given twice": ("name: x\nname: y\n", ["not a YAML file:", 'duplicate key "name"']),
     "tag": ("name: !!python/object/apply:os.system [ls]\n", ["not a YAML file:", "could not determine a constructor"]),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node
 from ruamel.yaml.representer import SafeRepresenter
 
@@ -23,6 +24,7 @@ from mimic_keras.experiment.problems import Problems
 LARGEST_FILE = 1_000_000
 MOST_VALUES = 100_000
 LARGEST_BITS = 64
+LONGEST_QUOTE = 100  # characters of a line in a message
 MERGE_KEY = "tag:yaml.org,2002:merge"
 # The library writes these without quotes and does not read them back: "?%", ":%", "? a" within braces, "\x85".
 UNSAFE_TEXT = re.compile(r"[?:-]|.*[^\x20-\x7e]", re.DOTALL)
@@ -36,6 +38,7 @@ class Document:
     settings.
 
     The `KEY=VALUE` settings of the command line are applied, except a sweep's, which `settings` keeps for its cells.
+    `folder`: the file's, which paths in it are relative to; None of a mapping.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Document:
     kind: Kind
     settings: tuple[str, ...]
     problems: Problems
+    folder: Path | None = None
 
     def source(self) -> Source:
         """The experiment, or the experiment with ranges.
@@ -53,19 +57,20 @@ class Document:
         """
         if self.kind == "sweep":
             raise InputError(f"{self.name} is a sweep, not an experiment; run it with mimic-keras sweep")
-        return make_source(self.content, self.problems)
+        return make_source(self.content, self.problems, folder=self.folder)
 
 
 @dataclass(frozen=True)
 class Source:
     """An experiment as plain data: `given` as in the file, `complete` with what sections inherit from others.
 
-    `problems` collects everything that is found wrong with it.
+    `problems` collects everything that is found wrong with it. `folder` as of the `Document`.
     """
 
     given: dict[str, Any]
     complete: dict[str, Any]
     problems: Problems
+    folder: Path | None = None
 
     def components(self) -> Iterator[tuple[str, dict[str, Any], Place]]:
         """(kind, mapping, place) of every component that can be recognised, whatever else is wrong."""
@@ -105,7 +110,7 @@ def read(file: Path, settings: Sequence[str] = ()) -> Document:
         InputError: the file cannot be read, holds tags, duplicate keys or no mapping, or a setting is malformed.
     """
     text, content = _read_mapping(file)
-    return make_document(str(file), text, content, settings)
+    return replace(make_document(str(file), text, content, settings), folder=file.parent)
 
 
 def make_document(name: str, text: str, content: dict[str, Any], settings: Sequence[str] = ()) -> Document:
@@ -130,8 +135,10 @@ def has_ranges(content: Mapping[str, Any]) -> bool:
     return "search" in content or any(isinstance(item, dict) and item.keys() == {"tune"} for _, item in walk(content))
 
 
-def make_source(content: dict[str, Any], problems: Problems, settings: Sequence[str] = ()) -> Source:
-    """The experiment of plain data, with settings and the environment's variables filled in.
+def make_source(
+    content: dict[str, Any], problems: Problems, settings: Sequence[str] = (), folder: Path | None = None
+) -> Source:
+    """The experiment of plain data, with settings and the environment's variables filled in; `folder` as of `Source`.
 
     Raises:
         InputError: a setting is malformed.
@@ -139,7 +146,7 @@ def make_source(content: dict[str, Any], problems: Problems, settings: Sequence[
     for setting in settings:
         apply_setting(content, setting)
     given = _expand_variables(to_plain(content, problems) if settings else content, Place(), problems)
-    return Source(given, _complete(given), problems)
+    return Source(given, _complete(given), problems, folder)
 
 
 def _read_mapping(file: Path) -> tuple[str, dict[str, Any]]:
@@ -191,7 +198,7 @@ def _load_yaml(text: str) -> Any:
     """A YAML 1.2 document of plain data, without merge keys.
 
     Raises:
-        ValueError: it is not one; the message has one line.
+        ValueError: it is not one; the message has the place and the line itself, where the library knows them.
     """
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
@@ -199,8 +206,24 @@ def _load_yaml(text: str) -> Any:
         return yaml.load(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    except MarkedYAMLError as error:
+        raise ValueError(_describe_fault(error, text)) from error
     except Exception as error:  # a mapping as a key, for one, is a TypeError to the library
         raise ValueError(" ".join(str(error).split("\n\n")[0].split())) from error
+
+
+def _describe_fault(error: MarkedYAMLError, text: str) -> str:
+    """Line and column of a fault, what it is, and the line itself with a mark below the place."""
+    mark = error.problem_mark or error.context_mark
+    reason = " ".join(": ".join(filter(None, [error.context, error.problem])).split())
+    if mark is None:
+        return reason
+    lines = text.splitlines() or [""]
+    row = min(mark.line, len(lines) - 1)  # the end of the text may be on a line of its own
+    column = mark.column if row == mark.line else len(lines[row])
+    shown, start = lines[row], max(0, column - LONGEST_QUOTE // 2)
+    quoted = shown[start : start + LONGEST_QUOTE].replace("\t", " ")
+    return f"line {row + 1}, column {column + 1}: {reason}\n  {quoted}\n  {' ' * (column - start)}^"
 
 
 def apply_setting(content: dict[str, Any], setting: str) -> None:

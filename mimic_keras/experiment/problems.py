@@ -103,8 +103,18 @@ def suggest(word: str, options: Mapping[str, str]) -> str:
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """ "Did you mean 'x'? " for the nearest of the options, with a space behind it; "" if none is near."""
-    near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
+    """ "Did you mean 'x'? " for the nearest of the options, with a space behind it; "" if none is near.
+
+    The same letters in another case come first, then initials, then a similar spelling.
+
+    Example:
+        >>> did_you_mean("lr", ["name", "learning_rate"]), did_you_mean("AdamW", ["adam", "adamw"])
+        ("Did you mean 'learning_rate'? ", "Did you mean 'adamw'? ")
+    """
+    known = list(options)
+    same = [option for option in known if option.lower() == word.lower()]
+    initials = [option for option in known if "".join(part[:1] for part in option.split("_")) == word.lower()]
+    near = same or initials or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"Did you mean '{near[0]}'? " if near else ""
 
 
@@ -218,7 +228,8 @@ def _message(error: Any) -> str:
     if kind == "union_tag_not_found":
         return f"expected a mapping with a 'name', got {quote(value)}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"expected a mapping, got {quote(value)}"
+        as_name = f"; a name is written {{name: {value}}}" if isinstance(value, str) and value.isidentifier() else ""
+        return f"expected a mapping, got {quote(value)}{as_name}"
     if kind == "value_error":
         return f"{context['error']}, got {quote(value)}"
     if kind == "too_short":

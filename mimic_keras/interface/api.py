@@ -117,7 +117,7 @@ def validate(experiment: Experiment, *, set: Settings = (), plugins: Sequence[Pl
             opening = [f"search      {size}; below: the middle of each"]
         else:
             plan = _make_plan(source)
-        lines = [*opening, *plan_table.describe_stages(plan)]
+        lines = [*opening, *plan_table.describe_stages(plan), *plan_table.note_missing(plan)]
         return PlanResult("", *plan_table.estimate_resources(plan), lines, [plan])
 
 
@@ -180,11 +180,11 @@ def tune(
         search = search.with_folder(runs / search.plan_example().experiment.name)
         _check_writable(cache, search.folder)
         workspace = Workspace(cache)
-        with workspace.in_use(), console.brief(search.folder / "log.jsonl"):
+        with workspace.in_use(search.folder.name), console.brief(search.folder / "log.jsonl"):
             search.work(workspace)
         page.write_page(search)
         columns, rows = page.tabulate_trials(search)
-        ranks = {trial.number: rank for rank, trial in enumerate(search.rank_trials())}
+        ranks = {trial.number + 1: rank for rank, trial in enumerate(search.rank_trials())}
         rows = sorted(rows, key=lambda row: ranks.get(row["trial"], len(rows)))
         best = search.folder / "best.yaml" if ranks else None
         return TuneResult(f"{source.given['name']}, the best first", columns[:-1], rows, search.folder, best)
@@ -233,7 +233,7 @@ def verify(version: Place) -> VerifyResult:
     version = Path(version)
     damaged = damaged_files(version, "export.json")
     if not (version / "export.json").exists():
-        raise InputError(f"{version} is not an export: it has no export.json")
+        raise InputError(f"{version} is not an export: it has no export.json{_suggest_version(version)}")
     if damaged:
         raise InputError(f"{version} is damaged: {', '.join(damaged)}")
     with quiet_native_libraries():
@@ -276,7 +276,7 @@ def predict(version: Place, *inputs: Place, signature: str | None = None, form: 
 
     record = read_record(Path(version), "export.json")
     if record is None:
-        raise InputError(f"{version} is not an export: it has no whole export.json")
+        raise InputError(f"{version} is not an export: it has no whole export.json{_suggest_version(Path(version))}")
     with quiet_native_libraries():
         from mimic_keras.serving import portable, prediction
 
@@ -289,6 +289,12 @@ def predict(version: Place, *inputs: Place, signature: str | None = None, form: 
     rows = list(prediction.predict(runtimes[chosen], request, examples.names, record["class_names"]))
     columns = ["example", *["row"] * any("row" in row for row in rows), "class", "label", "probability"]
     return Table(f"{chosen}, {form}", columns, rows)
+
+
+def _suggest_version(folder: Path) -> str:
+    """The newest version in `folder`, if it is the folder above them."""
+    versions = [int(file.parent.name) for file in folder.glob("*/export.json") if file.parent.name.isdecimal()]
+    return f". Did you mean '{folder / str(max(versions))}'?" if versions else ""
 
 
 def as_folder(place: Place) -> Path:
@@ -356,11 +362,14 @@ def _read(
 
 
 def _make_plan(source: Source) -> Plan:
-    from mimic_keras import runner
-    from mimic_keras.planning.plan import make_plan
+    from mimic_keras.reporting import console
 
-    runner.configure_devices(source)
-    return make_plan(source)
+    with console.waiting("checking the experiment, building every net once"):
+        from mimic_keras import runner
+        from mimic_keras.planning.plan import make_plan
+
+        runner.configure_devices(source)
+        return make_plan(source)
 
 
 def _plan_sweep(document: Document, runs_dir: Path) -> tuple[Sweep, list[PlannedCell]]:

@@ -17,7 +17,9 @@ from mimic_keras.interface.results import Table
 from mimic_keras.interface.session import session
 
 if TYPE_CHECKING:
-    from mimic_keras.storage.prune import Entry
+    from mimic_keras.storage.prune import Choice, Entry
+
+SHELLS = ("bash", "zsh", "tcsh")  # that shtab writes completions for
 
 
 def run(
@@ -155,24 +157,61 @@ def _check_files(files: Sequence[Path]) -> None:
         raise RunError(f"{len(failed)} of {len(results)} components break their contract")
 
 
-def cache(action: str, older_than: float | None, home: Path) -> None:
+def cache(
+    action: str,
+    older_than: float | None,
+    max_size: float | None,
+    experiment: str | None,
+    dry_run: bool,
+    home: Path,
+) -> None:
+    from mimic_keras.storage.prune import Choice
+
+    home = home.expanduser()
+    choice = Choice(older_than, max_size, experiment)
+    if action == "prune":
+        _prune(home, choice, dry_run)
+    elif choice != Choice() or dry_run:
+        raise InputError(
+            f"cache {action} takes no --older_than, --max_size, --experiment or --dry_run; cache prune does"
+        )
+    elif action == "verify":
+        _verify_cache(home)
+    else:
+        _show_entries(home, is_checked=False)
+
+
+def _show_entries(home: Path, is_checked: bool) -> Sequence[Entry]:
     from mimic_keras.reporting import console
+    from mimic_keras.storage import prune
+
+    entries = prune.list_entries(home, check=is_checked)
+    console.show_table(str(home), *_tabulate_entries(entries))
+    return entries
+
+
+def _verify_cache(home: Path) -> None:
+    entries = _show_entries(home, is_checked=True)
+    wrong = [entry for entry in entries if entry.is_wrong]
+    if wrong:
+        raise RunError(
+            f"{len(wrong)} of {len(entries)} artefacts are not whole; a run that needs one moves it aside and makes it "
+            "again"
+        )
+    print(f"{len(entries)} artefacts, none damaged")
+
+
+def _prune(home: Path, choice: Choice, dry_run: bool) -> None:
     from mimic_keras.reporting.tables import format_bytes
     from mimic_keras.storage import prune
 
-    home = home.expanduser()
-    if action == "list":
-        if older_than is not None:
-            raise InputError("cache list takes no --older-than; cache prune does")
-        console.show_table(str(home), *_tabulate_entries(prune.list_entries(home)))
-        return
-    if older_than is None:
-        raise InputError("cache prune needs --older-than, as in --older-than 30d")
-    removed, kept = prune.remove_unused(home, older_than)
+    if choice == prune.Choice():
+        raise InputError("cache prune needs --older_than, --max_size or --experiment, as in --older_than 30d")
+    removed, kept = prune.remove_unused(home, choice, dry_run)
     for entry in removed:
-        print(f"removed {entry.kind}/{entry.key}: {entry.label}")
+        print(f"{'would remove' if dry_run else 'removed'} {entry.kind}/{entry.key}: {entry.label}")
     size = format_bytes(sum(entry.size for entry in removed))
-    print(f"{len(removed)} removed, {size}; {kept} in use and kept")
+    print(f"{len(removed)} {'to remove' if dry_run else 'removed'}, {size}; {kept} in use and kept")
 
 
 def _tabulate_entries(entries: Sequence[Entry]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -184,10 +223,20 @@ def _tabulate_entries(entries: Sequence[Entry]) -> tuple[list[str], list[dict[st
         {
             "artefact": f"{entry.kind}/{entry.key}",
             "made for": entry.label,
+            "used by": ", ".join(entry.experiments),
             "size": format_bytes(entry.size),
             "days since use": round((now - entry.used) / 86_400, 1),
-            "state": entry.state,
         }
+        | ({"state": entry.state} if entry.state else {})
         for entry in entries
     ]
-    return ["artefact", "made for", "size", "days since use", "state"], rows
+    columns = ["artefact", "made for", "used by", "size", "days since use"]
+    return [*columns, *["state"] * any("state" in row for row in rows)], rows
+
+
+def completion(shell: str) -> None:
+    import shtab
+
+    from mimic_keras.interface.arguments import make_parser
+
+    print(shtab.complete(make_parser(shtab.FILE), shell))

@@ -36,6 +36,15 @@ def describe_stages(plan: Plan) -> list[str]:
     ]
 
 
+def note_missing(plan: Plan) -> list[str]:
+    """One line for each of the data sets' file locations where there is nothing: a run would end there."""
+    sets = [plan.dataset, *(member.dataset for member in plan.members if member.dataset)]
+    missing = dict.fromkeys(
+        (part.plugin.name, path) for part in sets for path in part.paths() if not path.expanduser().exists()
+    )
+    return [f"note        data set {name}: {path} does not exist; a run needs it" for name, path in missing]
+
+
 def _describe_labelling(plan: Plan) -> str:
     nets = len(plan.members)
     if plan.select:

@@ -24,10 +24,11 @@ def session(files: Sequence[Path] = (), objects: Sequence[GivenPlugin] = ()) -> 
     from mimic_keras.reporting import console
 
     with console.showing_messages():
-        import_tensorflow()
-        from mimic_keras.planning.components import knowing
-        from mimic_keras.planning.files import components_of
-        from mimic_keras.training.process import keeping_settings
+        with console.waiting("loading TensorFlow"):
+            import_tensorflow()
+            from mimic_keras.planning.components import knowing
+            from mimic_keras.planning.files import components_of
+            from mimic_keras.training.process import keeping_settings
 
         with keeping_settings(), components_of(files), knowing(objects):
             yield

@@ -150,7 +150,7 @@ class Plugin:
     @property
     def nested_parameters(self) -> list[str]:
         """The names of the parameters that are components."""
-        return [key for key, (hint, _) in self.parameters().items() if _is(Architecture, hint)]
+        return [key for key, (hint, _) in self.parameters().items() if is_type(Architecture, hint)]
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class Component:
         arguments = {
             name: value.configuration() if isinstance(value, Component) else value
             for name, value in self.arguments.items()
-            if not _mentions(Path, parameters[name][0]) and value != parameters[name][1]
+            if not mentions(Path, parameters[name][0]) and value != parameters[name][1]
         }
         source = {"source": self.source_digest} if self.source_digest else {}
         return {"name": self.plugin.name, "arguments": arguments, **source}
@@ -375,15 +375,15 @@ def _paths_in(value: Any) -> list[Path]:
     return [path for item in items for path in _paths_in(item)]
 
 
-def _is(wanted: type, hint: Any) -> bool:
+def is_type(wanted: type, hint: Any) -> bool:
     """Whether `hint` is `wanted` or a union with it."""
-    return hint is wanted or any(_is(wanted, item) for item in _union(hint))
+    return hint is wanted or any(is_type(wanted, item) for item in _union(hint))
 
 
-def _mentions(wanted: type, hint: Any) -> bool:
+def mentions(wanted: type, hint: Any) -> bool:
     """Whether `hint` is `wanted`, a union with it, or a mapping with a key of it."""
     fields = typing.get_type_hints(hint).values() if typing_extensions.is_typeddict(hint) else _union(hint)
-    return hint is wanted or any(_mentions(wanted, item) for item in fields)
+    return hint is wanted or any(mentions(wanted, item) for item in fields)
 
 
 def _union(hint: Any) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from mimic_keras.experiment.schema import (
     parse_experiment,
 )
 from mimic_keras.experiment.training import TrainingSection
-from mimic_keras.planning import budgets, components, preflight
+from mimic_keras.planning import budgets, components, locations, preflight
 from mimic_keras.planning.components import Component
 from mimic_keras.storage.files import derive_seed, hash_json
 from mimic_keras.training.models import Cost
@@ -123,6 +123,7 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
     """
     problems = source.problems
     ranges.refuse_ranges(source)
+    source = locations.anchor_paths(source)
     source = budgets.solve_budgets(ranges.draw_members(source))
     experiment = parse_experiment(source)
     bound = {place: components.bind(kind, spec, place, problems) for kind, spec, place in source.components()}

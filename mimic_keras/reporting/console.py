@@ -61,6 +61,21 @@ def progress(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]
     )
 
 
+@contextlib.contextmanager
+def waiting(label: str) -> Iterator[None]:
+    """On a terminal, say what the program does while nothing else is shown; the line is gone afterwards.
+
+    It does not move: the standard error may be held back meanwhile, as while TensorFlow's libraries load.
+    """
+    if console.is_terminal:
+        console.print(f"{label} ...", end="\r", markup=False)
+    try:
+        yield
+    finally:
+        if console.is_terminal:
+            console.print(" " * (len(label) + 4), end="\r")
+
+
 class _ConsoleHandler(standard_logging.Handler):
     """Shows our messages, those of plugins, and errors of Keras and TensorFlow without tearing a progress bar."""
 

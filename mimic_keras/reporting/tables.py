@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,19 @@ def format_value(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def format_share(share: float | None, examples: int) -> str:
+    """A share of so many examples in per cent, with as many digits as one example more or less can be seen in; at most
+    two, since more are noise. Without the sign, which the heading of a column has.
+
+    Example:
+        >>> format_share(0.0714, 350), format_share(0.0714, 10_000), format_share(0.25, 36), format_share(None, 1)
+        ('7.1', '7.14', '25', '')
+    """
+    if share is None:
+        return ""
+    return f"{100 * share:.{min(2, max(0, math.ceil(math.log10(max(examples, 1))) - 2))}f}"
 
 
 def format_count(count: int | None) -> str:

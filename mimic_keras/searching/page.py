@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mimic_keras.experiment.file import to_yaml
 from mimic_keras.experiment.ranges import Range
+from mimic_keras.planning.locations import anchor_paths
 from mimic_keras.reporting import pages
 from mimic_keras.reporting.tables import format_value, to_csv
 from mimic_keras.searching.trial import Trial
 from mimic_keras.searching.trials import Search
 from mimic_keras.storage.files import write_bytes
+from mimic_keras.training.metrics import NOT_SHARES
 
 
 def write_page(search: Search) -> None:
@@ -24,32 +28,70 @@ def write_page(search: Search) -> None:
     best = search.rank_trials()
     text = ""
     if best:
-        given = search.source_at(best[0].values).given
+        given = anchor_paths(search.source_at(best[0].values)).given
         named = {**given, "name": f"{str(given['name'])[:90]}_best"}
         count, metric = len(search.list_trials()), search.section.metric
         header = f"# The best of {count} trials: {metric} {best[0].score} on validation.\n"
         text = header + to_yaml(named)
         write_bytes(search.folder / "best.yaml", text.encode())
-    pictures = [("History", pages.to_svg(_draw_history(search)))]
+    labels = shorten_places([str(place) for place in search.space])
+    pictures = [pages.Picture("History", pages.to_svg(_draw_history(search)), _explain_history(search))]
     for place, item in search.space.items():
-        pictures.append((str(place), pages.to_svg(_draw_response(search, str(place), item))))
+        drawn = _draw_response(search, str(place), labels[str(place)], item)
+        pictures.append(pages.Picture(labels[str(place)], pages.to_svg(drawn)))
     pages.write_page(
         search.folder / "search.html",
         Path(__file__).with_name("search.html.jinja"),
         title=search.source.given["name"],
         summary=_summarise(search, best),
-        columns=columns,
-        rows=[[format_value(row.get(column)) for column in columns] for row in rows],
-        best=best[0].number if best else None,
+        columns=[
+            f"{column}, %" if is_shown_in_per_cent(search, column) else labels.get(column, column) for column in columns
+        ],
+        rows=[[_format_cell(search, column, row.get(column)) for column in columns] for row in rows],
+        kinds=["student" if best and row["trial"] == best[0].number + 1 else "" for row in rows],
+        places=labels,
         pictures=pictures,
         source=text,
     )
 
 
+def shorten_places(places: Sequence[str]) -> dict[str, str]:
+    """{place: its last parts, as many as tell it from the others}; of components called "name", one part more.
+
+    Example:
+        >>> shorten_places(["student.loss.name", "student.training.epochs"])
+        {'student.loss.name': 'loss.name', 'student.training.epochs': 'epochs'}
+    """
+    found = {}
+    for place in places:
+        parts = place.split(".")
+        for count in range(1 + (parts[-1] == "name"), len(parts) + 1):
+            short = ".".join(parts[-count:])
+            if sum(each == short or each.endswith(f".{short}") for each in places) == 1:
+                break
+        found[place] = short
+    return found
+
+
+def is_shown_in_per_cent(search: Search, column: str) -> bool:
+    return column == search.section.metric and column not in NOT_SHARES
+
+
+def _format_cell(search: Search, column: str, value: Any) -> str:
+    return _format_score(search, value) if column == search.section.metric else format_value(value)
+
+
+def _format_score(search: Search, score: float | None) -> str:
+    """As the page shows it: a share in per cent, without the sign."""
+    if score is None or search.section.metric in NOT_SHARES:
+        return format_value(score)
+    return f"{100 * score:.2f}"
+
+
 def tabulate_trials(search: Search) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows of every trial, in order."""
+    """Columns and rows of every trial, in order; the first is trial 1."""
     rows = [
-        {"trial": trial.number, "state": trial.state, search.section.metric: trial.score}
+        {"trial": trial.number + 1, "state": trial.state, search.section.metric: trial.score}
         | trial.named_values()
         | {"seconds": trial.seconds, "note": trial.note}
         for trial in search.list_trials()
@@ -62,45 +104,70 @@ def _summarise(search: Search, best: list[Trial]) -> str:
     if not best:
         return "No trial has a score."
     middle = float(np.median([trial.score for trial in best]))
-    metric = search.section.metric.replace("_", " ")
+    metric, unit = search.section.metric, "" if search.section.metric in NOT_SHARES else "\N{NO-BREAK SPACE}%"
+    numbers = f"{_format_score(search, best[0].score)}{unit}, of trial {best[0].number + 1}"
+    median = f"{_format_score(search, middle)}{unit}"
     count = len(search.list_trials())
-    return f"{count} trials, evaluated on validation only. Best {metric}: {best[0].score:.4g}; median: {middle:.4g}."
+    return (
+        f"{count} trials, evaluated on validation only. Best {metric.replace('_', ' ')}: {numbers}; median: {median}."
+    )
+
+
+def _explain_history(search: Search) -> str:
+    note = f"Grey line: the first {search.section.random_trials} trials are drawn at random."
+    return note + " Dotted: a trial without a score." * any(trial.score is None for trial in search.list_trials())
+
+
+def _heading(search: Search) -> str:
+    return search.section.metric.replace("_", " ") + ("" if search.section.metric in NOT_SHARES else ", %")
+
+
+def _scale(search: Search) -> int:
+    return 1 if search.section.metric in NOT_SHARES else 100
 
 
 def _draw_history(search: Search) -> Figure:
-    figure = Figure((8, 3.6))
+    figure = pages.new_figure(2.9)
     axes = figure.subplots()
-    scored = [(trial.number + 1, trial.score) for trial in search.list_trials() if trial.score is not None]
-    failed = [trial.number + 1 for trial in search.list_trials() if trial.score is None]
+    trials = search.list_trials()
+    scored = [(trial.number + 1, _scale(search) * trial.score) for trial in trials if trial.score is not None]
+    pages.finish_axes(axes, "trial", f"validation {_heading(search)}", whole="x")
     if scored:
         numbers, scores = np.array(scored).T
         axes.scatter(numbers, scores, s=18, color=pages.GREY, label="trial")
-        axes.step(
-            numbers, np.minimum.accumulate(scores), where="post", color=pages.GREEN, linewidth=2, label="best so far"
-        )
-    for number in failed:
-        axes.axvline(number, color=pages.ORANGE, linewidth=1, linestyle=":")
-    axes.axvline(search.section.random_trials + 0.5, color="#cccccc", linewidth=1)
-    note = "grey line: end of the random trials" + ("; dotted: a trial without a score" if failed else "")
-    axes.set_title(note, fontsize=9, loc="left")
-    axes.set(xlabel="trial", ylabel=f"{search.section.metric.replace('_', ' ')} on validation")
-    if scored:
-        axes.legend(fontsize=8)
-    return pages.hide_frame(figure)
+        lowest = np.minimum.accumulate(scores)
+        axes.step(numbers, lowest, where="post", color=pages.GREEN, linewidth=2, label="best so far")
+    for trial in trials:
+        if trial.score is None:
+            axes.axvline(trial.number + 1, color=pages.ORANGE, linewidth=1, linestyle=":")
+    axes.axvline(search.section.random_trials + 0.5, color=pages.GREY, linewidth=1)
+    pages.draw_legend(figure, axes)
+    return figure
 
 
-def _draw_response(search: Search, name: str, item: Range) -> Figure:
-    figure = Figure((4, 3.2))
+def _draw_response(search: Search, name: str, label: str, item: Range) -> Figure:
+    figure = pages.new_figure(2.9)
     axes = figure.subplots()
-    points = [(trial.named_values()[name], trial.score or 0.0, trial.number) for trial in search.rank_trials()[::-1]]
-    values = [item.choices.index(value) if item.choices else value for value, _, _ in points]
-    drawn = axes.scatter(values, [score for _, score, _ in points], c=[n for *_, n in points], cmap="viridis", s=18)
-    if points:
-        axes.scatter(values[-1:], [points[-1][1]], s=70, facecolors="none", edgecolors=pages.GREEN, linewidths=2)
-        figure.colorbar(drawn, label="trial", ax=axes)
+    trials = [trial for trial in search.rank_trials()[::-1] if trial.score is not None]
+    values = [trial.named_values()[name] for trial in trials]
+    values = [item.choices.index(value) for value in values] if item.choices else values
+    scores = [_scale(search) * (trial.score or 0) for trial in trials]
+    is_whole = not item.choices and all(isinstance(value, int) for value in values) and item.sampling != "log"
+    pages.finish_axes(axes, label, f"validation {_heading(search)}", whole="x" if is_whole else "")
+    if trials:
+        numbers = [trial.number + 1 for trial in trials]
+        drawn = axes.scatter(values, scores, c=numbers, cmap="viridis", s=18)
+        axes.scatter(values[-1:], scores[-1:], s=70, facecolors="none", edgecolors=pages.GREEN, linewidths=2)
+        bar = figure.colorbar(drawn, ax=axes, ticks=MaxNLocator(nbins=5, integer=True))
+        bar.set_label("trial", fontsize=9)
+        bar.ax.tick_params(labelsize=pages.SMALL)
     if item.choices:
-        axes.set_xticks(range(len(item.choices)), [pages.literal(str(choice)) for choice in item.choices])
+        names = [pages.literal(str(choice)) for choice in item.choices]
+        axes.set_xticks(range(len(names)), names, fontsize=pages.SMALL)
+        axes.set_xlim(-0.5, len(names) - 0.5)
     if item.sampling == "log":
         axes.set_xscale("log")
-    axes.set(xlabel=pages.literal(name.rpartition("architecture.")[2]), ylabel="on validation")
-    return pages.hide_frame(figure)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    return figure

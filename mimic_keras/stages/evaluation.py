@@ -113,7 +113,7 @@ def tabulate(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[d
         row = {"model": name, **counts}
         for split in SPLITS:
             hidden = DETAILS if split == "test" else (*DETAILS, *FIDELITY)
-            row |= {_head(split, key): value for key, value in values[split].items() if key not in hidden}
+            row |= {head(split, key): value for key, value in values[split].items() if key not in hidden}
         rows.append(row)
     return list(dict.fromkeys(key for row in rows for key in row)), rows
 
@@ -122,8 +122,8 @@ def tabulate_details(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str]
     """Columns and rows of the report's second table: probabilities on test, and fidelity on the transfer set."""
     rows = []
     for name, values in models.items():
-        row = {"model": name} | {_head("test", key): values["test"][key] for key in DETAILS if key in values["test"]}
-        rows.append(row | {_head("transfer", key): value for key, value in values.get("transfer", {}).items()})
+        row = {"model": name} | {head("test", key): values["test"][key] for key in DETAILS if key in values["test"]}
+        rows.append(row | {head("transfer", key): value for key, value in values.get("transfer", {}).items()})
     return list(dict.fromkeys(key for row in rows for key in row)), rows
 
 
@@ -131,5 +131,6 @@ DETAILS = ("accuracy", "top_5_accuracy", "nll", "calibration_error")
 FIDELITY = ("agreement", "kl", "logit_mse")
 
 
-def _head(split: str, metric: str) -> str:
+def head(split: str, metric: str) -> str:
+    """The heading of a metric's column."""
     return f"{split} {metric.replace('_', ' ')}"

@@ -51,7 +51,7 @@ class Published:
         """As in metrics.json."""
         shown = ("signatures", "formats", "deployment")
         known = {key: self.record[key] for key in shown if key in self.record}
-        return {"path": str(self.path), "version": self.version, **known}
+        return {"path": str(self.path), "version": self.version, "bytes": formats.count_bytes(self.path), **known}
 
     def check_formats(self) -> None:
         """Check that every format is there.

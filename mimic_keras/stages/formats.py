@@ -100,8 +100,13 @@ def write(
 def measure_saved_model(folder: Path, examples: Mapping[str, Example]) -> dict[str, Any]:
     """{"bytes", "milliseconds"} of a SavedModel."""
     answer = answering.answer(folder, DEFAULT, examples[DEFAULT][0], is_timed=True)
+    return {"bytes": count_bytes(folder), "milliseconds": answer.latency}
+
+
+def count_bytes(folder: Path) -> int:
+    """How large a SavedModel is: its graph and its weights."""
     files = [folder / "saved_model.pb", *(folder / "variables").iterdir()]
-    return {"bytes": sum(file.stat().st_size for file in files), "milliseconds": answer.latency}
+    return sum(file.stat().st_size for file in files)
 
 
 def measure_teacher(teacher: TeacherNet, input_shape: Sequence[int], examples: Mapping[str, Example]) -> dict[str, Any]:

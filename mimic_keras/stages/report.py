@@ -1,21 +1,92 @@
-"""Stage 6: report.html, one self-contained page with what was run, the results, and figures."""
+"""Stage 6: report.html, one self-contained page with what was run, the results, figures, and how to use the student."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import shlex
+import urllib.parse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+import tensorflow as tf
 
+from mimic_keras.contracts import Split
 from mimic_keras.reporting import pages
-from mimic_keras.reporting.tables import format_count, format_value
-from mimic_keras.stages.evaluation import Evaluation, tabulate, tabulate_details
+from mimic_keras.reporting.pages import Picture
+from mimic_keras.reporting.tables import format_bytes, format_count, format_share, format_value
+from mimic_keras.stages import drawings
+from mimic_keras.stages.evaluation import MOST_TRANSFER_EXAMPLES, Evaluation, head, tabulate, tabulate_details
 from mimic_keras.stages.formats import tabulate as tabulate_deployment
+from mimic_keras.training.metrics import NOT_SHARES, log_softmax
 
-SCATTER_POINTS = 4000
 MOST_CLASSES = 20  # in the table of classes
+MOST_EXAMPLES = 12  # of the pictures on which student and teacher differ most
+
+
+def draw_pictures(
+    evaluation: Evaluation, histories: drawings.Histories, class_names: Sequence[str], labels: np.ndarray
+) -> dict[str, list[Picture]]:
+    """{heading: figures} of the page.
+
+    Args:
+        evaluation: the logits and confusions behind the numbers.
+        histories: {model: {metric: value per epoch}} of the trained models.
+        class_names: in the order of the logits.
+        labels: of test, int [N], -1 where unknown.
+    """
+    test = {name: values["test"] for name, values in evaluation.logits.items()}
+    pictures, confusions = list[Picture](), list[Picture]()
+    if histories:
+        note = "Solid: validation; dotted: training examples, while the net changes. The axis is scaled to the end."
+        pictures.append(Picture("Error while training", pages.to_svg(drawings.draw_curves(histories)), note))
+    pictures.append(Picture("Cost", pages.to_svg(drawings.draw_costs(evaluation.models))))
+    classes = {name: logits.argmax(-1) for name, logits in test.items()}
+    if (known := labels >= 0).any():
+        counts = drawings.count_pairs(labels[known], classes["student"][known], len(class_names))
+        confusions.append(_picture_matrix("Student against the labels, on test", counts, class_names, "label"))
+    if "teacher" in test:
+        scatter = drawings.draw_scatter(test["teacher"], test["student"])
+        pictures.append(Picture("Student against teacher, logits on test", pages.to_svg(scatter)))
+        counts = drawings.count_pairs(classes["teacher"], classes["student"], len(class_names))
+        confusions.append(_picture_matrix("Student against teacher, on test", counts, class_names, "teacher's class"))
+    for name, of_split in evaluation.confusions.items():
+        for key, confusion in of_split.get("test", {}).items():
+            title = f"{name}: {key.replace('_', ' ')} on test"
+            confusions.append(_picture_matrix(title, confusion.counts, confusion.names, "class", "taken for"))
+    return {"Pictures": pictures, "Confusions": confusions}
+
+
+def _picture_matrix(
+    title: str, counts: np.ndarray, names: Sequence[str], rows: str, columns: str = "student's class"
+) -> Picture:
+    drawn = pages.to_svg(drawings.draw_matrix(counts, names, rows, columns))
+    return Picture(title, drawn, is_wide=len(names) > drawings.MOST_NUMBERED)
+
+
+def picture_differences(evaluation: Evaluation, class_names: Sequence[str], test: Split) -> list[dict[str, str]]:
+    """The test images on which the student differs most from the teacher, by KL(teacher || student): {"image": address
+    of a PNG, "says": the classes}. Empty without a teacher, or if the inputs are no images."""
+    if "teacher" not in evaluation.logits:
+        return []
+    log_p, log_q = (log_softmax(evaluation.logits[name]["test"]) for name in ("teacher", "student"))
+    divergence = np.nan_to_num(np.sum(np.exp(log_p) * (log_p - log_q), -1), nan=-1)
+    ids = np.argsort(-divergence, kind="stable")[:MOST_EXAMPLES]
+    rows = np.asarray(test.batch(tf.constant(ids, tf.int64)))
+    if rows.ndim != 4 or rows.shape[-1] not in (1, 3):
+        return []
+
+    def say(net: str, log_probabilities: np.ndarray) -> str:
+        best = int(log_probabilities.argmax())
+        return f"{net} {class_names[best]} ({100 * np.exp(log_probabilities[best]):.0f}\N{NO-BREAK SPACE}%)"
+
+    found = []
+    for place, row in zip(ids, rows, strict=True):
+        label = [f"label {class_names[test.labels[place]]}"] if test.labels[place] >= 0 else []
+        words = [*label, say("teacher", log_p[place]), say("student", log_q[place])]
+        found.append({"image": pages.to_png(row), "says": f"{'; '.join(words)}. Test example {place}."})
+    return found
 
 
 def write_report(
@@ -23,8 +94,8 @@ def write_report(
     source: str,
     metrics: Mapping[str, Any],
     evaluation: Evaluation,
-    histories: Mapping[str, Mapping[str, Sequence[float]]],
-    class_names: Sequence[str],
+    pictures: Mapping[str, Sequence[Picture]],
+    differences: Sequence[Mapping[str, str]],
     environment: Mapping[str, Any],
 ) -> None:
     """Write the page.
@@ -33,78 +104,122 @@ def write_report(
         file: where.
         source: the resolved experiment, as YAML.
         metrics: the content of metrics.json; its `export` is None before the student is published.
-        evaluation: the logits and confusions behind the numbers.
-        histories: {model: {metric: value per epoch}} of the trained models.
-        class_names: in the order of the logits.
+        evaluation: the logits behind the numbers.
+        pictures: of `draw_pictures`.
+        differences: of `picture_differences`.
         environment: the content of environment.json.
     """
-    pictures: list[tuple[str, Callable[..., Figure], tuple]] = [("Cost", _draw_cost, (evaluation.models,))]
-    if histories:
-        pictures.insert(0, ("Error while training", _draw_curves, (histories,)))
-    test = {name: values["test"] for name, values in evaluation.logits.items()}
-    if "teacher" in test:
-        pair = (test["teacher"], test["student"])
-        pictures += [("Student against teacher, logits on test", _draw_scatter, pair)]
-        names = ("teacher's class", "student's class")
-        pictures += [
-            ("Where student and teacher agree, on test", _draw_matrix, (_count_agreement(*pair), class_names, *names))
-        ]
-    for name, of_split in evaluation.confusions.items():
-        for key, confusion in of_split.get("test", {}).items():
-            title = f"{name}: {key.replace('_', ' ')} on test"
-            pictures.append((title, _draw_matrix, (confusion.counts, confusion.names, "class", "taken for")))
-    deployment = (metrics["export"] or {}).get("deployment")
-    formats, measured = tabulate_deployment(deployment) if deployment else ([], [])
+    models, exported = evaluation.models, metrics["export"]
+    examples = {split: len(rows) for split, rows in evaluation.logits["student"].items()}
     pages.write_page(
         file,
         Path(__file__).with_name("report.html.jinja"),
         title=metrics["experiment"],
         source=source,
         metrics=metrics,
-        models=_format_table(*tabulate(evaluation.models)),
-        details=_format_table(*tabulate_details(evaluation.models)),
-        classes=_format_table(*_tabulate_worst_classes(evaluation.classes)),
+        models=_in_per_cent(*tabulate(models), models, examples),
+        details=_in_per_cent(*tabulate_details(models), models, examples),
+        kinds=["member" if "/" in name else name for name in models],
+        classes=_tabulate_worst_classes(evaluation.classes),
         hidden_classes=max(0, len(evaluation.classes) - MOST_CLASSES),
-        summary=_summarise(evaluation.models),
-        pictures=[(title, pages.to_svg(draw(*arguments))) for title, draw, arguments in pictures],
-        environment=environment,
-        formats=formats,
-        deployment=[[format_value(row.get(column)) for column in formats] for row in measured],
+        summary=_summarise(models, examples["test"]),
+        pictures=pictures,
+        differences=differences,
+        environment=pages.format_facts(environment),
+        usage=_describe_use(exported, file.parent) if exported else None,
+        deployment=_tabulate_deployment(exported, examples) if exported else None,
+        run=shlex.quote(str(file.parent)),
     )
 
 
-def _format_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], list[list[str]]]:
-    return columns, [[format_value(row.get(column)) for column in columns] for row in rows]
+def _in_per_cent(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], models: Mapping[str, Any], examples: Mapping[str, int]
+) -> tuple[list[str], list[list[str]]]:
+    """Headings and texts of a table of `models`: shares in per cent, everything else as it is."""
+    shares = {
+        head(split, key): examples.get(split, MOST_TRANSFER_EXAMPLES)
+        for values in models.values()
+        for split in ("validation", "test", "transfer")
+        for key in values.get(split, {})
+        if key not in NOT_SHARES
+    }
+    headings = [f"{column}, %" if column in shares else column for column in columns]
+
+    def say(column: str, value: Any) -> str:
+        return format_share(value, shares[column]) if column in shares else format_value(value)
+
+    return headings, [[say(column, row.get(column)) for column in columns] for row in rows]
 
 
-def _tabulate_worst_classes(classes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows of the classes on which the student errs most; of equal ones, the first come first."""
+def _tabulate_worst_classes(classes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The classes on which the student errs most, in per cent; of equal ones, the first come first."""
     worst = sorted(classes, key=lambda row: -(row["error_rate"]["student"] or 0))[:MOST_CLASSES]
+    if not worst:
+        return [], []
+    shares = [[*row["error_rate"].values(), *([row["agreement"]] if "agreement" in row else [])] for row in worst]
     rows = [
-        {"class": row["class"], "examples": row["examples"]}
-        | {f"{model} error rate": share for model, share in row["error_rate"].items()}
-        | ({"agreement": row["agreement"]} if "agreement" in row else {})
-        for row in worst
+        [row["class"], format_count(row["examples"]), *(format_share(share, row["examples"]) for share in of_row)]
+        for row, of_row in zip(worst, shares, strict=True)
     ]
-    return list(rows[0]) if rows else [], rows
+    errors = [f"{model} error, %" for model in worst[0]["error_rate"]]
+    return ["class", "examples", *errors, *(["agreement, %"] if "agreement" in worst[0] else [])], rows
 
 
-def _summarise(models: Mapping[str, Any]) -> str:
-    """The finding in a sentence or two; of several error rates, the last is the data set's main one."""
+def _tabulate_deployment(exported: Mapping[str, Any], examples: Mapping[str, int]) -> tuple[list[str], list[list[str]]]:
+    """What one would deploy: sizes, and latencies and errors where other formats were written."""
+    if "deployment" not in exported:
+        return ["format", "size"], [["saved_model", format_bytes(exported["bytes"])]]
+    error = "validation error rate"
+    columns, rows = tabulate_deployment(exported["deployment"])
+    texts = [
+        [
+            format_share(row.get(key), examples["validation"]) if key == error else format_value(row.get(key))
+            for key in columns
+        ]
+        for row in rows
+    ]
+    return [f"{key}, %" if key == error else key for key in columns], texts
+
+
+def _describe_use(exported: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What the page says of a student that is published: its place, its signatures, and lines to copy."""
+    path, signatures = exported["path"], exported["signatures"]
+    name, inputs = next((name, each["inputs"]) for name, each in signatures.items())
+    shown = ", ".join(f"{key}=tf.zeros({[abs(size) for size in shape]})" for key, shape in inputs.items())
+    return {
+        "path": path,
+        "link": urllib.parse.quote(Path(os.path.relpath(path, folder)).as_posix()),
+        "command": f"mimic-keras predict {shlex.quote(path)} examples.npy",
+        "python": f"import tensorflow as tf\n\nstudent = tf.saved_model.load({path!r}).signatures[{name!r}]\n"
+        f"answer = student({shown})\nprint(answer['label'], answer['probabilities'])",
+        "signatures": [
+            [name, ", ".join(f"{key} {shape}" for key, shape in each["inputs"].items()), ", ".join(each["outputs"])]
+            for name, each in signatures.items()
+        ],
+    }
+
+
+def _summarise(models: Mapping[str, Any], examples: int) -> str:
+    """The finding in a sentence or two, on so many test examples; of several error rates, the last is the data set's
+    main one."""
     student = models["student"]
     error = [key for key in ("error_rate", *student["test"]) if key.endswith("error_rate")][-1]
     called = error.removesuffix("_rate").replace("_", " ")
+
+    def share(model: str, metric: str) -> str:
+        value = models[model]["test"].get(metric) if model in models else None
+        return "" if value is None else f"{format_share(value, examples)}\N{NO-BREAK SPACE}%"
+
     words = [f"The student has {student['parameters']:,} parameters"]
-    if student["test"].get(error) is not None:
-        words.append(f" and a test {called} of {student['test'][error]:.2%}")
+    if own := share("student", error):
+        words.append(f" and a test {called} of {own}")
     if "teacher" in models:
-        teacher = models["teacher"]
-        words.append(f"; it takes {_compare_cost(teacher['multiply_adds'], student['multiply_adds'])}")
-        if teacher["test"].get(error) is not None:
-            words.append(f" (test {called} {teacher['test'][error]:.2%})")
-        words.append(f", with which it agrees on {student['test']['agreement']:.2%} of the test examples")
-    if "baseline" in models and models["baseline"]["test"].get(error) is not None:
-        words.append(f". Its architecture trained on the labels reaches {models['baseline']['test'][error]:.2%}")
+        words.append(f"; it takes {_compare_cost(models['teacher']['multiply_adds'], student['multiply_adds'])}")
+        if teachers := share("teacher", error):
+            words.append(f" (test {called} {teachers})")
+        words.append(f", with which it agrees on {share('student', 'agreement')} of the test examples")
+    if baselines := share("baseline", error):
+        words.append(f". Its architecture trained on the labels reaches {baselines}")
     return "".join(words) + "."
 
 
@@ -115,75 +230,3 @@ def _compare_cost(teacher: int | None, student: int | None) -> str:
     factor = teacher / student
     compare = f"{factor:.1f} times fewer" if factor >= 1 else f"{1 / factor:.1f} times more"
     return f"{compare} multiply-adds than its teacher"
-
-
-def _colour_of(name: str) -> str:
-    return pages.MODEL_COLOURS[name.partition("/")[0]]
-
-
-def _draw_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    figure = Figure((8, 4.2))
-    axes = figure.subplots()
-    for name, history in histories.items():
-        epochs = np.arange(1, len(history["loss"]) + 1)
-        member = name.startswith("teacher/")
-        style: dict[str, Any] = {
-            "color": _colour_of(name),
-            "alpha": 0.45 if member else 1.0,
-            "linewidth": 1.2 if member else 2,
-        }
-        axes.plot(epochs, history["val_error_rate"], label=f"{name}, validation", **style)
-        axes.plot(epochs, history["error_rate"], linestyle=":", **style)
-    axes.set(xlabel="epoch", ylabel="error rate", ylim=(0, None))
-    axes.set_title("solid: validation; dotted: training examples", fontsize=9, loc="left")
-    axes.legend(fontsize=8)
-    return pages.hide_frame(figure)
-
-
-def _draw_cost(models: Mapping[str, Any]) -> Figure:
-    figure = Figure((8, 3.4))
-    names = [name for name in models if "/" not in name]
-    for axes, key in zip(figure.subplots(1, 2), ("parameters", "multiply_adds"), strict=True):
-        values = [models[name][key] for name in names]
-        lengths = [value or 0 for value in values]
-        bars = axes.barh(names[::-1], lengths[::-1], color=[_colour_of(name) for name in names[::-1]])
-        axes.bar_label(bars, labels=[format_count(value) for value in values[::-1]], padding=3, fontsize=8)
-        axes.set(xlabel=key.replace("_", "-"), xlim=(0, 1.35 * max(1, *lengths)), xticks=[])
-    figure.subplots_adjust(wspace=0.35)
-    return pages.hide_frame(figure)
-
-
-def _draw_scatter(teacher: np.ndarray, student: np.ndarray) -> Figure:
-    figure = Figure((4.6, 4.6))
-    axes = figure.subplots()
-    pairs = np.stack([teacher.ravel(), student.ravel()], 1)
-    pairs = pairs[:: max(1, len(pairs) // SCATTER_POINTS)]
-    low, high = float(pairs.min()), float(pairs.max())
-    axes.plot([low, high], [low, high], color="#999999", linewidth=1)
-    axes.scatter(pairs[:, 0], pairs[:, 1], s=3, color=pages.MODEL_COLOURS["student"], alpha=0.35, rasterized=True)
-    axes.set(xlabel="teacher's logit", ylabel="student's logit", aspect="equal")
-    return pages.hide_frame(figure)
-
-
-def _count_agreement(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
-    counts = np.zeros((teacher.shape[-1],) * 2, np.int64)
-    np.add.at(counts, (teacher.argmax(-1), student.argmax(-1)), 1)
-    return counts
-
-
-def _draw_matrix(counts: np.ndarray, names: Sequence[str], rows: str, columns: str) -> Figure:
-    size = 4.6 if len(names) <= 20 else 8
-    figure = Figure((size, size))
-    axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
-    if len(names) <= 20:
-        for row, column in np.argwhere(counts > 0):
-            colour = "white" if shares[row, column] > 0.6 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour)
-    names = [name.replace("$", r"\$") for name in names]  # Matplotlib typesets what is between two of them
-    if len(names) <= 60:
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(names)), names, fontsize=7)
-    axes.set(xlabel=columns, ylabel=rows)
-    return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,22 @@ class Workspace:
     def __init__(self, home: Path):
         self.home = home.expanduser().resolve()  # once: artifacts.json is read from other working directories
         self._prepared: dict[str, Data] = {}
+        self._experiment = ""
 
-    def in_use(self) -> contextlib.AbstractContextManager[None]:
-        """Within the block, no process prunes what was used since the block began."""
-        return locks.in_use(self.home)
+    @contextlib.contextmanager
+    def in_use(self, experiment: str = "") -> Iterator[None]:
+        """Within the block, no process prunes what was used since the block began; it is noted as used by
+        `experiment`, a sweep or a search."""
+        with locks.in_use(self.home):
+            self._experiment = experiment
+            try:
+                yield
+            finally:
+                self._experiment = ""
 
     def open_store(self, common: Mapping[str, Any]) -> Store:
         """The artefacts of the home folder; `common` goes into every key."""
-        return Store(self.home, common)
+        return Store(self.home, common, self._experiment)
 
     def prepare(self, component: Component, seed: int) -> Data:
         """The data set of `component`, prepared at the first call; `seed` drives its augmentation."""

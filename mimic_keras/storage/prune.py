@@ -21,7 +21,15 @@ import filelock
 from mimic_keras.contracts import unique_name
 from mimic_keras.storage.files import sync_folder
 from mimic_keras.storage.locks import oldest_use
-from mimic_keras.storage.store import DAMAGED, RECORD, damaged_files, extra_files, read_record
+from mimic_keras.storage.store import (
+    DAMAGED,
+    RECORD,
+    damaged_files,
+    experiments_file,
+    experiments_of,
+    extra_files,
+    read_record,
+)
 
 DATASETS = "datasets"  # named by their plugin, and filled by many experiments; all others by their key, and closed
 KINDS = (DATASETS, "teachers", "logits", "students", DAMAGED)
@@ -33,7 +41,11 @@ HALF_REMOVED = "half removed"
 
 @dataclass(frozen=True)
 class Entry:
-    """One artefact, or what an interrupted run left of it. `size` is in bytes, `used` (last) in seconds since 1970."""
+    """One artefact, or what an interrupted run left of it.
+
+    `size` is in bytes, `used` (last) in seconds since 1970. `experiments`: who has used it, as far as it was noted.
+    `state`: "" of a finished one that was not checked.
+    """
 
     kind: str
     key: str
@@ -42,6 +54,31 @@ class Entry:
     size: int
     used: float
     state: str
+    experiments: tuple[str, ...] = ()
+
+    @property
+    def is_wrong(self) -> bool:
+        return self.state.startswith(("damaged", "unreadable"))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to remove: of what was not used for `older_than` seconds, and by no experiment but `experiment`, the least
+    recently used until all artefacts together take at most `max_size` bytes. None: as if it were not asked for."""
+
+    older_than: float | None = None
+    max_size: float | None = None
+    experiment: str | None = None
+
+    def takes(self, entry: Entry, size: float) -> bool:
+        """Whether to remove `entry` while all artefacts take `size` bytes."""
+        if entry.state == HALF_REMOVED:
+            return True
+        return (
+            (self.older_than is None or time.time() - entry.used >= self.older_than)
+            and (self.max_size is None or size > self.max_size)
+            and (self.experiment is None or entry.experiments == (self.experiment,))
+        )
 
 
 def list_entries(home: Path, check: bool = True) -> list[Entry]:
@@ -62,7 +99,7 @@ def _read_entry(kind: str, folder: Path, check: bool) -> Entry | None:
     if found is None:
         return None
     key, label, state = found
-    return Entry(kind, key, folder, label, *_measure(folder), state)
+    return Entry(kind, key, folder, label, *_measure(folder), state, experiments_of(folder.parent, key))
 
 
 def _identify(kind: str, folder: Path, check: bool) -> tuple[str, str, str] | None:
@@ -111,31 +148,31 @@ def _measure(folder: Path) -> tuple[int, float]:
     return size, used
 
 
-def remove_unused(home: Path, seconds: float) -> tuple[list[Entry], int]:
-    """Remove what was not used for so many seconds, except what a running experiment may use.
+def remove_unused(home: Path, choice: Choice, dry_run: bool = False) -> tuple[list[Entry], int]:
+    """Remove what `choice` takes, except what a running experiment may use; with `dry_run`, only say what.
 
     Returns:
-        The removed entries, and how many more were old enough but in use.
+        The removed entries, and how many more were chosen but in use.
     """
     removed, kept = [], 0
-    for entry in list_entries(home, check=False):
-        if not _is_old(entry, seconds):
+    entries = list_entries(home, check=False)
+    size = sum(entry.size for entry in entries)
+    for entry in entries:
+        if not choice.takes(entry, size):
             continue
         with _locked(home / entry.kind / f".{entry.key}.lock") as is_locked:
             # All of it again, now that no process can begin to use it: a run may have done so meanwhile.
             found = _read_entry(entry.kind, entry.folder, False) if is_locked else entry
             if found is None:  # finished, or removed by another prune
                 continue
-            if not is_locked or not _is_old(found, seconds) or _is_in_use(found, home):
+            if not is_locked or not choice.takes(found, size) or _is_in_use(found, home):
                 kept += 1
                 continue
-            _remove(found)
+            if not dry_run:
+                _remove(found)
             removed.append(found)
+            size -= found.size
     return removed, kept
-
-
-def _is_old(entry: Entry, seconds: float) -> bool:
-    return entry.state == HALF_REMOVED or time.time() - entry.used >= seconds
 
 
 def _is_in_use(entry: Entry, home: Path) -> bool:
@@ -165,3 +202,4 @@ def _remove(entry: Entry) -> None:
         entry.folder.rename(hidden)
         sync_folder(hidden.parent)
     shutil.rmtree(hidden)
+    experiments_file(entry.folder.parent, entry.key).unlink(missing_ok=True)

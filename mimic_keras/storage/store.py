@@ -23,6 +23,7 @@ from mimic_keras.storage.files import (
     remove_leftovers,
     sync_folder,
     sync_tree,
+    write_bytes,
     write_json,
 )
 from mimic_keras.storage.locks import locked
@@ -45,15 +46,16 @@ class Artifact:
 
 
 class Store:
-    """The artefacts of a home folder. `common` goes into every key, such as the trainer's version.
+    """The artefacts of a home folder. `common` goes into every key, such as the trainer's version. `experiment`: who
+    uses them, for `cache`; it goes into no key.
 
     Example:
         >>> store = Store(Path("home"), {"trainer": 1})
         >>> artifact = store.get_or_make("students", {"seed": 0}, "student", lambda folder: train_into(folder))
     """
 
-    def __init__(self, home: Path, common: Mapping[str, Any]):
-        self.home = home
+    def __init__(self, home: Path, common: Mapping[str, Any], experiment: str = ""):
+        self.home, self.experiment = home, experiment
         self.common = dict(common)
         self.counts = {"made": 0, "reused": 0}
 
@@ -86,6 +88,7 @@ class Store:
         with locked(final.parent / f".{key}.lock", label):
             if final.exists():
                 if not move_damage_aside(final, self.home, label, is_closed=True):
+                    note_experiment(final, self.experiment)
                     (final / RECORD).touch()  # the time of its last use
                     self.counts["reused"] += 1
                     logging.info("%s: reused (%s/%s)", label, kind, key, extra=REUSED)
@@ -103,10 +106,30 @@ class Store:
                 raise
             write_record(partial, kind, key, label, {**self.common, **inputs})
             sync_tree(partial)
+            note_experiment(final, self.experiment)
             partial.rename(final)
             sync_folder(final.parent)
         self.counts["made"] += 1
         return Artifact(final, key, made=True)
+
+
+def experiments_file(kind_folder: Path, key: str) -> Path:
+    """The file beside an artefact that names who has used it, one name a line; prune and list need no more to know."""
+    return kind_folder / f".{key}.experiments"
+
+
+def experiments_of(kind_folder: Path, key: str) -> tuple[str, ...]:
+    try:
+        return tuple(experiments_file(kind_folder, key).read_text(encoding="utf-8").split())
+    except (*MISSING, ValueError):
+        return ()
+
+
+def note_experiment(folder: Path, experiment: str) -> None:
+    """Note that `experiment` uses the artefact in `folder`, whose lock is held."""
+    known = experiments_of(folder.parent, folder.name)
+    if experiment and experiment not in known:
+        write_bytes(experiments_file(folder.parent, folder.name), "\n".join([*known, experiment]).encode())
 
 
 def note_use(folder: Path) -> bool:

@@ -199,7 +199,9 @@ def _make_cell(sweep: Sweep, document: Document, values: dict[str, Value], bases
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             problems.add(Place("paper", key), f"expected a number or null, got {quote(value)}")
     problems.check()
+    folder = document.folder
     if isinstance(experiment, str):
+        folder = (Path(document.name).parent / experiment).parent
         if experiment not in bases:
             bases[experiment] = _read_base(document.name, experiment)
         experiment = resolve(bases[experiment], Place(experiment))
@@ -216,7 +218,8 @@ def _make_cell(sweep: Sweep, document: Document, values: dict[str, Value], bases
     name = _name_folder(values)
     cell = ", ".join(f"{axis} {value}" for axis, value in values.items())
     scratch = Problems(f"{document.name}, the cell {cell}")
-    return Cell(name, values, make_source({**experiment, "name": name}, scratch, document.settings), paper)
+    source = make_source({**experiment, "name": name}, scratch, document.settings, folder)
+    return Cell(name, values, source, paper)
 
 
 def _read_base(sweep_file: str, name: str) -> dict[str, Any]:

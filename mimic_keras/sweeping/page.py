@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from mimic_keras.reporting import pages
+from mimic_keras.reporting.tables import to_markdown
 from mimic_keras.storage.files import write_bytes
-from mimic_keras.sweeping import results
+from mimic_keras.sweeping import comparing, results
 from mimic_keras.sweeping.cells import Figure as FigureSection
 from mimic_keras.sweeping.cells import Sweep
 from mimic_keras.sweeping.results import Group
@@ -28,31 +29,47 @@ def write_page(
 ) -> None:
     """Write table.md, results.csv, figure_1.svg and so on, and report.html into the sweep's folder."""
     write_tables(sweep, outcomes, folder)
-    tables = [results.tabulate_across(sweep, outcomes)] if sweep.columns else []
-    tables.append(results.tabulate_groups(sweep, outcomes))
+    columns, differences = comparing.tabulate_differences(sweep, outcomes)
     drawn = [
         (figure.title or _make_title(sweep, figure), _draw_figure(sweep, figure, outcomes)) for figure in sweep.figures
     ]
-    pictures = [(title, pages.to_svg(drawing)) for title, drawing in drawn if drawing]
-    for number, (_, picture) in enumerate(pictures, 1):
-        write_bytes(folder / f"figure_{number}.svg", picture.encode())
+    pictures = [pages.Picture(title, pages.to_svg(drawing)) for title, drawing in drawn if drawing]
+    for number, picture in enumerate(pictures, 1):
+        write_bytes(folder / f"figure_{number}.svg", picture.svg.encode())
     pages.write_page(
         folder / "report.html",
         Path(__file__).with_name("sweep.html.jinja"),
         title=sweep.name,
         summary=results.summarise(sweep, outcomes),
-        tables=[(columns, [[row.get(column, "") for column in columns] for row in rows]) for columns, rows in tables],
+        tables=[_as_lists(*table) for table in _tabulate(sweep, outcomes)],
+        differences=_as_lists(columns, differences),
+        is_single=any("1" in row["nets"].split(" and ") for row in differences),
         pictures=pictures,
+        has_paper=sweep.paper is not None,
         failures=[(str(each.cell), each.note) for each in outcomes if each.state == FAILED],
         source=source,
-        environment=environment,
+        environment=pages.format_facts(environment),
         seconds=sum(each.seconds for each in outcomes),
     )
 
 
 def write_tables(sweep: Sweep, outcomes: Sequence[Outcome], folder: Path) -> None:
+    """Write results.csv and table.md."""
     write_bytes(folder / "results.csv", results.format_csv(sweep, outcomes))
-    write_bytes(folder / "table.md", results.format_markdown(sweep, outcomes).encode())
+    lines = [f"# {sweep.name}", "", results.summarise(sweep, outcomes), ""]
+    for table in [*_tabulate(sweep, outcomes), comparing.tabulate_differences(sweep, outcomes)]:
+        lines += [*to_markdown(*table), ""] if table[1] else []
+    write_bytes(folder / "table.md", "\n".join(lines).encode())
+
+
+def _tabulate(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[tuple[list[str], list[dict[str, str]]]]:
+    """Columns and rows of the tables of scores."""
+    across = [results.tabulate_across(sweep, outcomes)] if sweep.columns else []
+    return [*across, results.tabulate_groups(sweep, outcomes)]
+
+
+def _as_lists(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> tuple[Sequence[str], list[list[str]]]:
+    return columns, [[row.get(column, "") for column in columns] for row in rows]
 
 
 def _make_title(sweep: Sweep, figure: FigureSection) -> str:
@@ -68,20 +85,22 @@ def _draw_figure(sweep: Sweep, figure: FigureSection, outcomes: Sequence[Outcome
     done = [outcome for outcome in outcomes if outcome.results]
     if not done:
         return None
-    drawing = Figure((7.2, 4.4))
+    drawing = pages.new_figure(3.4)
     axes = drawing.subplots()
     split = "validation" if figure.x == "epoch" else "test"
-    axes.set(xlabel=pages.literal(_make_label(sweep, figure.x)), ylabel=f"{split} {sweep.heading}")
+    is_whole = figure.x == "epoch" or (not figure.log and _is_whole(sweep.axes.get(figure.x, ())))
+    label = _make_label(sweep, figure.x)
+    pages.finish_axes(axes, label, f"{split} {sweep.heading}", whole="x" if is_whole else "")
     if figure.x == "epoch":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _draw_curves(sweep, figure, done, axes)
     else:
         _draw_points(sweep, figure, done, axes)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
-    axes.grid(color="#eeeeee")
-    axes.set_axisbelow(True)
-    return pages.hide_frame(drawing)
+    pages.draw_legend(drawing, axes, columns=1)
+    return drawing
+
+
+def _is_whole(values: Sequence[Any]) -> bool:
+    return bool(values) and all(isinstance(value, int) and not isinstance(value, bool) for value in values)
 
 
 def _group_series(figure: FigureSection, groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
@@ -97,7 +116,9 @@ def _draw_points(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
     places = [_x_of(sweep, figure, group) for group in results.group_cells(sweep, done)]
     names = list(dict.fromkeys(map(str, places))) if any(isinstance(place, str) for place in places) else []
     if names:
-        axes.set_xticks(range(len(names)), [pages.literal(name) for name in names], rotation=30, ha="right", fontsize=8)
+        axes.set_xticks(
+            range(len(names)), [pages.literal(name) for name in names], rotation=30, ha="right", fontsize=pages.SMALL
+        )
     for model in figure.models:
         for name, groups in _group_series(figure, results.group_cells(sweep, done, model)):
             points = [(_x_of(sweep, figure, group), group) for group in groups if group.scores]
@@ -173,17 +194,52 @@ def _draw_levels(sweep: Sweep, done: Sequence[Outcome], axes: Any) -> None:
 
 
 def _draw_curves(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], axes: Any) -> None:
-    """The metric on validation by epoch where `evaluate_every` has it; else the error rate, if the metric is one."""
-    colours = itertools.cycle(pages.PALETTE)
-    for name, groups in _group_series(figure, results.group_cells(sweep, done)):
-        colour = next(colours)
-        for place, outcome in enumerate(outcome for group in groups for outcome in group.outcomes):
-            for result in outcome.results:
-                history = result["history"]
-                judged = history.get(f"judged_{sweep.metric}")
-                values = judged or (history.get("val_error_rate", []) if sweep.is_error else [])
-                epochs = history[f"judged_{sweep.metric}_epoch"] if judged else range(1, len(values) + 1)
-                label = name if place == 0 else None
+    """The metric on validation by epoch where `evaluate_every` has it; else the error rate, if the metric is one.
+
+    One colour for each series, one line style for each group in it: thin for every net, thick for their mean. The axis
+    is scaled to the second half of the training.
+    """
+    settled: list[float] = []
+    for colour, (name, groups) in zip(
+        itertools.cycle(pages.PALETTE), _group_series(figure, results.group_cells(sweep, done)), strict=False
+    ):
+        for style, group in zip(itertools.cycle(["-", "--", ":", "-."]), groups, strict=False):
+            curves = [
+                curve
+                for outcome in group.outcomes
+                for result in outcome.results
+                if (curve := _curve_of(sweep, result["history"]))
+            ]
+            rest = [f"{axis} {value}" for axis, value in group.values.items() if axis != figure.series]
+            label = (
+                ", ".join(filter(None, [name and f"{figure.series} {name}", *map(pages.literal, rest)])) or "student"
+            )
+            line = {"color": colour, "linestyle": style}
+            for epochs, values in curves:
+                settled += values[len(values) // 2 :]
+                several = len(curves) > 1
                 axes.plot(
-                    epochs, [to_shown(sweep, value) for value in values], color=colour, linewidth=1.2, label=label
+                    epochs,
+                    values,
+                    **line,
+                    linewidth=0.7 if several else 1.6,
+                    alpha=0.5 if several else 1,
+                    label=None if several else label,
                 )
+            if len(curves) > 1 and len({tuple(epochs) for epochs, _ in curves}) == 1:
+                mean = np.mean([values for _, values in curves], 0)
+                axes.plot(curves[0][0], mean, **line, linewidth=1.8, label=f"{label}, mean of {len(curves)}")
+    if settled:
+        low, high = min(settled), max(settled)
+        room = 0.15 * (high - low) or 1.0
+        axes.set_ylim(low - room, high + room)
+
+
+def _curve_of(sweep: Sweep, history: Mapping[str, Sequence[float]]) -> tuple[list[int], list[float]] | None:
+    """The epochs, and what is drawn of them."""
+    judged = history.get(f"judged_{sweep.metric}")
+    values = judged or (history.get("val_error_rate", []) if sweep.is_error else [])
+    epochs = (
+        [int(epoch) for epoch in history[f"judged_{sweep.metric}_epoch"]] if judged else [*range(1, len(values) + 1)]
+    )
+    return (epochs, [to_shown(sweep, value) for value in values]) if values else None

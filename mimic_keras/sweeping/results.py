@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mimic_keras.reporting.tables import format_count, to_csv, to_markdown
+from mimic_keras.reporting.tables import format_count, to_csv
 from mimic_keras.storage.files import hash_json
 from mimic_keras.sweeping.axes import Value
 from mimic_keras.sweeping.cells import Sweep, drop_averaged, make_row
@@ -158,22 +158,14 @@ def _format_heading(axis: str, value: Value) -> str:
     return f"{axis} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def format_markdown(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
-    """The content of table.md."""
-    lines = [f"# {sweep.name}", "", summarise(sweep, outcomes), ""]
-    tables = [tabulate_across(sweep, outcomes)] if sweep.columns else []
-    for columns, rows in [*tables, tabulate_groups(sweep, outcomes)]:
-        lines += [*to_markdown(columns, rows), ""]
-    return "\n".join(lines)
-
-
 def summarise(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     """What the numbers in the tables are, in a few sentences."""
     metric, done = sweep.metric.replace("_", " "), sum(outcome.state == "done" for outcome in outcomes)
     what = metric if sweep.show == "error" else f"accuracy (100 - {metric})"
     words = [f"Test {what}{' in per cent' if sweep.unit else ''}; {done} of {len(outcomes)} cells are done."]
     if sweep.mean_over:
-        words.append(f"Mean ± standard deviation over {sweep.mean_over}.")
+        values = len(sweep.axes[sweep.mean_over])
+        words.append(f"Mean ± standard deviation over {sweep.mean_over}, which has {values} value{'s' * (values > 1)}.")
     best = {each.planned.search.section.best for each in outcomes if each.planned.search}
     if best:
         nets = "the best net" if best == {1} else f"the {max(best)} best nets"

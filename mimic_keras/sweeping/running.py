@@ -16,6 +16,7 @@ from absl import logging
 from mimic_keras import runner
 from mimic_keras.contracts import MimicError, RunError
 from mimic_keras.experiment.file import has_ranges, to_yaml
+from mimic_keras.planning.locations import anchor_paths
 from mimic_keras.planning.plan import Costs, Plan, make_plan
 from mimic_keras.reporting import console
 from mimic_keras.searching import page as search_page
@@ -25,6 +26,7 @@ from mimic_keras.stages.replacing import CELLS, check_sweep
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import hash_json, write_bytes, write_json
 from mimic_keras.storage.locks import owned
+from mimic_keras.sweeping import errors
 from mimic_keras.sweeping.cells import Cell, Sweep, collect_problems, make_row
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -49,7 +51,8 @@ class Outcome:
     """The state of a cell, and its results.
 
     `results` holds one mapping for each net that counts (of a search, for each of its best): {"models": as in
-    metrics.json, "history": the student's curves}.
+    metrics.json, "history": the student's curves, "errors": as of `errors.pack`}; results of an earlier version have no
+    "errors".
     """
 
     planned: PlannedCell
@@ -94,7 +97,7 @@ def run_cells(
         console.live_table(lambda: _tabulate_progress(sweep, outcomes)),
     )
     check_sweep(folder)
-    with owned(folder), workspace.in_use(), journal, table:
+    with owned(folder), workspace.in_use(sweep.name), journal, table:
         for page in (
             folder / "report.html",
             *folder.glob("figure_*.svg"),
@@ -102,6 +105,7 @@ def run_cells(
             page.unlink(missing_ok=True)
         for index, each in enumerate(cells):
             outcomes[index] = replace(outcomes[index], state=RUNNING)
+            logging.info("cell %d of %d, %s", index + 1, len(cells), each.cell)
             outcomes[index] = _run_cell(sweep, each, folder, workspace)
             shown = _describe_outcome(sweep, outcomes[index])
             logging.info("cell %d of %d, %s: %s", index + 1, len(cells), each.cell, shown)
@@ -119,7 +123,7 @@ def _run_cell(sweep: Sweep, each: PlannedCell, folder: Path, workspace: Workspac
             _check_metric(sweep, stored["results"])
             return Outcome(each, DONE, stored["results"], stored["seconds"])
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(file.with_name("experiment.yaml"), to_yaml(each.cell.source.given).encode())
+        write_bytes(file.with_name("experiment.yaml"), to_yaml(anchor_paths(each.cell.source).given).encode())
         results = [_run_plan(plan, workspace) for plan in _finish_search(each, workspace)]
         seconds = round(time.monotonic() - started, 1)
         write_json(file, {"key": key, "axes": each.cell.values, "results": results, "seconds": seconds})
@@ -153,7 +157,9 @@ def _finish_search(each: PlannedCell, workspace: Workspace) -> list[Plan]:
 
 def _run_plan(plan: Plan, workspace: Workspace) -> dict[str, Any]:
     results = runner.train_and_evaluate(plan, workspace)
-    return {"models": results.evaluation.models, "history": results.nets[-1].history}
+    test = {name: of_split["test"] for name, of_split in results.evaluation.logits.items()}
+    wrong = errors.pack(results.data.split("test").labels, test)
+    return {"models": results.evaluation.models, "history": results.nets[-1].history, "errors": wrong}
 
 
 def _read_results(file: Path, key: str) -> dict[str, Any] | None:

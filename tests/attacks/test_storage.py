@@ -22,6 +22,7 @@ from mimic_keras.stages import data, export, student
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage import locks, prune
 from mimic_keras.storage.files import write_json
+from mimic_keras.storage.prune import Choice
 from mimic_keras.storage.store import Store, damaged_files
 from tests.tiny import command, tiny, write
 
@@ -115,7 +116,7 @@ def foreign(home):
 def test_h3_prune_and_list_leave_out_what_is_not_ours(tmp_path, monkeypatch, capsys):
     before = foreign(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert command("cache", "prune", "--older-than", "30d", "--home", ".") == 0
+    assert command("cache", "prune", "--older_than", "30d", "--home", ".") == 0
     assert "0 removed" in capsys.readouterr().out
     assert contents(tmp_path) == before, "and no locks beside it"
     ours = make(tmp_path, "ours").folder
@@ -124,7 +125,7 @@ def test_h3_prune_and_list_leave_out_what_is_not_ours(tmp_path, monkeypatch, cap
     assert ours.name in said
     assert not any(name in said for name in ("imagenet", "thesis", "0123456789abcdef", "damaged/", "keep", "record"))
     aged(ours)
-    assert command("cache", "prune", "--older-than", "30d", "--home", ".") == 0
+    assert command("cache", "prune", "--older_than", "30d", "--home", ".") == 0
     assert "1 removed" in capsys.readouterr().out
     assert contents(tmp_path).items() >= before.items()
 
@@ -137,7 +138,7 @@ def test_h3_a_link_neither_aborts_prune_nor_is_followed(tmp_path):
     assert prepare(home) == home / "datasets" / "prepared", "a run follows it"
     old = aged(make(home, "old").folder)
     before = contents(aged(elsewhere))
-    assert [entry.folder for entry in prune.remove_unused(home, DAY)[0]] == [old]
+    assert [entry.folder for entry in prune.remove_unused(home, Choice(DAY))[0]] == [old]
     assert contents(elsewhere) == before
     assert (home / "datasets" / "prepared").is_symlink()
 
@@ -148,7 +149,7 @@ def test_h3_a_data_set_is_not_prepared_in_a_foreign_folder(tmp_path):
         prepare(tmp_path, "imagenet")
     assert contents(tmp_path).items() >= before.items()
     aged(tmp_path)
-    assert prune.remove_unused(tmp_path, DAY) == ([], 0)
+    assert prune.remove_unused(tmp_path, Choice(DAY)) == ([], 0)
 
 
 def test_h3_a_half_finished_data_set_is_ours(tmp_path):
@@ -159,7 +160,7 @@ def test_h3_a_half_finished_data_set_is_ours(tmp_path):
     with pytest.raises(InputError, match="missing:"):
         prepare(tmp_path)  # the data set's own opinion; ours would name another --home
     aged(folder)
-    assert [entry.folder for entry in prune.remove_unused(tmp_path, DAY)[0]] == [folder]
+    assert [entry.folder for entry in prune.remove_unused(tmp_path, Choice(DAY))[0]] == [folder]
     assert damaged_files(prepare(tmp_path)) == []
 
 
@@ -168,10 +169,10 @@ def test_a_record_that_is_damaged_is_listed_and_not_removed(tmp_path):
     (folder / "artifact.json").write_text("{")
     aged(folder)
     assert [entry.state for entry in prune.list_entries(tmp_path)] == ["damaged: artifact.json"]
-    assert prune.remove_unused(tmp_path, DAY) == ([], 0)
+    assert prune.remove_unused(tmp_path, Choice(DAY)) == ([], 0)
     assert make(tmp_path, "net").made, "which moves it aside"
     aged(tmp_path / "damaged")
-    assert [entry.kind for entry in prune.remove_unused(tmp_path, DAY)[0]] == ["damaged"]
+    assert [entry.kind for entry in prune.remove_unused(tmp_path, Choice(DAY))[0]] == ["damaged"]
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
@@ -223,7 +224,7 @@ def test_h4_a_data_set_that_a_prune_removes_while_a_run_waits_is_prepared_again(
     @contextlib.contextmanager
     def after_a_prune(file, label):
         aged(folder)
-        assert len(prune.remove_unused(tmp_path, DAY)[0]) == 1
+        assert len(prune.remove_unused(tmp_path, Choice(DAY))[0]) == 1
         with locked(file, label):
             yield
 
@@ -298,7 +299,7 @@ def test_m7_a_prune_may_be_killed_at_every_removal(order, tmp_path):
         assert not make(home, "teacher", "teachers").made
         assert damaged_files(make(home, "old").folder) == []
         assert damaged_files(prepare(home)) == [], number
-        prune.remove_unused(home, DAY)
+        prune.remove_unused(home, Choice(DAY))
         assert not list(home.glob("*/.*.removing"))
         shutil.rmtree(home)
     pruner.communicate()
@@ -486,7 +487,7 @@ def test_low_junk_among_the_users(tmp_path, caplog):
     (tmp_path / ".users").mkdir()
     for name in ("junk.lock", "1e9-host.lock", "nan-host.lock"):
         (tmp_path / ".users" / name).write_text("")
-    assert [entry.folder for entry in prune.remove_unused(tmp_path, DAY)[0]] == [old]
+    assert [entry.folder for entry in prune.remove_unused(tmp_path, Choice(DAY))[0]] == [old]
     assert len(list((tmp_path / ".users").iterdir())) == 3
     assert caplog.text.count("junk.lock is no process's lock") == 1
 

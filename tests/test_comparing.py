@@ -1,0 +1,113 @@
+"""Paired differences between the rows of a sweep's table, against numbers by hand and a bootstrap."""
+
+import dataclasses
+
+import hypothesis.extra.numpy as arrays
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from mimic_keras.sweeping import comparing, errors, running
+from mimic_keras.sweeping.comparing import Difference, compare
+from tests.test_sweeping import read
+
+LABELS = np.array([0] * 100)
+
+
+def logits(wrong):
+    """Of 100 examples, those in `wrong` get the other class."""
+    rows = np.tile([1.0, 0.0], (100, 1))
+    rows[list(wrong)] = [0.0, 1.0]
+    return rows
+
+
+@given(arrays.arrays(bool, st.integers(1, 40)), st.integers(0, 3))
+def test_what_is_packed_comes_back_without_the_unlabelled(wrong, unlabelled):
+    labels = np.concatenate([np.zeros(len(wrong), int), np.full(unlabelled, -1)])
+    rows = np.eye(2)[np.concatenate([wrong.astype(int), np.zeros(unlabelled, int)])]
+    packed = errors.pack(labels, {"student": rows, "teacher/0": rows})
+    assert packed["examples"] == len(wrong)
+    assert list(packed["wrong"]) == ["student"]
+    np.testing.assert_array_equal(errors.unpack(packed, "student"), wrong)
+
+
+def test_two_single_nets_by_hand():
+    """McNemar's table with b = 10, c = 3 of 100: sqrt(13 - 49 / 100) / 100."""
+    first, second = np.zeros((2, 1, 100), bool)
+    first[0, :10] = second[0, 10:13] = True
+    found = compare(first, second)
+    assert (found.mean, found.standard_error) == (pytest.approx(0.07), pytest.approx(0.0353695))
+    assert not found.is_shown
+    assert found.interval == pytest.approx((0.000676, 0.139324), abs=1e-6)
+
+
+def test_nets_of_several_seeds_by_hand():
+    """Error rates 0.1 and 0.3 against 0.5: the variance over nets is 0.02 / 2, that over examples as of d_i."""
+    these, those = np.zeros((2, 10), bool), np.zeros((1, 10), bool)
+    these[0, :1] = these[1, :3] = those[0, :5] = True
+    # d is 0 once, -0.5 twice, -1 twice and 0 five times: mean -0.3, mean of squares 0.25, variance 0.16.
+    assert compare(these, those).standard_error == pytest.approx((0.16 / 10 + 0.02 / 2) ** 0.5)
+
+
+def test_the_standard_error_is_that_of_the_paired_bootstrap():
+    random = np.random.default_rng(0)
+    these, those = random.random((1, 500)) < 0.2, random.random((1, 500)) < 0.3
+    samples = random.integers(0, 500, (4000, 500))
+    means = these[0, samples].mean(1) - those[0, samples].mean(1)
+    assert compare(these, those).standard_error == pytest.approx(means.std(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "is_shown"), [(0.2, 0.1, True), (-0.2, 0.1, True), (0.19, 0.1, False), (0, 0, False)]
+)
+def test_a_difference_below_twice_its_standard_error_is_not_shown(mean, error, is_shown):
+    assert Difference(mean, error).is_shown == is_shown
+
+
+def outcomes_of(folder, wrong, **changes):
+    """A sweep of two losses and two seeds whose students are wrong on these examples: {(loss, seed): ids}."""
+    sweep, cells = read(folder, **changes)
+    found = []
+    for cell in cells:
+        packed = errors.pack(
+            LABELS, {"student": logits(wrong[cell.values["loss"], cell.values["seed"]]), "baseline": logits(range(30))}
+        )
+        student = {"parameters": 5, "multiply_adds": 4, "validation": {}, "test": {"error_rate": 0.5}}
+        result = {"models": {"student": student}, "history": {}, "errors": packed}
+        found.append(running.Outcome(running.plan_cells("x", [cell], folder)[0], "done", [result]))
+    return sweep, found
+
+
+WRONG = {("kl", 0): range(10), ("kl", 1): range(12), ("logit_l2", 0): range(9), ("logit_l2", 1): range(13)}
+
+
+def test_a_row_against_the_first_value_of_an_axis_and_against_its_baseline(tmp_path):
+    sweep, outcomes = outcomes_of(tmp_path, WRONG)
+    columns, rows = comparing.tabulate_differences(sweep, outcomes)
+    assert columns == ["comparison", "difference in test error, points", "95 % interval", "nets", "verdict"]
+    assert [
+        (row["comparison"], row["difference in test error, points"], row["nets"], row["verdict"]) for row in rows
+    ] == [
+        ("loss logit_l2 against kl", "+0.00", "2 and 2", "not shown"),
+        ("loss kl, student against baseline", "-19.00", "2 and 2", "lower"),
+        ("loss logit_l2, student against baseline", "-19.00", "2 and 2", "lower"),
+    ]
+    shown_as_accuracy = comparing.tabulate_differences(sweep.model_copy(update={"show": "accuracy"}), outcomes)[1]
+    assert [row["verdict"] for row in shown_as_accuracy] == ["not shown", "higher", "higher"]
+    assert shown_as_accuracy[1]["difference in test accuracy, points"] == "+19.00"
+
+
+def test_what_is_not_known_of_single_examples_is_not_compared(tmp_path):
+    sweep, outcomes = outcomes_of(tmp_path, WRONG)
+    assert comparing.tabulate_differences(sweep.model_copy(update={"metric": "phone_error_rate"}), outcomes) == ([], [])
+    earlier = [dataclasses.replace(each, results=[{**each.results[0], "errors": None}]) for each in outcomes[:2]]
+    rows = comparing.tabulate_differences(sweep, [*earlier, *outcomes[2:]])[1]
+    assert [row["comparison"] for row in rows] == ["loss logit_l2, student against baseline"]
+    other = {**outcomes[0].results[0]["errors"], "labels": "of another test set"}
+    elsewhere = [dataclasses.replace(each, results=[{**each.results[0], "errors": other}]) for each in outcomes[:2]]
+    rows = comparing.tabulate_differences(sweep, [*elsewhere, *outcomes[2:]])[1]
+    assert [row["comparison"] for row in rows] == [
+        "loss kl, student against baseline",
+        "loss logit_l2, student against baseline",
+    ]
