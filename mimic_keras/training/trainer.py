@@ -15,9 +15,10 @@ from mimic_keras.contracts import InputError
 from mimic_keras.experiment.training import PlateauHalving, TrainingSection
 from mimic_keras.reporting.console import progress
 from mimic_keras.training import models
-from mimic_keras.training.batches import Examples, ordered_batches, training_batches
+from mimic_keras.training.batches import Examples
 from mimic_keras.training.callbacks import Averages, BestWeights, Curve, History, Judge, Monitor, Plateau, Progress
 from mimic_keras.training.checkpoint import Checkpoint
+from mimic_keras.training.feeding import Feed, make_feed
 from mimic_keras.training.objective import Objective
 from mimic_keras.training.optimizers import make_optimizer, make_rate
 from mimic_keras.training.steps import Trainer
@@ -100,19 +101,23 @@ def train(
         raise InputError(f"{name}: learns the labels, but the training or the validation examples have none")
     monitor = _choose_monitor(settings, validation, name)
     steps = examples.steps_per_pass(settings.batch_size)
+    feeds = (
+        make_feed(examples, settings.batch_size, seed, strategy),
+        make_feed(validation, VALIDATION_BATCH, None, strategy),
+    )
     with _precision(settings.precision), strategy.scope():
         keras.utils.set_random_seed(seed)
-        trainer = _make_trainer(build(), objective, settings, steps)
-    trainer.validation_steps = validation.steps_per_pass(VALIDATION_BATCH)
+        trainer = _make_trainer(build(), objective, feeds, settings)
+    calls = tf.data.Dataset.from_tensors([0]).repeat()  # Keras only counts them: the trainer has its feeds
     with progress(name, settings.epochs * steps, "steps") as advance:
         callbacks = _make_callbacks(trainer, validation, settings, monitor, advance, judge, logs and logs / name)
         with _keeping_state(trainer, callbacks, state, settings.checkpoint_every) as first_epoch:
             trainer.fit(
-                training_batches(examples, settings.batch_size, seed, int(trainer.optimizer.iterations.numpy())),
+                calls,
                 epochs=settings.epochs,
                 initial_epoch=first_epoch,
                 steps_per_epoch=-(-steps // trainer.steps_per_call),
-                validation_data=ordered_batches(validation, VALIDATION_BATCH).repeat(),
+                validation_data=calls,
                 validation_steps=1,
                 callbacks=callbacks,
                 shuffle=False,
@@ -123,14 +128,17 @@ def train(
     return Trained(float32_net, _gather_curves(callbacks))
 
 
-def _make_trainer(net: keras.Model, objective: Objective, settings: TrainingSection, steps: int) -> Trainer:
-    """The net under training, with its optimizer; called under the strategy. `steps` make a pass."""
+def _make_trainer(
+    net: keras.Model, objective: Objective, feeds: tuple[Feed, Feed], settings: TrainingSection
+) -> Trainer:
+    """The net under training, with its optimizer; called under the strategy."""
+    steps = feeds[0].steps_per_pass
     counted = models.count_multiply_adds(net, net.input_shape[1:]) or 0
     multiply_adds = 3 * counted * settings.batch_size
     at_most = min(MAXIMUM_STEPS_PER_CALL, settings.checkpoint_every or steps, steps)
     steps_per_call = int(min(at_most, max(1, MULTIPLY_ADDS_PER_CALL // max(multiply_adds, 1))))
     rate = make_rate(settings, steps)
-    trainer = Trainer(net, objective, steps, steps_per_call, settings.clip_norm)
+    trainer = Trainer(net, objective, *feeds, steps_per_call, settings.clip_norm)
     trainer.schedule = None if isinstance(rate, float) else rate
     trainer.compile(optimizer=make_optimizer(settings, rate), jit_compile=False)
     trainer.optimizer.build(net.trainable_variables)
