@@ -30,9 +30,9 @@ class TrainingDiverged(RunError):
 class Trainer(AlreadyBuilt, keras.Model):
     """A net under training.
 
-    One call of its train function runs `steps_per_call` steps, fewer at the end of a pass; the batches are those of the
-    feeds, not of Keras' iterator. `epoch` is the running one, which the caller sets; `schedule` gives the learning rate of a step where one is used. `clip_norm` is the largest
-    norm of the gradient over all replicas and weights.
+    One call of its train function runs `steps_per_call` steps, fewer at the end of a pass, on the batches of `feed`;
+    what Keras iterates over is ignored. `epoch` is the running one, which the caller sets; `schedule` gives the learning
+    rate of a step where one is used. `clip_norm` is the largest norm of the gradient over all replicas and weights.
     """
 
     def __init__(
@@ -142,9 +142,7 @@ class Trainer(AlreadyBuilt, keras.Model):
             run = self._steps_function(self.test_step, self._validation, "validation loss")
             self.test_function = lambda _: run(0, self._validation.steps_per_pass)
 
-    def _steps_function(
-        self, step: Callable[[Batch], tf.Tensor], feed: Feed, what: str
-    ) -> Callable[[int, int], Logs]:
+    def _steps_function(self, step: Callable[[Batch], tf.Tensor], feed: Feed, what: str) -> Callable[[int, int], Logs]:
         """A function of (first step, number of steps) that runs the steps in one graph call and returns the metrics.
 
         It stops at the first step whose loss is infinite or NaN, and raises TrainingDiverged; `what` names the loss.
