@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from mimic_keras.contracts import ArraySplit
+from mimic_keras.contracts import ArraySplit, MappedSplit
 from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.training import checkpoint, steps, trainer
 from mimic_keras.training.batches import Examples
@@ -52,7 +52,7 @@ def net():
     return keras.Sequential([keras.Input((FEATURES,)), *stack, layers.Dense(CLASSES)])
 
 
-def train(state=None, devices=1, settings=SETTINGS):
+def train(state=None, devices=1, settings=SETTINGS, examples=examples):
     strategy = tf.distribute.get_strategy()
     if devices > 1:
         parts = split_processor(4)[:devices]
@@ -105,6 +105,18 @@ def test_killed_and_continued(uninterrupted, devices, writes, before_rename, tmp
         train(tmp_path / "state.npz", devices)
     monkeypatch.undo()
     same(train(tmp_path / "state.npz", devices), uninterrupted(devices))
+
+
+def test_killed_and_continued_with_examples_that_the_host_prepares(tmp_path, monkeypatch):
+    def mapped(count=COUNT):
+        split = examples(count).split
+        return Examples(MappedSplit([split._inputs.numpy()], split.labels))
+
+    killed_after(4, monkeypatch)
+    with pytest.raises(Killed):
+        train(tmp_path / "state.npz", settings=SHORT, examples=mapped)
+    monkeypatch.undo()
+    same(train(tmp_path / "state.npz", settings=SHORT, examples=mapped), train(settings=SHORT, examples=mapped))
 
 
 def test_killed_after_every_state(uninterrupted, tmp_path, monkeypatch):

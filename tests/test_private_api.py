@@ -102,3 +102,9 @@ def test_variables_without_values_never_get_any():
     assert kernel._value is None
     kept = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     assert kept.layers[0].kernel._value is not None
+
+
+def test_the_memory_of_every_gpu_is_known():
+    memory = private_api.gpu_memory()
+    assert len(memory) == len(tf.config.list_physical_devices("GPU"))
+    assert all(size > 1 << 28 for size in memory)

@@ -37,7 +37,8 @@ class Examples:
         self.split = split
         self.ids = np.arange(split.num_examples, dtype=np.int64) if ids is None else np.asarray(ids, np.int64)
         self.has_labels = bool((split.labels[self.ids] >= 0).any())
-        self._columns = {"labels": host_variable(split.labels)}
+        # int64: a GPU gathers no int32.
+        self._columns = {"labels": host_variable(split.labels.astype(np.int64))}
         if teacher_logits is not None:
             is_array = isinstance(teacher_logits, np.ndarray)
             self._columns["teacher_logits"] = host_variable(teacher_logits) if is_array else teacher_logits
@@ -48,19 +49,27 @@ class Examples:
 
     def batch(self, ids: tf.Tensor) -> Batch:
         """The batch of virtual ids, int64 [B]."""
-        rows = {"labels": ids % len(self.split.labels)}
-        columns = {name: tf.gather(column, rows.get(name, ids)) for name, column in self._columns.items()}
-        return {"inputs": self.split.batch(ids), **columns}
+        labels = tf.gather(self._columns["labels"], ids % len(self.split.labels))
+        batch = {"inputs": self.split.batch(ids), "labels": tf.cast(labels, tf.int32)}
+        if "teacher_logits" in self._columns:
+            batch["teacher_logits"] = tf.gather(self._columns["teacher_logits"], ids)
+        return batch
+
+
+def ids_of_pass(examples: Examples, seed: int, number: tf.Tensor) -> tf.Tensor:
+    """The virtual ids of a pass in their order, int64 [len(examples.ids)]; `number` is int64 [], from 0."""
+    order = tf.random.experimental.stateless_shuffle(
+        tf.constant(examples.ids), seed=tf.stack([tf.cast(seed, tf.int64), number])
+    )
+    return order + number % examples.split.repeats * examples.split.num_examples
 
 
 def shuffled_ids(examples: Examples, batch_size: int, seed: int, start_step: int = 0) -> tf.data.Dataset:
     """The endless sequence of batches of virtual ids (int64 [at most batch_size]) from step `start_step` on."""
     steps = examples.steps_per_pass(batch_size)
-    ids, repeats, originals = tf.constant(examples.ids), examples.split.repeats, examples.split.num_examples
 
     def one_pass(number: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(ids, seed=tf.stack([tf.cast(seed, tf.int64), number]))
-        return tf.data.Dataset.from_tensor_slices(order + number % repeats * originals).batch(batch_size)
+        return tf.data.Dataset.from_tensor_slices(ids_of_pass(examples, seed, number)).batch(batch_size)
 
     passes = tf.data.Dataset.range(start_step // steps, np.iinfo(np.int64).max)
     return passes.flat_map(one_pass).skip(start_step % steps)

@@ -108,6 +108,13 @@ def is_onednn_enabled() -> bool | None:
     return bool(function())
 
 
+def gpu_memory() -> list[int]:
+    """The bytes of every GPU that TensorFlow may use; none without GPUs. There is no public function for it."""
+    from tensorflow.python.client import device_lib
+
+    return [device.memory_limit for device in device_lib.list_local_devices() if device.device_type == "GPU"]
+
+
 def completed_trial(hyperparameters: keras_tuner.HyperParameters, trial_id: str, score: float) -> Trial:
     """A trial of keras-tuner with its score, as an oracle keeps it. Imports keras-tuner."""
     from keras_tuner.engine.trial import Trial, TrialStatus

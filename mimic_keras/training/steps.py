@@ -7,13 +7,15 @@ example, and the local sum is divided by the count over all replicas, so any num
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from mimic_keras.contracts import RunError
 from mimic_keras.training import models
+from mimic_keras.training.feeding import Feed
 from mimic_keras.training.objective import Batch, Objective
 from mimic_keras.training.optimizers import Warmup
 from mimic_keras.training.private_api import AlreadyBuilt
@@ -28,30 +30,31 @@ class TrainingDiverged(RunError):
 class Trainer(AlreadyBuilt, keras.Model):
     """A net under training.
 
-    One call of its train function runs `steps_per_call` steps, fewer at the end of a pass. `epoch` is the running one,
-    which the caller sets; `schedule` gives the learning rate of a step where one is used. `clip_norm` is the largest
-    norm of the gradient over all replicas and weights.
+    One call of its train function runs `steps_per_call` steps, fewer at the end of a pass, on the batches of `feed`;
+    what Keras iterates over is ignored. `epoch` is the running one, which the caller sets; `schedule` gives the learning
+    rate of a step where one is used. `clip_norm` is the largest norm of the gradient over all replicas and weights.
     """
 
     def __init__(
         self,
         net: keras.Model,
         objective: Objective,
-        steps_per_pass: int,
+        feed: Feed,
+        validation: Feed,
         steps_per_call: int,
         clip_norm: float | None = None,
     ):
         super().__init__()
         self.net, self.objective, self.clip_norm = net, objective, clip_norm
-        self.steps_per_pass, self.steps_per_call, self.epoch = steps_per_pass, steps_per_call, 0
+        self._feed, self._validation = feed, validation
+        self.steps_per_call, self.epoch = steps_per_call, 0
         self.schedule: keras.optimizers.schedules.LearningRateSchedule | None = None
         self._means = {name: keras.metrics.Mean(name=name) for name in ("loss", "error_rate")}
         if objective.loss is not None:
             self._means["agreement"] = keras.metrics.Mean(name="agreement")
-        self.validation_steps = 1
         self.built = True
-        self.train_function: Callable[[Iterator[Batch]], Logs] | None = None
-        self.test_function: Callable[[Iterator[Batch]], Logs] | None = None
+        self.train_function: Callable[[Any], Logs] | None = None
+        self.test_function: Callable[[Any], Logs] | None = None
 
     def last_learning_rate(self) -> float:
         """The learning rate of the last step."""
@@ -124,31 +127,32 @@ class Trainer(AlreadyBuilt, keras.Model):
 
     def make_train_function(self, force: bool = False) -> None:
         if self.train_function is None or force:
-            run = self._steps_function(self.train_step, "loss")
+            run = self._steps_function(self.train_step, self._feed, "loss")
 
-            def function(iterator: Iterator[Batch]) -> Logs:
+            def function(_: Any) -> Logs:
                 # 0 in the last calls of a resumed pass: Keras makes as many calls as for a whole one.
-                left = (self.epoch + 1) * self.steps_per_pass - int(self.optimizer.iterations.numpy())
-                return run(iterator, min(self.steps_per_call, left))
+                done = int(self.optimizer.iterations.numpy())
+                left = (self.epoch + 1) * self._feed.steps_per_pass - done
+                return run(done, min(self.steps_per_call, left))
 
             self.train_function = function
 
     def make_test_function(self, force: bool = False) -> None:
         if self.test_function is None or force:
-            run = self._steps_function(self.test_step, "validation loss")
-            self.test_function = lambda iterator: run(iterator, self.validation_steps)
+            run = self._steps_function(self.test_step, self._validation, "validation loss")
+            self.test_function = lambda _: run(0, self._validation.steps_per_pass)
 
-    def _steps_function(self, step: Callable[[Batch], tf.Tensor], what: str) -> Callable[[Iterator[Batch], int], Logs]:
-        """A function of (iterator, number of steps) that runs the steps in one graph call and returns the metrics.
+    def _steps_function(self, step: Callable[[Batch], tf.Tensor], feed: Feed, what: str) -> Callable[[int, int], Logs]:
+        """A function of (first step, number of steps) that runs the steps in one graph call and returns the metrics.
 
         It stops at the first step whose loss is infinite or NaN, and raises TrainingDiverged; `what` names the loss.
         """
         strategy = self.distribute_strategy
 
         @tf.function(reduce_retracing=True, autograph=False)
-        def run(iterator: Iterator[Batch], steps: tf.Tensor) -> tf.Tensor:
+        def run(given: Any, steps: tf.Tensor) -> tf.Tensor:
             def one(done: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                shares = strategy.run(step, args=(next(iterator),))
+                shares = strategy.run(lambda part: step(feed.batch(part)), args=(feed.part(given, done),))
                 return done + 1, strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
 
             def more(done: tf.Tensor, loss: tf.Tensor) -> tf.Tensor:
@@ -156,8 +160,8 @@ class Trainer(AlreadyBuilt, keras.Model):
 
             return tf.while_loop(more, one, (tf.constant(0), tf.constant(0.0)))[1]
 
-        def function(iterator: Iterator[Batch], steps: int) -> Logs:
-            loss = float(run(iterator, tf.constant(steps)))
+        def function(first: int, steps: int) -> Logs:
+            loss = float(run(feed.start(first), tf.constant(steps)))
             if not math.isfinite(loss):
                 at = f"at step {int(self.optimizer.iterations.numpy())}, learning rate {self.last_learning_rate():g}"
                 raise TrainingDiverged(f"the {what} became {loss} {at}")

@@ -15,14 +15,17 @@ from mimic_keras.contracts import InputError
 from mimic_keras.experiment.training import PlateauHalving, TrainingSection
 from mimic_keras.reporting.console import progress
 from mimic_keras.training import models
-from mimic_keras.training.batches import Examples, ordered_batches, training_batches
+from mimic_keras.training.batches import Examples
 from mimic_keras.training.callbacks import Averages, BestWeights, Curve, History, Judge, Monitor, Plateau, Progress
 from mimic_keras.training.checkpoint import Checkpoint
+from mimic_keras.training.feeding import Feed, Passes, make_feeds
 from mimic_keras.training.objective import Objective
 from mimic_keras.training.optimizers import make_optimizer, make_rate
 from mimic_keras.training.steps import Trainer
 
-TRAINER_VERSION = 2  # part of every cache key: raise it when the same experiment would give other weights
+# Part of every cache key: raise it when the same experiment would give other weights. 3: inputs are prepared in the step,
+# where TensorFlow replaces a division by a constant by a multiplication, which can round differently.
+TRAINER_VERSION = 3
 VALIDATION_BATCH = 512
 # One graph call runs as many steps as fit in about this much arithmetic, so that Python's overhead does not count for
 # small nets and the progress bar does not stand still for large ones.
@@ -99,20 +102,21 @@ def train(
     if objective.loss is None and not (examples.has_labels and validation.has_labels):
         raise InputError(f"{name}: learns the labels, but the training or the validation examples have none")
     monitor = _choose_monitor(settings, validation, name)
-    steps = examples.steps_per_pass(settings.batch_size)
+    passes = (Passes(examples, settings.batch_size, seed), Passes(validation, VALIDATION_BATCH))
+    feed, validation_feed = make_feeds(passes, strategy)
     with _precision(settings.precision), strategy.scope():
         keras.utils.set_random_seed(seed)
-        trainer = _make_trainer(build(), objective, settings, steps)
-    trainer.validation_steps = validation.steps_per_pass(VALIDATION_BATCH)
-    with progress(name, settings.epochs * steps, "steps") as advance:
+        trainer = _make_trainer(build(), objective, feed, validation_feed, settings)
+    calls = tf.data.Dataset.from_tensors([0]).repeat()  # Keras only counts them: the trainer has its feeds
+    with progress(name, settings.epochs * feed.steps_per_pass, "steps") as advance:
         callbacks = _make_callbacks(trainer, validation, settings, monitor, advance, judge, logs and logs / name)
         with _keeping_state(trainer, callbacks, state, settings.checkpoint_every) as first_epoch:
             trainer.fit(
-                training_batches(examples, settings.batch_size, seed, int(trainer.optimizer.iterations.numpy())),
+                calls,
                 epochs=settings.epochs,
                 initial_epoch=first_epoch,
-                steps_per_epoch=-(-steps // trainer.steps_per_call),
-                validation_data=ordered_batches(validation, VALIDATION_BATCH).repeat(),
+                steps_per_epoch=-(-feed.steps_per_pass // trainer.steps_per_call),
+                validation_data=calls,
                 validation_steps=1,
                 callbacks=callbacks,
                 shuffle=False,
@@ -123,14 +127,17 @@ def train(
     return Trained(float32_net, _gather_curves(callbacks))
 
 
-def _make_trainer(net: keras.Model, objective: Objective, settings: TrainingSection, steps: int) -> Trainer:
-    """The net under training, with its optimizer; called under the strategy. `steps` make a pass."""
+def _make_trainer(
+    net: keras.Model, objective: Objective, feed: Feed, validation: Feed, settings: TrainingSection
+) -> Trainer:
+    """The net under training, with its optimizer; called under the strategy."""
+    steps = feed.steps_per_pass
     counted = models.count_multiply_adds(net, net.input_shape[1:]) or 0
     multiply_adds = 3 * counted * settings.batch_size
     at_most = min(MAXIMUM_STEPS_PER_CALL, settings.checkpoint_every or steps, steps)
     steps_per_call = int(min(at_most, max(1, MULTIPLY_ADDS_PER_CALL // max(multiply_adds, 1))))
     rate = make_rate(settings, steps)
-    trainer = Trainer(net, objective, steps, steps_per_call, settings.clip_norm)
+    trainer = Trainer(net, objective, feed, validation, steps_per_call, settings.clip_norm)
     trainer.schedule = None if isinstance(rate, float) else rate
     trainer.compile(optimizer=make_optimizer(settings, rate), jit_compile=False)
     trainer.optimizer.build(net.trainable_variables)
