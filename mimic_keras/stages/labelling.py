@@ -1,0 +1,229 @@
+"""The members' logits of a split, in checksummed shards: each is computed once, from batches that members share.
+
+The rows of the next batches are read, and the shards before are written, while the nets run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mimic_keras.contracts import RunError, Split
+from mimic_keras.experiment.schema import MixupSection
+from mimic_keras.reporting.console import progress
+from mimic_keras.stages.data import Data
+from mimic_keras.stages.teachers import TeacherMember
+from mimic_keras.storage.files import hash_json, write_bytes
+from mimic_keras.storage.store import Artifact, Store
+from mimic_keras.training import models
+from mimic_keras.training.mixing import MixedSplit
+
+SHARD_EXAMPLES = 1 << 16
+BYTES_AT_ONCE = 1 << 30  # of the members that are run together: their parameters and a shard of their logits
+
+
+def label_split(
+    members: Sequence[TeacherMember], name: str, store: Store, mixup: MixupSection | None = None
+) -> dict[str, Artifact]:
+    """{member: its logits on the split `name`}, computed where they are missing.
+
+    Raises:
+        RunError: a member gives infinite or NaN logits.
+    """
+    artifacts: dict[str, Artifact] = {}
+    for group in _group(members):
+        _label_together(group, name, store, mixup, artifacts)
+    return {member.name: artifacts[member.name] for member in members}
+
+
+def split_to_label(data: Data, name: str, mixup: MixupSection | None) -> Split:
+    """The examples to label: of the transfer set also mixtures, the same ones in every member's data set."""
+    split = data.split(name)
+    return MixedSplit(split, mixup.copies, mixup.alpha, data.seed) if mixup and name == "transfer" else split
+
+
+def count_examples(split: Split, name: str) -> int:
+    """Every virtual copy of the transfer set is labelled; models are evaluated on originals only."""
+    return split.num_examples * (split.repeats if name == "transfer" else 1)
+
+
+def describe_mixup(mixup: MixupSection | None) -> list[list]:
+    """What goes into keys; nothing without mixup."""
+    return [["mixup", mixup.model_dump()]] if mixup else []
+
+
+def load_shards(artifact: Artifact) -> np.ndarray:
+    """All logits of an artefact, float32 [N, num_classes]."""
+    return np.concatenate([np.load(file) for file in list_shards(artifact)])
+
+
+def list_shards(artifact: Artifact) -> list[Path]:
+    """The files of the logits, in order."""
+    return sorted(artifact.folder.glob("*.npy"))
+
+
+def _group(members: Sequence[TeacherMember]) -> list[list[TeacherMember]]:
+    """Members that can be run on the same batches; two that are the same net are never together."""
+    groups: dict[tuple[str, int], list[TeacherMember]] = {}
+    times: Counter[str] = Counter()
+    for member in members:
+        times[member.key] += 1
+        kind = (hash_json(member.data.identity), times[member.key]) if member.load else (member.name, 0)
+        groups.setdefault(kind, []).append(member)
+    return [part for group in groups.values() for part in _parts(group)]
+
+
+def _parts(group: Sequence[TeacherMember]) -> Iterator[list[TeacherMember]]:
+    part: list[TeacherMember] = []
+    taken = 0
+    for member in group:
+        size = 4 * ((member.cost.parameters or 0) + member.data.dataset.info.num_classes * SHARD_EXAMPLES)
+        if part and taken + size > BYTES_AT_ONCE:
+            yield part
+            part, taken = [], 0
+        part.append(member)
+        taken += size
+    yield part
+
+
+def _label_together(
+    members: Sequence[TeacherMember],
+    name: str,
+    store: Store,
+    mixup: MixupSection | None,
+    artifacts: dict[str, Artifact],
+) -> None:
+    """Add the logits of `members`, which have one data set and different keys, to `artifacts`."""
+
+    def made_from(member: TeacherMember) -> dict[str, Any]:
+        inputs = {"member": member.key, "data": member.data.identity, "split": name}
+        return inputs | (dict(describe_mixup(mixup)) if name == "transfer" else {})
+
+    def hold(left: Sequence[TeacherMember], missing: list[tuple[TeacherMember, Path]]) -> None:
+        """Hold the artefacts of `left` that are missing, one within the other, then fill them and those held before."""
+        if not left:
+            return _fill(missing, name, mixup) if missing else None
+        member, others = left[0], left[1:]
+        artifact = store.get_or_make(
+            "logits",
+            made_from(member),
+            f"{member.name} logits on {name}",
+            lambda folder: hold(others, [*missing, (member, folder)]),
+            member.check,
+        )
+        artifacts[member.name] = artifact
+        if not artifact.made:
+            hold(others, missing)
+
+    # In one order, so that two processes never wait for each other.
+    hold(sorted(members, key=lambda member: store.key(made_from(member))), [])
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """The virtual ids of a shard, and the members, with their folders, that it is missing of."""
+
+    index: int
+    ids: range
+    missing: list[tuple[TeacherMember, Path]]
+
+
+def _fill(missing: Sequence[tuple[TeacherMember, Path]], name: str, mixup: MixupSection | None) -> None:
+    """Write the shards that an interrupted run has not left, one thread behind the nets."""
+    split = split_to_label(missing[0][0].data, name, mixup)
+    examples = count_examples(split, name)
+    shards = [shard for shard in _list_missing(missing, examples) if shard.missing]
+    who = missing[0][0].name if len(missing) == 1 else f"{len(missing)} members"
+    with progress(f"{who} on {name}", examples, "examples") as advance:
+        advance(examples - sum(len(shard.ids) for shard in shards))
+        answer = _run_nets if missing[0][0].load else _look_up
+        with ThreadPoolExecutor(1) as writer:
+            writing: list[Future[None]] = []
+            for shard, logits in zip(shards, answer(shards, name, split, advance), strict=True):
+                _wait_for(writing)
+                writing = [
+                    writer.submit(_finish_shard, folder, shard.index, pieces, member.name)
+                    for (member, folder), pieces in zip(shard.missing, logits, strict=True)
+                ]
+            _wait_for(writing)
+
+
+def _wait_for(writing: Sequence[Future[None]]) -> None:
+    for each in writing:
+        each.result()
+
+
+def _list_missing(missing: Sequence[tuple[TeacherMember, Path]], examples: int) -> Iterator[_Shard]:
+    for index, start in enumerate(range(0, examples, SHARD_EXAMPLES)):
+        ids = range(start, min(start + SHARD_EXAMPLES, examples))
+        yield _Shard(index, ids, [each for each in missing if not _have_shard(each[1], index, len(ids))])
+
+
+def _run_nets(
+    shards: Sequence[_Shard], name: str, split: Split, advance: Callable[[int], None]
+) -> Iterator[list[list[tf.Tensor]]]:
+    """For each shard, the logits of the members that it is missing of: for each batch, float32 [B, num_classes]."""
+    if not shards:
+        return
+    loads = {member.name: member.load for shard in shards for member, _ in shard.missing}
+    nets = {member: models.compile_logits(load()) for member, load in loads.items() if load}
+    bounds = tf.constant([[shard.ids.start, shard.ids.stop] for shard in shards], tf.int64)
+    # A batch never goes beyond its shard: which rows share one is part of a logit's bits.
+    ids = tf.data.Dataset.from_tensor_slices(bounds).flat_map(
+        lambda bound: tf.data.Dataset.range(bound[0], bound[1]).batch(models.PREDICTION_BATCH)
+    )
+    batches = iter(models.read_inputs(split, ids))
+    for shard in shards:
+        logits: list[list[tf.Tensor]] = [[] for _ in shard.missing]
+        for _ in range(0, len(shard.ids), models.PREDICTION_BATCH):
+            inputs = next(batches)
+            for (member, _), pieces in zip(shard.missing, logits, strict=True):
+                pieces.append(nets[member.name](inputs))
+            advance(len(inputs))
+        yield logits
+
+
+def _look_up(
+    shards: Sequence[_Shard], name: str, split: Split, advance: Callable[[int], None]
+) -> Iterator[list[list[np.ndarray]]]:
+    """As `_run_nets`, for a member whose predictions are stored."""
+    for shard in shards:
+        ids = np.arange(shard.ids.start, shard.ids.stop, dtype=np.int64)
+        yield [[member.predictor()(name, split, ids)] for member, _ in shard.missing]
+        advance(len(ids))
+
+
+def _finish_shard(folder: Path, index: int, pieces: Sequence[Any], member: str) -> None:
+    logits = np.concatenate([np.asarray(piece) for piece in pieces])
+    if not np.isfinite(logits).all():
+        raise RunError(f"{member} gives infinite or NaN logits; a student cannot mimic them")
+    _write_shard(folder, index, logits)
+
+
+def _write_shard(folder: Path, index: int, values: np.ndarray) -> None:
+    """The name carries the digest, so that a shard can be checked before the folder has a record."""
+    stream = io.BytesIO()
+    np.save(stream, values)
+    data = stream.getvalue()
+    write_bytes(folder / f"{index:05d}.{hashlib.sha256(data).hexdigest()[:16]}.npy", data)
+
+
+def _have_shard(folder: Path, index: int, rows: int) -> bool:
+    """Whether an interrupted run left this shard whole; damaged or surplus files of the shard are removed."""
+    whole = False
+    for file in folder.glob(f"{index:05d}.*.npy"):
+        intact = hashlib.sha256(file.read_bytes()).hexdigest()[:16] == file.name.split(".")[1]
+        if whole or not intact or len(np.load(file)) != rows:
+            file.unlink()
+        else:
+            whole = True
+    return whole
