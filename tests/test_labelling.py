@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from mimic_keras.contracts import ArraySplit, RunError
 from mimic_keras.stages import labelling
-from mimic_keras.stages.labelling import label_split, load_shards
+from mimic_keras.stages.labelling import label_splits, load_shards
 from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.storage.store import Store
 from mimic_keras.training import models
@@ -49,6 +49,11 @@ def member(number, data, key=None):
     return TeacherMember(name, key or name, Cost(4, 4), None, {}, number, 1.0, data, lambda: net)
 
 
+def label(members, store):
+    """{member: its logits on test}"""
+    return {name: splits["test"] for name, splits in label_splits(members, ("test",), store).items()}
+
+
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path, {})
@@ -69,7 +74,7 @@ def batches(start, stop):
 def test_members_of_one_data_set_read_each_batch_once_and_get_the_bits_of_their_own(store):
     data, other = Data(), Data("other", seed=1)
     members = [member(1, data), member(2, other), member(3, data)]
-    found = label_split(members, "test", store)
+    found = label(members, store)
     assert list(found) == ["teacher/1", "teacher/2", "teacher/3"]
     assert sorted(data.read) == sorted(other.read) == batches(0, EXAMPLES)
     for each in members:
@@ -78,7 +83,7 @@ def test_members_of_one_data_set_read_each_batch_once_and_get_the_bits_of_their_
         assert len(labelling.list_shards(found[each.name])) == 3
     assert store.counts == {"made": 3, "reused": 0}
     data.read.clear()
-    assert label_split(members, "test", store)["teacher/3"].folder == found["teacher/3"].folder
+    assert label(members, store)["teacher/3"].folder == found["teacher/3"].folder
     assert store.counts == {"made": 3, "reused": 3}
     assert data.read == [], "what is there is not computed again"
 
@@ -86,7 +91,7 @@ def test_members_of_one_data_set_read_each_batch_once_and_get_the_bits_of_their_
 @pytest.mark.usefixtures("short")
 def test_a_net_that_is_a_member_twice_labels_once(store):
     data = Data()
-    found = label_split([member(1, data, "same"), member(2, data, "same"), member(3, data)], "test", store)
+    found = label([member(1, data, "same"), member(2, data, "same"), member(3, data)], store)
     assert found["teacher/1"].folder == found["teacher/2"].folder
     assert store.counts == {"made": 2, "reused": 1}
     assert len(data.read) == 5
@@ -108,14 +113,14 @@ def test_each_member_goes_on_with_its_own_missing_shards(store, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(labelling, "_write_shard", dies)
         with pytest.raises(KeyboardInterrupt):
-            label_split(members, "test", store)
+            label(members, store)
     data.read.clear()
     written = []
     monkeypatch.setattr(labelling, "_write_shard", lambda *call: (written.append(call[1]), real(*call)))
-    label_split(members, "test", store)
+    label(members, store)
     assert sorted(data.read) == batches(600, EXAMPLES), "the first shard of both was whole"
     assert written == [1, 1, 2, 2]
-    found = label_split([*members, member(3, data)], "test", store)
+    found = label([*members, member(3, data)], store)
     assert written == [1, 1, 2, 2, 0, 1, 2]
     for name, logits in expected.items():
         np.testing.assert_array_equal(load_shards(found[name]), logits)
@@ -124,7 +129,7 @@ def test_each_member_goes_on_with_its_own_missing_shards(store, monkeypatch):
 def test_members_that_are_large_together_run_one_after_another(store, monkeypatch):
     data = Data()
     monkeypatch.setattr(labelling, "BYTES_AT_ONCE", 2 * 4 * (4 + CLASSES * labelling.SHARD_EXAMPLES))
-    label_split([member(number, data) for number in range(3)], "test", store)
+    label([member(number, data) for number in range(3)], store)
     assert len(data.read) == 2 * 3, "two together, then one"
 
 
@@ -134,7 +139,7 @@ def test_infinite_logits_are_refused_by_the_name_of_their_member(store):
         "teacher/7", "bad", Cost(0, 0), None, {}, 0, 1.0, data, lambda: lambda x: x[:, :CLASSES] / tf.zeros([])
     )
     with pytest.raises(RunError, match=r"^teacher/7 gives infinite or NaN logits; a student cannot mimic them$"):
-        label_split([member(1, data), bad], "test", store)
+        label([member(1, data), bad], store)
     assert store.counts == {"made": 0, "reused": 0}
 
 

@@ -31,18 +31,20 @@ SHARD_EXAMPLES = 1 << 16
 BYTES_AT_ONCE = 1 << 30  # of the members that are run together: their parameters and a shard of their logits
 
 
-def label_split(
-    members: Sequence[TeacherMember], name: str, store: Store, mixup: MixupSection | None = None
-) -> dict[str, Artifact]:
-    """{member: its logits on the split `name`}, computed where they are missing.
+def label_splits(
+    members: Sequence[TeacherMember], names: Sequence[str], store: Store, mixup: MixupSection | None = None
+) -> dict[str, dict[str, Artifact]]:
+    """{member: {split: its logits}} of the splits `names`, computed where they are missing.
 
     Raises:
         RunError: a member gives infinite or NaN logits.
     """
-    artifacts: dict[str, Artifact] = {}
+    found: dict[str, dict[str, Artifact]] = {member.name: {} for member in members}
     for group in _group(members):
-        _label_together(group, name, store, mixup, artifacts)
-    return {member.name: artifacts[member.name] for member in members}
+        together = _Together(group, store, mixup)
+        for name in names:
+            together.hold(name, group, [], found)
+    return found
 
 
 def split_to_label(data: Data, name: str, mixup: MixupSection | None) -> Split:
@@ -95,39 +97,6 @@ def _parts(group: Sequence[TeacherMember]) -> Iterator[list[TeacherMember]]:
     yield part
 
 
-def _label_together(
-    members: Sequence[TeacherMember],
-    name: str,
-    store: Store,
-    mixup: MixupSection | None,
-    artifacts: dict[str, Artifact],
-) -> None:
-    """Add the logits of `members`, which have one data set and different keys, to `artifacts`."""
-
-    def made_from(member: TeacherMember) -> dict[str, Any]:
-        inputs = {"member": member.key, "data": member.data.identity, "split": name}
-        return inputs | (dict(describe_mixup(mixup)) if name == "transfer" else {})
-
-    def hold(left: Sequence[TeacherMember], missing: list[tuple[TeacherMember, Path]]) -> None:
-        """Hold the artefacts of `left` that are missing, one within the other, then fill them and those held before."""
-        if not left:
-            return _fill(missing, name, mixup) if missing else None
-        member, others = left[0], left[1:]
-        artifact = store.get_or_make(
-            "logits",
-            made_from(member),
-            f"{member.name} logits on {name}",
-            lambda folder: hold(others, [*missing, (member, folder)]),
-            member.check,
-        )
-        artifacts[member.name] = artifact
-        if not artifact.made:
-            hold(others, missing)
-
-    # In one order, so that two processes never wait for each other.
-    hold(sorted(members, key=lambda member: store.key(made_from(member))), [])
-
-
 @dataclass(frozen=True)
 class _Shard:
     """The virtual ids of a shard, and the members, with their folders, that it is missing of."""
@@ -137,24 +106,97 @@ class _Shard:
     missing: list[tuple[TeacherMember, Path]]
 
 
-def _fill(missing: Sequence[tuple[TeacherMember, Path]], name: str, mixup: MixupSection | None) -> None:
-    """Write the shards that an interrupted run has not left, one thread behind the nets."""
-    split = split_to_label(missing[0][0].data, name, mixup)
-    examples = count_examples(split, name)
-    shards = [shard for shard in _list_missing(missing, examples) if shard.missing]
-    who = missing[0][0].name if len(missing) == 1 else f"{len(missing)} members"
-    with progress(f"{who} on {name}", examples, "examples") as advance:
-        advance(examples - sum(len(shard.ids) for shard in shards))
-        answer = _run_nets if missing[0][0].load else _look_up
-        with ThreadPoolExecutor(1) as writer:
+class _Together:
+    """Members of one data set and different keys; each net is loaded once, and only if it has to label."""
+
+    def __init__(self, members: list[TeacherMember], store: Store, mixup: MixupSection | None):
+        self.store, self.mixup = store, mixup
+        # In one order, so that two processes never wait for each other's locks.
+        members.sort(key=lambda member: member.key)
+        self.nets: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {}
+
+    def hold(
+        self,
+        name: str,
+        left: Sequence[TeacherMember],
+        missing: list[tuple[TeacherMember, Path]],
+        found: dict[str, dict[str, Artifact]],
+    ) -> None:
+        """Hold the artefacts of `left` that are missing, one within the other, then fill them and those held before."""
+        if not left:
+            return self._fill(missing, name) if missing else None
+        member, others = left[0], left[1:]
+        inputs: dict[str, Any] = {"member": member.key, "data": member.data.identity, "split": name}
+        if name == "transfer":
+            inputs |= dict(describe_mixup(self.mixup))
+        artifact = self.store.get_or_make(
+            "logits",
+            inputs,
+            f"{member.name} logits on {name}",
+            lambda folder: self.hold(name, others, [*missing, (member, folder)], found),
+            member.check,
+        )
+        found[member.name][name] = artifact
+        if not artifact.made:
+            self.hold(name, others, missing, found)
+
+    def _fill(self, missing: Sequence[tuple[TeacherMember, Path]], name: str) -> None:
+        """Write the shards that an interrupted run has not left, one thread behind the nets."""
+        split = split_to_label(missing[0][0].data, name, self.mixup)
+        examples = count_examples(split, name)
+        shards = [shard for shard in _list_missing(missing, examples) if shard.missing]
+        who = missing[0][0].name if len(missing) == 1 else f"{len(missing)} members"
+        with progress(f"{who} on {name}", examples, "examples") as advance, ThreadPoolExecutor(1) as writer:
+            advance(examples - sum(len(shard.ids) for shard in shards))
+            nets = self._run_nets(shards, split, advance)
+            answers = nets if missing[0][0].load else _look_up(shards, name, split, advance)
             writing: list[Future[None]] = []
-            for shard, logits in zip(shards, answer(shards, name, split, advance), strict=True):
+            for shard, logits in zip(shards, answers, strict=True):
                 _wait_for(writing)
                 writing = [
                     writer.submit(_finish_shard, folder, shard.index, pieces, member.name)
                     for (member, folder), pieces in zip(shard.missing, logits, strict=True)
                 ]
             _wait_for(writing)
+
+    def _run_nets(
+        self, shards: Sequence[_Shard], split: Split, advance: Callable[[int], None]
+    ) -> Iterator[list[list[tf.Tensor]]]:
+        """For each shard, the logits of the members that it is missing of: for each batch, float32 [B, num_classes]."""
+        batches = iter(models.read_inputs(split, _batch_ids(shards)))
+        for shard in shards:
+            nets = [self._net(member) for member, _ in shard.missing]
+            logits: list[list[tf.Tensor]] = [[] for _ in nets]
+            for _ in range(0, len(shard.ids), models.PREDICTION_BATCH):
+                inputs = next(batches)
+                for net, pieces in zip(nets, logits, strict=True):
+                    pieces.append(net(inputs))
+                advance(len(inputs))
+            yield logits
+
+    def _net(self, member: TeacherMember) -> Callable[[tf.Tensor], tf.Tensor]:
+        if member.name not in self.nets:
+            assert member.load
+            self.nets[member.name] = models.compile_logits(member.load())
+        return self.nets[member.name]
+
+
+def _look_up(
+    shards: Sequence[_Shard], name: str, split: Split, advance: Callable[[int], None]
+) -> Iterator[list[list[np.ndarray]]]:
+    """As `_Together._run_nets`, for a member whose predictions are stored."""
+    for shard in shards:
+        ids = np.arange(shard.ids.start, shard.ids.stop, dtype=np.int64)
+        yield [[member.predictor()(name, split, ids)] for member, _ in shard.missing]
+        advance(len(ids))
+
+
+def _batch_ids(shards: Sequence[_Shard]) -> tf.data.Dataset:
+    """Batches of virtual ids; none goes beyond its shard, since which rows share a batch is part of a logit's bits."""
+    bounds = np.array([(shard.ids.start, shard.ids.stop) for shard in shards], np.int64).reshape(-1, 2)
+    return tf.data.Dataset.from_tensor_slices(bounds).flat_map(
+        lambda bound: tf.data.Dataset.range(bound[0], bound[1]).batch(models.PREDICTION_BATCH)
+    )
 
 
 def _wait_for(writing: Sequence[Future[None]]) -> None:
@@ -166,40 +208,6 @@ def _list_missing(missing: Sequence[tuple[TeacherMember, Path]], examples: int) 
     for index, start in enumerate(range(0, examples, SHARD_EXAMPLES)):
         ids = range(start, min(start + SHARD_EXAMPLES, examples))
         yield _Shard(index, ids, [each for each in missing if not _have_shard(each[1], index, len(ids))])
-
-
-def _run_nets(
-    shards: Sequence[_Shard], name: str, split: Split, advance: Callable[[int], None]
-) -> Iterator[list[list[tf.Tensor]]]:
-    """For each shard, the logits of the members that it is missing of: for each batch, float32 [B, num_classes]."""
-    if not shards:
-        return
-    loads = {member.name: member.load for shard in shards for member, _ in shard.missing}
-    nets = {member: models.compile_logits(load()) for member, load in loads.items() if load}
-    bounds = tf.constant([[shard.ids.start, shard.ids.stop] for shard in shards], tf.int64)
-    # A batch never goes beyond its shard: which rows share one is part of a logit's bits.
-    ids = tf.data.Dataset.from_tensor_slices(bounds).flat_map(
-        lambda bound: tf.data.Dataset.range(bound[0], bound[1]).batch(models.PREDICTION_BATCH)
-    )
-    batches = iter(models.read_inputs(split, ids))
-    for shard in shards:
-        logits: list[list[tf.Tensor]] = [[] for _ in shard.missing]
-        for _ in range(0, len(shard.ids), models.PREDICTION_BATCH):
-            inputs = next(batches)
-            for (member, _), pieces in zip(shard.missing, logits, strict=True):
-                pieces.append(nets[member.name](inputs))
-            advance(len(inputs))
-        yield logits
-
-
-def _look_up(
-    shards: Sequence[_Shard], name: str, split: Split, advance: Callable[[int], None]
-) -> Iterator[list[list[np.ndarray]]]:
-    """As `_run_nets`, for a member whose predictions are stored."""
-    for shard in shards:
-        ids = np.arange(shard.ids.start, shard.ids.stop, dtype=np.int64)
-        yield [[member.predictor()(name, split, ids)] for member, _ in shard.missing]
-        advance(len(ids))
 
 
 def _finish_shard(folder: Path, index: int, pieces: Sequence[Any], member: str) -> None:

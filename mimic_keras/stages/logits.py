@@ -16,7 +16,7 @@ from mimic_keras.stages.data import Data
 from mimic_keras.stages.labelling import (
     count_examples,
     describe_mixup,
-    label_split,
+    label_splits,
     list_shards,
     load_shards,
     split_to_label,
@@ -53,7 +53,7 @@ def label_validation(members: Sequence[TeacherMember], data: Data, store: Store)
 
     It comes before all other labelling, which may take hours. What an earlier run has said is marked as reuse.
     """
-    found = label_split(members, "validation", store)
+    found = {name: each["validation"] for name, each in label_splits(members, ("validation",), store).items()}
     said = {name: {} if artifact.made else REUSED for name, artifact in found.items()}
     for name, reason in find_other_scales(members):
         logging.warning("%s: %s", name, reason, extra=said[name])
@@ -146,9 +146,8 @@ def compute_teacher_logits(
     """Label the other splits with every member, and average; None if there is no teacher."""
     if not members:
         return None
-    found = {split: label_split(members, split, store, mixup) for split in ("transfer", "test")}
-    found["validation"] = dict(validation)
-    artifacts = {member.name: {split: each[member.name] for split, each in found.items()} for member in members}
+    found = label_splits(members, ("transfer", "test"), store, mixup)
+    artifacts = {name: {**splits, "validation": validation[name]} for name, splits in found.items()}
     # Sorted, so that the last bits of the mean do not depend on the order of the list.
     order = sorted(members, key=lambda member: (member.seed, member.key))
     total = sum(member.weight for member in order)

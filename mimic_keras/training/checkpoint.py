@@ -202,7 +202,7 @@ class _Source(io.FileIO):
     def readinto(self, buffer: Any) -> int | None:
         return self._noting(super().readinto, buffer)
 
-    def readall(self) -> bytes | None:
+    def readall(self) -> bytes:
         return self._noting(super().readall)
 
     def _noting(self, read: Callable[..., Any], *arguments: Any) -> Any:
