@@ -89,9 +89,9 @@ def imports(python: str, module: str) -> bool:
     return subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
 
 
-def peak(who: int = resource.RUSAGE_SELF) -> float:
+def peak() -> float:
     """The peak memory of this process so far, in GB; Linux counts ru_maxrss in KiB."""
-    return resource.getrusage(who).ru_maxrss * 1024 / GB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GB
 
 
 def configure() -> None:
