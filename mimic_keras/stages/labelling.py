@@ -41,7 +41,7 @@ def label_splits(
     """
     found: dict[str, dict[str, Artifact]] = {member.name: {} for member in members}
     for group in _group(members):
-        together = _Together(group, store, mixup)
+        together = _Together(store, mixup)
         for name in names:
             together.hold(name, group, [], found)
     return found
@@ -74,10 +74,13 @@ def list_shards(artifact: Artifact) -> list[Path]:
 
 
 def _group(members: Sequence[TeacherMember]) -> list[list[TeacherMember]]:
-    """Members that can be run on the same batches; two that are the same net are never together."""
+    """Members that can be run on the same batches; two that are the same net are never together.
+
+    They are in the order of their keys, so that two processes never wait for each other's locks.
+    """
     groups: dict[tuple[str, int], list[TeacherMember]] = {}
     times: Counter[str] = Counter()
-    for member in members:
+    for member in sorted(members, key=lambda member: member.key):
         times[member.key] += 1
         kind = (hash_json(member.data.identity), times[member.key]) if member.load else (member.name, 0)
         groups.setdefault(kind, []).append(member)
@@ -109,10 +112,8 @@ class _Shard:
 class _Together:
     """Members of one data set and different keys; each net is loaded once, and only if it has to label."""
 
-    def __init__(self, members: list[TeacherMember], store: Store, mixup: MixupSection | None):
+    def __init__(self, store: Store, mixup: MixupSection | None):
         self.store, self.mixup = store, mixup
-        # In one order, so that two processes never wait for each other's locks.
-        members.sort(key=lambda member: member.key)
         self.nets: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {}
 
     def hold(
