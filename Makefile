@@ -9,7 +9,7 @@ EDITABLE = -e '.[dev]' $(patsubst %/pyproject.toml,-e %,$(PLUGINS))
 
 SECONDS_EACH ?= 600
 
-.PHONY: docs quickstart test test-floor test-wheels test-slow rehearsal fuzz lint check install clean
+.PHONY: quickstart test test-floor test-wheels test-slow rehearsal fuzz benchmarks docs lint check install clean
 
 quickstart: install  ## the main job on the embedded data: table, report, saved_models/quickstart/1
 	$(BIN)/mimic-keras run experiments/quickstart.yaml
@@ -33,6 +33,9 @@ fuzz: install  ## hostile files for every reader, SECONDS_EACH for each, guided 
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) -e '.[fuzz]'
 	for target in yaml setting cifar archive compressed unlabelled predictions sound transcript; do \
 	  $(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS_EACH) || exit 1; done
+
+benchmarks: install  ## all benchmarks that can run here, to benchmarks/tables.md: hours, on a quiet machine
+	$(BIN)/python benchmarks
 
 lint: install  ## style, types, and who may import whom
 	$(BIN)/ruff check .

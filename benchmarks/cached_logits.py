@@ -1,4 +1,4 @@
-"""A student's epoch on cached logits against one under `keras.distillation.Distiller` with live teachers."""
+"""A student's epoch on cached logits against one under `keras.distillation.Distiller` with nine live CNN teachers."""
 
 from __future__ import annotations
 
@@ -6,49 +6,41 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import labelling
 import measuring
 import numpy as np
+from nets import NETS
 
 if TYPE_CHECKING:
     import keras
 
-INPUT_SHAPE, NUM_CLASSES = (32, 32, 3), 10
-EXAMPLES, MEMBERS, BATCH_SIZE = 4096, 4, 128
-
-
-def build_student() -> keras.Model:
-    from mimic_keras_architectures import conv_student
-
-    return conv_student(INPUT_SHAPE, NUM_CLASSES, filters=[32], linear_units=64, hidden_units=[1000], kernel_size=3)
+STUDENT, TEACHER, MEMBERS = NETS["conv_student"], NETS["cnn"], 9
 
 
 def build_members() -> list[keras.Model]:
     import keras
-    from mimic_keras_architectures import cnn
 
-    nets = [cnn(INPUT_SHAPE, NUM_CLASSES, filters=[[32, 32], [64, 64]], hidden_units=[256]) for _ in range(MEMBERS)]
+    nets = [TEACHER.build() for _ in range(MEMBERS)]
     return [keras.Model(net.inputs, net.outputs[0], name=f"member_{number}") for number, net in enumerate(nets)]
 
 
-def random_inputs() -> np.ndarray:
-    return measuring.random_examples(EXAMPLES, INPUT_SHAPE, NUM_CLASSES)[0]
+def random_examples(count: int) -> tuple[np.ndarray, np.ndarray]:
+    return measuring.random_examples(count, STUDENT.input_shape, STUDENT.num_classes)
 
 
-def train_on_cached_logits(epochs: int) -> float:
+def train_on_cached_logits(examples: int, epochs: int) -> float:
     """Our trainer as the program runs it: deterministic."""
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
-    inputs, logits = measuring.random_examples(EXAMPLES, INPUT_SHAPE, NUM_CLASSES)
-    return min(measuring.our_epochs(build_student, inputs, logits, BATCH_SIZE, epochs))
+    return min(measuring.our_epochs(STUDENT.build, *random_examples(examples), STUDENT.batch_size, epochs))
 
 
-def train_under_distiller(epochs: int) -> float:
+def train_under_distiller(examples: int, epochs: int) -> float:
     """The members' mean logits are computed in every step; the labels do not enter the loss."""
     import keras
     from mimic_keras_losses import LogitL2
@@ -58,63 +50,58 @@ def train_under_distiller(epochs: int) -> float:
             return LogitL2()(teacher_outputs, student_outputs)
 
     keras.utils.set_random_seed(measuring.SEED)
-    images = keras.Input(INPUT_SHAPE)
+    images = keras.Input(STUDENT.input_shape)
     teacher = keras.Model(images, keras.layers.Average()([member(images) for member in build_members()]))
-    distiller = keras.distillation.Distiller(teacher, build_student(), Distance(), student_loss_weight=0.0)
+    distiller = keras.distillation.Distiller(teacher, STUDENT.build(), Distance(), student_loss_weight=0.0)
     optimizer = keras.optimizers.SGD(measuring.LEARNING_RATE, momentum=measuring.MOMENTUM)
     distiller.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", jit_compile=False)
-    labels = np.zeros([EXAMPLES], np.int32)
-    return min(measuring.fit_epochs(distiller, random_inputs(), labels, BATCH_SIZE, epochs))
+    inputs, labels = random_examples(examples)[0], np.zeros([examples], np.int32)
+    return min(measuring.fit_epochs(distiller, inputs, labels, STUDENT.batch_size, epochs))
 
 
-def label_once(_: int) -> float:
+def label_once(examples: int, _: int) -> float:
     """Seconds that all members take for the transfer set, tracing included."""
     import keras
 
-    from mimic_keras.contracts import ArraySplit
-    from mimic_keras.training.models import make_predictor
-
+    measuring.configure()
     keras.utils.set_random_seed(measuring.SEED)
-    members, split, ids = build_members(), ArraySplit(random_inputs()), np.arange(EXAMPLES)
-    started = time.perf_counter()
-    np.mean([make_predictor(member)(split, ids) for member in members], axis=0)
-    return time.perf_counter() - started
+    return labelling.label(build_members(), random_examples(examples)[0])[0]
 
 
 CACHED, LIVE, LABELLING = "cached logits, an epoch", "Distiller, an epoch", "labelling, once"
-CONTENDERS: dict[str, Callable[[int], float]] = {
+CONTENDERS: dict[str, Callable[[int, int], float]] = {
     CACHED: train_on_cached_logits,
     LIVE: train_under_distiller,
     LABELLING: label_once,
 }
 
 
-def print_table(figures: measuring.Figures) -> None:
-    print(f"\n{EXAMPLES:,} examples of {INPUT_SHAPE}, batch {BATCH_SIZE}, {MEMBERS} teachers\n")
+def print_table(examples: int, figures: measuring.Figures) -> None:
+    print(f"\n### {STUDENT.title}, of {MEMBERS} of {TEACHER.title}: {examples:,} examples\n")
     print("| contender | seconds: median | min | max |\n|---|---:|---:|---:|")
     for contender, results in figures.items():
         median, low, high = measuring.spread(results, "seconds")
         print(f"| {contender} | {median:.3f} | {low:.3f} | {high:.3f} |")
     rounds = zip(*(figures[contender] for contender in (LABELLING, LIVE, CACHED)), strict=True)
     paid = statistics.median(once["seconds"] / (live["seconds"] - cached["seconds"]) for once, live, cached in rounds)
-    print(f"\nDistiller's epoch / ours: {measuring.ratio(figures, 'seconds', LIVE, CACHED):.1f}")
-    print(f"labelling has paid for itself after {paid:.2f} epochs")
-    print(measuring.load_of_others(figures))
+    print(f"\nDistiller's epoch / ours: {measuring.ratio(figures, 'seconds', LIVE, CACHED):.1f};", end=" ")
+    print(f"labelling has paid for itself after {paid:.2f} epochs\n\n{measuring.load_of_others(figures)}")
 
 
 def main() -> None:
     if sys.argv[1:2] == ["measure"]:
-        contender, epochs = sys.argv[2:]
-        return print(json.dumps({"seconds": CONTENDERS[contender](int(epochs))}))
+        contender, *told = sys.argv[2:]
+        return print(json.dumps({"seconds": CONTENDERS[contender](*map(int, told))}))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="fresh processes of every contender (default 3)")
-    parser.add_argument("--epochs", type=int, default=6, help="epochs in each, of which the fastest counts")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs in each, of which the fastest counts")
+    parser.add_argument("--examples", type=int, default=4096, help="of an epoch; fewer to try it")
     options = parser.parse_args()
 
     def command(contender: str) -> list[str]:
-        return [sys.executable, str(Path(__file__)), "measure", contender, str(options.epochs)]
+        return [sys.executable, str(Path(__file__)), "measure", contender, str(options.examples), str(options.epochs)]
 
-    print_table(measuring.take_turns(options.rounds, list(CONTENDERS), command))
+    print_table(options.examples, measuring.take_turns(options.rounds, list(CONTENDERS), command))
 
 
 if __name__ == "__main__":

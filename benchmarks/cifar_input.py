@@ -8,7 +8,6 @@ import importlib
 import json
 import math
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -30,7 +29,6 @@ STUDENT_EXAMPLES = 8192
 FITTED_IMAGES = 50_000
 LEARNING_RATE = 1e-5  # the summed loss diverges at the siblings' rate on inputs of variance 1
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "cifar10_small.yaml"
-GB = 1e9
 
 
 def write_random_images(folder: Path) -> None:
@@ -107,28 +105,23 @@ def measure_memory(root: Path, folder: Path, _: int) -> dict[str, float]:
     figures = {"imported": resident()}
     measuring.configure()
     dataset = read(root, folder)
-    figures["reading"] = peak()
+    figures["reading"] = measuring.peak()
     examples, build = with_logits(dataset, "transfer", STUDENT_EXAMPLES), student_builder(dataset)
     pixels = math.prod(dataset.info.input_shape) * sum(dataset.layout.files.values())
     logits = dataset.info.num_classes * examples.split.num_examples * examples.split.repeats
-    figures |= {"images": pixels / GB, "logits": 4 * logits / GB}
+    figures |= {"images": pixels / measuring.GB, "logits": 4 * logits / measuring.GB}
     expected = figures["imported"] + figures["images"] + figures["logits"]
     for name, count in (("training", measuring.VALIDATION_EXAMPLES), ("validating", None)):
         validation = with_logits(dataset, "validation", count)
         measuring.epochs_on(build, examples, validation, BATCH_SIZE, 1, LEARNING_RATE)
-        figures |= {name: peak(), f"{name}_over": peak() - expected}
+        figures |= {name: measuring.peak(), f"{name}_over": measuring.peak() - expected}
     return figures
 
 
 def resident() -> float:
     """GB of this process in memory now, program text included; NaN without /proc."""
     file = Path("/proc/self/statm")
-    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / GB if file.exists() else math.nan
-
-
-def peak() -> float:
-    """The peak memory of this process so far, in GB; Linux counts ru_maxrss in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GB
+    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / measuring.GB if file.exists() else math.nan
 
 
 def fit_whitening(root: Path, folder: Path, _: int) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -12,19 +13,20 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
     from mimic_keras.training.batches import Examples
 
 SEED = 1
 LEARNING_RATE, MOMENTUM = 0.001, 0.9
 VALIDATION_EXAMPLES = 64
+QUIET = 0.1  # processors that others may keep busy
+GB = 1e9
 Figures = dict[str, list[dict[str, float]]]
 
 
@@ -67,16 +69,29 @@ def ratio(figures: Figures, key: str, numerator: str, denominator: str) -> float
 
 
 def load_of_others(figures: Figures) -> str:
-    """How busy other processes kept the machine: the median and the largest figure."""
+    """How busy other processes kept the machine, the median and the largest figure, and whether that is quiet."""
     values = [result["others"] for results in figures.values() for result in results]
     median, most = statistics.median(values), max(values)
-    return f"other processes kept {median:.2f} of {os.cpu_count()} processors busy (median; at most {most:.2f})"
+    state = "quiet" if most <= QUIET else "not quiet"
+    return (
+        f"{state}: other processes kept {median:.2f} of {os.cpu_count()} processors busy (median; at most {most:.2f})"
+    )
 
 
 def spread(results: Sequence[dict[str, float]], key: str) -> tuple[float, float, float]:
     """Median, smallest and largest of `key` over rounds."""
     values = [result[key] for result in results]
     return statistics.median(values), min(values), max(values)
+
+
+def imports(python: str, module: str) -> bool:
+    """Whether an interpreter has a module."""
+    return subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
+
+
+def peak() -> float:
+    """The peak memory of this process so far, in GB; Linux counts ru_maxrss in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GB
 
 
 def configure() -> None:
@@ -95,7 +110,12 @@ def random_examples(count: int, input_shape: tuple[int, ...], num_classes: int) 
 
 
 def our_epochs(
-    build: Callable[[], keras.Model], inputs: np.ndarray, logits: np.ndarray, batch_size: int, epochs: int
+    build: Callable[[], keras.Model],
+    inputs: np.ndarray,
+    logits: np.ndarray,
+    batch_size: int,
+    epochs: int,
+    **settings: Any,
 ) -> list[float]:
     """As `epochs_on`, for arrays in memory and a validation of 64 examples."""
     from mimic_keras.contracts import ArraySplit
@@ -103,7 +123,8 @@ def our_epochs(
 
     few = slice(VALIDATION_EXAMPLES)
     validation = Examples(ArraySplit(inputs[few], logits[few].argmax(-1)), logits[few])
-    return epochs_on(build, Examples(ArraySplit(inputs, logits.argmax(-1)), logits), validation, batch_size, epochs)
+    examples = Examples(ArraySplit(inputs, logits.argmax(-1)), logits)
+    return epochs_on(build, examples, validation, batch_size, epochs, **settings)
 
 
 def epochs_on(
@@ -113,6 +134,7 @@ def epochs_on(
     batch_size: int,
     epochs: int,
     learning_rate: float = LEARNING_RATE,
+    precision: Literal["float32", "mixed_bfloat16"] = "float32",
 ) -> list[float]:
     """Seconds of each of our trainer's epochs after the first, with the validation that ends each.
 
@@ -126,7 +148,7 @@ def epochs_on(
     from mimic_keras.training.trainer import train
 
     optimizer = {"name": "sgd", "learning_rate": learning_rate, "momentum": MOMENTUM}
-    settings = TrainingSection(epochs=epochs + 1, batch_size=batch_size, optimizer=optimizer)
+    settings = TrainingSection(epochs=epochs + 1, batch_size=batch_size, optimizer=optimizer, precision=precision)
     strategy, objective = tf.distribute.get_strategy(), Objective(LogitL2())
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
@@ -152,45 +174,6 @@ def fit_epochs(
     clock = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
     model.fit(inputs, targets, batch_size=batch_size, epochs=epochs + 1, callbacks=[clock], verbose=0)
     return np.diff(ends).tolist()
-
-
-def training_operations(layers: Sequence[tuple[int, int]]) -> int:
-    """Floating-point operations of the matrix products of a training step, for one example.
-
-    `layers` are (inputs, outputs) of fully connected layers. Each takes three products, the first two, since its inputs
-    need no gradient; for B examples, a product of [B, n] and [n, m] is 2 * B * n * m.
-    """
-    sizes = [inputs * outputs for inputs, outputs in layers]
-    return 2 * (3 * sum(sizes) - sizes[0])
-
-
-def matrix_products(
-    layers: Sequence[tuple[int, int]], batch_size: int, dtype: str = "float32"
-) -> Callable[[], list[tf.Tensor]]:
-    """A function that runs the matrix products of a training step and nothing else, on tensors that are ready.
-
-    Each product waits for those it needs. The last tensor returned is the last one computed.
-    """
-    import tensorflow as tf
-
-    tf.keras.utils.set_random_seed(SEED)
-    kernels = [tf.Variable(tf.random.normal(shape, stddev=shape[0] ** -0.5, dtype=dtype)) for shape in layers]
-    inputs = tf.random.normal([batch_size, layers[0][0]], dtype=dtype)
-    gradient = tf.random.normal([batch_size, layers[-1][1]], dtype=dtype)
-
-    @tf.function
-    def step(x: tf.Tensor, upper: tf.Tensor) -> list[tf.Tensor]:
-        values = [x]
-        for kernel in kernels:
-            values.append(values[-1] @ kernel)
-        outputs = [values.pop()]
-        for kernel in reversed(kernels):
-            outputs.append(tf.matmul(values.pop(), upper, transpose_a=True))
-            if values:
-                upper = tf.matmul(upper, kernel, transpose_b=True)
-        return outputs
-
-    return lambda: step(inputs, gradient)
 
 
 def repeated(run: Callable[[], Any], times: int) -> list[float]:

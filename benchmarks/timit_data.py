@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import measuring
 import numpy as np
-from timit_400k import drawn, forget_peak, labelled, memory, prepared, student_section, train_noting
+from timit_stages import drawn, forget_peak, labelled, memory, prepared, student_section, train_noting
 
 if TYPE_CHECKING:
     from mimic_keras.training.batches import Examples

@@ -1,195 +1,176 @@
-"""Examples per second of our trainer against plain `model.fit`, the bare matrix products and PyTorch, in turns."""
+"""Examples per second of our trainer against plain `model.fit`, the bare products and PyTorch, in turns."""
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import dataclasses
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import measuring
-
-if TYPE_CHECKING:
-    import keras
+from nets import NETS, Layer, Net, training_operations
 
 OURS = ("ours", "ours, not deterministic")  # the first is how the program trains unless told otherwise
 
 
 @dataclass(frozen=True)
-class Net:
-    """A fully connected student and an epoch of its training; `linear_units` is the bottleneck's width, if any."""
+class Job:
+    """What a contender is told: `epochs` of `net` after one to warm up. `layers` are the net's."""
 
-    title: str
-    input_shape: tuple[int, ...]
-    num_classes: int
-    linear_units: int | None
-    hidden_units: list[int]
-    batch_size: int
-    steps: int
-    contenders: tuple[str, ...]
+    net: Net
+    epochs: int
+    layers: list[Layer]
 
     @property
     def examples(self) -> int:
-        return self.batch_size * self.steps
-
-    @property
-    def layers(self) -> list[tuple[int, int]]:
-        """(inputs, outputs) of every fully connected layer."""
-        inputs = 1
-        for size in self.input_shape:
-            inputs *= size
-        linear = [self.linear_units] if self.linear_units else []
-        return list(itertools.pairwise([inputs, *linear, *self.hidden_units, self.num_classes]))
-
-    @property
-    def operations(self) -> int:
-        """Floating-point operations of training on one example."""
-        return measuring.training_operations(self.layers)
-
-    def build(self) -> keras.Model:
-        from mimic_keras_architectures import bottleneck, mlp
-
-        if self.linear_units is None:
-            return mlp(self.input_shape, self.num_classes, hidden_units=self.hidden_units)
-        arguments = {"linear_units": self.linear_units, "hidden_units": self.hidden_units}
-        return bottleneck(self.input_shape, self.num_classes, **arguments)
+        return self.net.batch_size * self.net.steps
 
 
-KERAS = (*OURS, "model.fit")
-NETS = {
-    "bottleneck": Net(
-        "1845-250L-8000-183, batch 512", (15, 123), 183, 250, [8000], 512, 20, (*KERAS, "matrix products", "PyTorch")
-    ),
-    "small": Net("64-64-10, batch 128", (8, 8, 1), 10, None, [64], 128, 1600, KERAS),
-}
-
-
-def train_ours(net: Net, epochs: int) -> list[float]:
+def train_ours(job: Job, *, precision: str = "float32") -> list[float]:
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
-    return train_ours_not_deterministic(net, epochs)
+    return train_ours_not_deterministic(job, precision=precision)
 
 
-def train_ours_not_deterministic(net: Net, epochs: int) -> list[float]:
-    inputs, logits = measuring.random_examples(net.examples, net.input_shape, net.num_classes)
-    return measuring.our_epochs(net.build, inputs, logits, net.batch_size, epochs)
+def train_ours_not_deterministic(job: Job, *, precision: str = "float32") -> list[float]:
+    net = job.net
+    inputs, logits = measuring.random_examples(job.examples, net.input_shape, net.num_classes)
+    settings = {"learning_rate": net.learning_rate, "precision": precision}
+    return measuring.our_epochs(net.build, inputs, logits, net.batch_size, job.epochs, **settings)
 
 
-def train_with_fit(net: Net, epochs: int) -> list[float]:
+def train_with_fit(job: Job) -> list[float]:
     import keras
     from mimic_keras_losses import LogitL2
 
+    net = job.net
     keras.utils.set_random_seed(measuring.SEED)
-    inputs, logits = measuring.random_examples(net.examples, net.input_shape, net.num_classes)
+    inputs, logits = measuring.random_examples(job.examples, net.input_shape, net.num_classes)
     model = net.build()
-    optimizer = keras.optimizers.SGD(measuring.LEARNING_RATE, momentum=measuring.MOMENTUM)
+    optimizer = keras.optimizers.SGD(net.learning_rate, momentum=measuring.MOMENTUM)
     model.compile(optimizer=optimizer, loss=LogitL2(), jit_compile=False)
-    return measuring.fit_epochs(model, inputs, logits, net.batch_size, epochs)
+    return measuring.fit_epochs(model, inputs, logits, net.batch_size, job.epochs)
 
 
-def multiply_matrices(net: Net, epochs: int) -> list[float]:
-    step = measuring.matrix_products(net.layers, net.batch_size)
+def multiply(job: Job, *, dtype: str = "float32") -> list[float]:
+    from products import products
+
+    step = products(job.layers, job.net.batch_size, dtype, training=True)
 
     def epoch() -> None:
-        for _ in range(net.steps):
-            outputs = step()
-        outputs[-1].numpy()
+        for _ in range(job.net.steps):
+            last = step()
+        last.numpy()
 
-    return measuring.repeated(epoch, epochs)
+    return measuring.repeated(epoch, job.epochs)
 
 
-def train_with_pytorch(net: Net, epochs: int) -> list[float]:
+def train_with_pytorch(job: Job, *, channels_last: bool = False) -> list[float]:
     """Eager, on tensors in memory, with as many threads as this process has processors."""
+    import numpy as np
     import torch
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(measuring.SEED)
-    x, z = map(torch.from_numpy, measuring.random_examples(net.examples, net.input_shape, net.num_classes))
-    modules: list[Any] = [torch.nn.Flatten()]
-    for number, (before, after) in enumerate(net.layers):
-        linear = number == 0 and net.linear_units is not None
-        modules.append(torch.nn.Linear(before, after, bias=not linear))
-        if not linear and number < len(net.layers) - 1:
-            modules.append(torch.nn.ReLU())
-    model = torch.nn.Sequential(*modules)
-    optimizer = torch.optim.SGD(model.parameters(), lr=measuring.LEARNING_RATE, momentum=measuring.MOMENTUM)
+    inputs, logits = measuring.random_examples(job.examples, job.net.input_shape, job.net.num_classes)
+    is_image = any(layer["kind"] == "convolution" for layer in job.layers)
+    rows = np.moveaxis(inputs, -1, 1).copy() if is_image else inputs
+    x, z = (torch.from_numpy(each).to(device) for each in (rows, logits))
+    model = torch.nn.Sequential(*map(_module, job.layers)).to(device)
+    if is_image:
+        x, model = x.to(memory_format=layout), model.to(memory_format=layout)
+    optimizer = torch.optim.SGD(model.parameters(), lr=job.net.learning_rate, momentum=measuring.MOMENTUM)
 
     def epoch() -> None:
-        for ids in torch.randperm(net.examples).split(net.batch_size):
+        for ids in torch.randperm(len(x), device=device).split(job.net.batch_size):
             optimizer.zero_grad()
             loss = 0.5 * (model(x[ids]) - z[ids]).square().sum(-1).mean()
             loss.backward()
             optimizer.step()
         loss.item()
 
-    return measuring.repeated(epoch, epochs)
+    return measuring.repeated(epoch, job.epochs)
 
 
-CONTENDERS: dict[str, Callable[[Net, int], list[float]]] = {
+def _module(layer: Layer) -> Any:
+    from torch import nn
+
+    if layer["kind"] == "dense":
+        return nn.Linear(layer["inputs"], layer["outputs"], bias=layer["bias"])
+    if layer["kind"] == "convolution":
+        channels = layer["inputs"][-1]
+        return nn.Conv2d(channels, layer["outputs"], layer["kernel"], padding="same", bias=layer["bias"])
+    return {"pooling": lambda: nn.MaxPool2d(layer["size"]), "flatten": nn.Flatten, "relu": nn.ReLU}[layer["kind"]]()
+
+
+CONTENDERS: dict[str, Callable[[Job], list[float]]] = {
     OURS[0]: train_ours,
     OURS[1]: train_ours_not_deterministic,
+    "ours, bfloat16": lambda job: train_ours(job, precision="mixed_bfloat16"),
     "model.fit": train_with_fit,
-    "matrix products": multiply_matrices,
+    "products": multiply,
+    "products, bfloat16": lambda job: multiply(job, dtype="bfloat16"),
     "PyTorch": train_with_pytorch,
+    "PyTorch, channels_last": lambda job: train_with_pytorch(job, channels_last=True),
 }
 
 
-def measure(net: Net, contender: str, epochs: int) -> None:
-    """The hidden sub-command: run one contender in this process and print a JSON object."""
-    seconds = min(CONTENDERS[contender](net, epochs))  # the least disturbed epoch: see README.md
-    print(json.dumps({"examples_per_second": net.examples / seconds, "epoch_seconds": seconds}))
-
-
-def compare(name: str, rounds: int, epochs: int, torch_python: str) -> None:
+def compare(name: str, rounds: int, epochs: int, steps: int | None, torch_python: str) -> None:
     """Run the contenders of one net in turns and print the table."""
-    net, absent = NETS[name], set()
-    if "PyTorch" in net.contenders and not imports_torch(torch_python):
-        print("PyTorch is left out: the interpreter of --torch-python cannot import torch")
-        absent = {"PyTorch"}
+    net = dataclasses.replace(NETS[name], steps=steps or NETS[name].steps)
+    layers = net.layers()
+    has_torch = measuring.imports(torch_python, "torch")
 
     def command(contender: str) -> list[str]:
-        python = torch_python if contender == "PyTorch" else sys.executable
-        return [python, str(Path(__file__)), "measure", name, contender, str(epochs)]
+        python = torch_python if contender.startswith("PyTorch") else sys.executable
+        return [python, str(Path(__file__)), "measure", name, contender, json.dumps([net.steps, epochs, layers])]
 
-    contenders = [contender for contender in net.contenders if contender not in absent]
-    print_table(net, measuring.take_turns(rounds, contenders, command))
-
-
-def imports_torch(python: str) -> bool:
-    return subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 0
+    contenders = [each for each in net.contenders if has_torch or not each.startswith("PyTorch")]
+    print_table(net, layers, measuring.take_turns(rounds, contenders, command))
+    if not has_torch:
+        print("PyTorch is left out: the interpreter of --torch-python cannot import torch")
 
 
-def print_table(net: Net, figures: measuring.Figures) -> None:
-    print(f"\n{net.title}: {net.operations / 1e6:.3g} MFLOP an example, epochs of {net.examples:,} examples\n")
-    print(f"| contender | examples/s: median | min | max | GFLOP/s | {' | '.join(f'{mine} / it' for mine in OURS)} |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+def print_table(net: Net, layers: list[Layer], figures: measuring.Figures) -> None:
+    operations = training_operations(layers)
+    count = net.batch_size * net.steps
+    print(f"\n### {net.title}, batch {net.batch_size}: {operations / 1e6:.3g} MFLOP an example, {count:,} an epoch\n")
+    titles = ["contender", "examples/s: median", "min", "max", "GFLOP/s"]
+    titles += [*(f"{mine} / it" for mine in OURS), "peak, GB"]
+    print(f"| {' | '.join(titles)} |\n|---|{'---:|' * (len(titles) - 1)}")
     for contender, results in figures.items():
         median, low, high = measuring.spread(results, "examples_per_second")
         ratios = [measuring.ratio(figures, "examples_per_second", mine, contender) for mine in OURS]
-        row = [f"{median:,.0f}", f"{low:,.0f}", f"{high:,.0f}", f"{median * net.operations / 1e9:.3g}"]
-        print(f"| {' | '.join([contender, *row, *(f'{value:.3f}' for value in ratios)])} |")
+        row = [f"{median:,.0f}", f"{low:,.0f}", f"{high:,.0f}", f"{median * operations / 1e9:.3g}"]
+        row += [*(f"{value:.3f}" for value in ratios), f"{measuring.spread(results, 'peak')[0]:.2f}"]
+        print(f"| {' | '.join([contender, *row])} |")
     print(f"\n{measuring.load_of_others(figures)}")
 
 
 def main() -> None:
     if sys.argv[1:2] == ["measure"]:
-        name, contender, epochs = sys.argv[2:]
-        return measure(NETS[name], contender, int(epochs))
+        name, contender, told = sys.argv[2:]
+        steps, epochs, layers = json.loads(told)
+        job = Job(dataclasses.replace(NETS[name], steps=steps), epochs, layers)
+        seconds = min(CONTENDERS[contender](job))  # the least disturbed epoch: see README.md
+        return print(json.dumps({"examples_per_second": job.examples / seconds, "peak": measuring.peak()}))
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS), help="default: both")
+    parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS), help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="fresh processes of every contender (default 5)")
     parser.add_argument("--epochs", type=int, default=8, help="epochs in each, of which the fastest counts")
+    parser.add_argument("--steps", type=int, help="of an epoch; fewer to try it")
     parser.add_argument("--torch-python", default=sys.executable, metavar="PATH", help="an interpreter with PyTorch")
     options = parser.parse_args()
     for name in options.nets:
-        compare(name, options.rounds, options.epochs, options.torch_python)
+        compare(name, options.rounds, options.epochs, options.steps, options.torch_python)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import zipfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -58,6 +57,11 @@ def train(state=None, devices=1, settings=SETTINGS, examples=examples):
         parts = split_processor(4)[:devices]
         strategy = tf.distribute.MirroredStrategy(parts, cross_device_ops=tf.distribute.ReductionToOneDevice())
     return trainer.train(net, examples(), examples(40), Objective(), settings, 3, "net", strategy=strategy, state=state)
+
+
+def read_state(file):
+    with zipfile.ZipFile(file) as archive:
+        return json.loads(archive.read("state.json"))
 
 
 def same(one, other):
@@ -161,7 +165,7 @@ def test_a_signal_has_the_state_written_first(uninterrupted, signal_number, tmp_
         signal.signal(signal_number, before)
     assert raised == [signal_number]
     monkeypatch.undo()
-    state, _ = checkpoint._parse((tmp_path / "state.npz").read_bytes())
+    state = read_state(tmp_path / "state.npz")
     assert (state["epoch"], state["step"]) == (3, 21)
     same(train(tmp_path / "state.npz", settings=rare), uninterrupted())
 
@@ -188,28 +192,48 @@ def test_a_damaged_state_is_not_used(uninterrupted, damage, tmp_path, monkeypatc
     assert "training starts from the beginning" in caplog.text
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO])
-def test_m11_a_state_that_cannot_be_read_ends_the_training_and_stays(number, tmp_path, monkeypatch):
+def write_state(file, *variables):
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("state.json", json.dumps({"epoch": 1, "step": 2, "callbacks": []}))
+        for place, array in enumerate(variables):
+            with archive.open(f"variables_{place:05d}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array)
+
+
+def test_a_state_that_cannot_be_opened_ends_the_training_and_stays(tmp_path):
     file = tmp_path / "state.npz"
-    file.write_bytes(b"a good one")
+    file.mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        Checkpoint(file, [], None).restore(SimpleNamespace())
+    assert caught.value.filename == str(file)
+    assert file.exists()
 
-    def fail(path):
-        raise OSError(number, os.strerror(number))
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", fail)
-        with pytest.raises(OSError, match=os.strerror(number)) as caught:
-            Checkpoint(file, [], None).restore(SimpleNamespace())
-    assert (caught.value.errno, caught.value.filename) == (number, str(file))
-    assert file.read_bytes() == b"a good one"
+@pytest.mark.parametrize("after", range(12))
+def test_m11_a_state_that_cannot_be_read_ends_the_training_and_stays(after, tmp_path, monkeypatch):
+    """Whichever read of the file fails: of its directory, of the check, or of what is taken from it."""
+    file, weights, left = tmp_path / "state.npz", np.arange(20_000, dtype=np.float32), [after]
+    write_state(file, weights, weights)
+    content, real = file.read_bytes(), checkpoint._Source._noting
+
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def limited(self, read, *arguments):
+        left[0] -= 1
+        return real(self, read if left[0] >= 0 else fail, *arguments)
+
+    monkeypatch.setattr(checkpoint._Source, "_noting", limited)
+    trainer = SimpleNamespace(state_variables=[tf.Variable(0 * weights) for _ in range(2)])
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)) as caught:
+        Checkpoint(file, [], None).restore(trainer)
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(file))
+    assert file.read_bytes() == content
 
 
 def test_whatever_bit_is_flipped_a_state_is_used_as_it_was_or_not_at_all(tmp_path):
     file, weights = tmp_path / "state.npz", np.array([1.0, 2.0], np.float32)
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("state.json", json.dumps({"epoch": 1, "step": 2, "callbacks": []}))
-        with archive.open("variables_00000.npy", "w", force_zip64=True) as entry:
-            np.lib.format.write_array(entry, weights)
+    write_state(file, weights)
     content, used = file.read_bytes(), 0
     for place in range(len(content)):
         for bit in (1, 8):
@@ -242,9 +266,11 @@ def test_a_diverging_training_keeps_its_last_good_state(tmp_path):
         steps.TrainingDiverged, match=r"the (validation )?loss became (nan|inf) at step \d+, learning rate 1e\+30"
     ):
         diverge(1e30, 8)
-    state, arrays = checkpoint._parse((tmp_path / "state.npz").read_bytes())
-    assert state["step"] >= 1
-    assert all(np.isfinite(array).all() for array in arrays["variables"])
+    assert read_state(tmp_path / "state.npz")["step"] >= 1
+    with zipfile.ZipFile(tmp_path / "state.npz") as archive:
+        variables = checkpoint._read_arrays(archive, "variables")
+    assert len(variables) > 6
+    assert all(np.isfinite(array).all() for array in variables)
 
 
 def test_how_often_a_state_is_written_is_no_part_of_a_key():

@@ -1,5 +1,7 @@
 """Folded nets compute what the nets compute, with the weights that NumPy gives in float64."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -104,6 +106,16 @@ def test_a_bottleneck_is_absorbed_where_that_takes_no_more_multiply_adds(inputs,
         kernel, absorbed = folded.layers[-1].get_weights()
         np.testing.assert_allclose(kernel, first @ second, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(absorbed, bias + (offset[0] @ second if has_bias else 0), rtol=1e-5, atol=1e-6)
+
+
+@given(st.integers(1, 9), st.integers(1, 4), st.integers(1, 9), st.integers(1, 400))
+def test_a_product_in_blocks_is_the_product_rounded_once(rows, units, columns, block_bytes):
+    random = np.random.default_rng(rows + 10 * columns)
+    first, second = random.normal(size=(rows, units)), random.normal(size=(units, columns))
+    with mock.patch.object(folding, "BLOCK_BYTES", block_bytes):
+        product = folding._multiply(first, second)
+    assert product.dtype == np.float32
+    np.testing.assert_allclose(product, np.einsum("ik,kj->ij", first, second), rtol=1e-6, atol=1e-7)
 
 
 def test_the_papers_400k_student_keeps_its_bottleneck():

@@ -1,7 +1,7 @@
-"""The logits stage: members chosen greedily, shards checked by their names, and the weighted mean of the members."""
+"""The logits stage: members chosen greedily, their errors, and the weighted mean of the members."""
 
-import hashlib
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mimic_keras.contracts import ArraySplit, InputError, RunError
 from mimic_keras.experiment.schema import SelectionSection
+from mimic_keras.stages import labelling
 from mimic_keras.stages import logits as stage
 from mimic_keras.stages.logits import select_greedily
 from mimic_keras.stages.teachers import TeacherMember
@@ -78,6 +79,7 @@ class Data:
     """Six examples of two features; the training set has two virtual copies."""
 
     identity = "six"
+    dataset = SimpleNamespace(info=SimpleNamespace(num_classes=2))
 
     def __init__(self, labels=(0, 1, 0, 1, -1, 1)):
         inputs = np.arange(12, dtype=np.float32).reshape(6, 2)
@@ -119,7 +121,7 @@ ONE, OTHER = [[1, 0], [0, 1]], [[0, 1], [2, 0]]
 
 
 def test_the_teacher_is_the_weighted_mean_in_shards(store, monkeypatch):
-    monkeypatch.setattr(stage, "SHARD_EXAMPLES", 5)
+    monkeypatch.setattr(labelling, "SHARD_EXAMPLES", 5)
     data = Data()
     members = [member("teacher/0", ONE, data, 3.0, seed=9), member("teacher/1", OTHER, data, 1.0, seed=4)]
     teacher = computed(members, data, store)
@@ -203,17 +205,3 @@ def test_a_choice_needs_labels(store):
     with pytest.raises(InputError) as caught:
         stage.select_members(members, SelectionSection(members=1), data, validation)
     assert str(caught.value) == "teacher.select: members are chosen on validation, which has no labels"
-
-
-def test_a_shard_is_whole_if_its_name_is_its_digest(tmp_path):
-    stage._write_shard(tmp_path, 3, np.ones([2, 4], np.float32))
-    (file,) = tmp_path.iterdir()
-    assert file.name == f"00003.{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}.npy"
-    assert stage._have_shard(tmp_path, 3, 2)
-    assert not stage._have_shard(tmp_path, 4, 2)
-    surplus = tmp_path / "00003.ffffffffffffffff.npy"
-    surplus.write_bytes(file.read_bytes())
-    assert stage._have_shard(tmp_path, 3, 2)
-    assert [path.name for path in tmp_path.iterdir()] == [file.name]
-    assert not stage._have_shard(tmp_path, 3, 1), "of another number of rows"
-    assert list(tmp_path.iterdir()) == []

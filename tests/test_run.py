@@ -11,7 +11,7 @@ import pytest
 from mimic_keras_digits import Digits
 from sklearn.datasets import load_digits
 
-from mimic_keras.stages import logits
+from mimic_keras.stages import labelling
 from mimic_keras.storage import files
 from mimic_keras.training import models
 from tests.tiny import command, counts, run, tiny, write
@@ -139,29 +139,30 @@ def test_a_damaged_export_is_published_anew_beside_it(folder):
 
 
 def test_labelling_keeps_the_shards_of_an_interrupted_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(logits, "SHARD_EXAMPLES", 300)
-    written, real = [], logits._write_shard
+    monkeypatch.setattr(labelling, "SHARD_EXAMPLES", 300)
+    written, real = [], labelling._write_shard
 
     def dies(folder, index, values):
-        if len(written) == 2 * 2 + 2:  # both members on validation, then the first half of one on transfer
+        if len(written) == 2 * 2 + 3:  # both members on validation, then on transfer one shard more of one
             raise KeyboardInterrupt
         real(folder, index, values)
         written.append(index)
 
-    monkeypatch.setattr(logits, "_write_shard", dies)
+    monkeypatch.setattr(labelling, "_write_shard", dies)
     file = write(tmp_path, tiny())
     places = ("--home", tmp_path / "home", "--runs_dir", tmp_path / "runs", "--saved_models_dir", tmp_path / "exports")
     assert command("run", file, *places) == 130
-    (partial,) = (tmp_path / "home" / "logits").glob(".*.partial")
+    partials = list((tmp_path / "home" / "logits").glob(".*.partial"))
+    assert sorted(len(list(each.glob("*.npy"))) for each in partials) == [1, 2]
+    partial = max(partials, key=lambda each: len(list(each.glob("*.npy"))))
     first, second = sorted(partial.glob("*.npy"))
     second.write_bytes(second.read_bytes()[:-1])
     again = []
-    monkeypatch.setattr(logits, "_write_shard", lambda *call: (again.append(call[1]), real(*call)))
+    monkeypatch.setattr(labelling, "_write_shard", lambda *call: (again.append(call[1]), real(*call)))
     assert command("run", file, *places) == 0
-    # 1,097 transfer examples are shards 0 to 3: shard 0 was whole and 1 was damaged; then 350 of test. Validation was
-    # whole.
-    assert again[:3] == [1, 2, 3]
-    assert len(again) == 3 + 2 + (4 + 2)
+    # 1,097 transfer examples are shards 0 to 3: shard 0 of both was whole and shard 1 of one was damaged; then 350 of
+    # test. Validation was whole.
+    assert again == [1, 1, 2, 2, 3, 3, 0, 0, 1, 1]
     finished = partial.with_name(partial.name.removeprefix(".").removesuffix(".partial"))
     assert np.load(finished / first.name).shape == (300, 10)
 

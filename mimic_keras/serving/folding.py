@@ -1,6 +1,7 @@
 """Layers that a finished net does not need, folded into a neighbour: fewer multiply-adds, the same function.
 
-Weights are computed in float64 and rounded once.
+Weights are computed in float64 and rounded once; a large product is computed in blocks of rows, so that it takes little
+more memory than its float32 result.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mimic_keras.training.private_api import layer_that_made, layers_read_by
 Absorb = Literal["auto", "always", "never"]
 TOLERANCE = 1e-5  # largest change of the logits, as a share of their spread
 PROBES = 8
+BLOCK_BYTES = 1 << 28  # of a product in float64
 KERNELS: tuple[type, ...] = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 # These return their inputs at inference.
 TRANSPARENT: tuple[type, ...] = (keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.GaussianDropout)
@@ -36,7 +38,7 @@ class _Identity(keras.layers.Layer):
 
 @dataclass(frozen=True)
 class Change:
-    """One folding: the layer `removed`, if any, and the new weights of the layer `kept`; `note` says it in words."""
+    """One folding: the layer `removed`, if any, and kernel and bias of the layer `kept`; `note` says it in words."""
 
     removed: str | None
     kept: str
@@ -172,11 +174,21 @@ def _find_bottlenecks(graph: _Graph, absorb: Absorb) -> Iterator[Change]:
         after = graph.only_reader(name, TRANSPARENT) if _is_linear(layer, (keras.layers.Dense,)) else None
         if absorb == "never" or not isinstance(after, keras.layers.Dense) or len(layers_read_by(after)) != 1:
             continue
-        (first, offset), (second, bias) = _kernel_and_bias(layer), _kernel_and_bias(after)
-        if absorb == "auto" and first.shape[0] * second.shape[1] > first.size + second.size:
+        (inputs, units), outputs = layer.kernel.shape, after.kernel.shape[1]
+        if absorb == "auto" and inputs * outputs > inputs * units + units * outputs:
             continue
-        weights = [first @ second, offset @ second + bias]
+        (first, offset), (second, bias) = _kernel_and_bias(layer), _kernel_and_bias(after)
+        weights = [_multiply(first, second), offset @ second + bias]
         yield Change(name, after.name, weights, f"the linear layer {name} is absorbed by {after.name}")
+
+
+def _multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The product of two float64 matrices, in float32."""
+    product = np.empty((len(first), second.shape[1]), np.float32)
+    rows = max(1, BLOCK_BYTES // (8 * second.shape[1]))
+    for start in range(0, len(first), rows):
+        product[start : start + rows] = first[start : start + rows] @ second
+    return product
 
 
 def _apply(change: Change, net: keras.Model) -> keras.Model:
@@ -186,12 +198,15 @@ def _apply(change: Change, net: keras.Model) -> keras.Model:
         if layer.name == change.removed:
             return _Identity(name=layer.name)
         config = layer.get_config()
-        return layer.__class__.from_config({**config, "use_bias": True} if layer.name == change.kept else config)
+        if layer.name == change.kept:
+            # Random values that are replaced at once would take several times the memory of the kernel.
+            config |= {"use_bias": True, "kernel_initializer": "zeros"}
+        return layer.__class__.from_config(config)
 
     changed = keras.models.clone_model(net, clone_function=replaced)
     for layer in changed.layers:
         if layer.name == change.kept:
-            layer.set_weights([weight.astype(np.float32) for weight in change.weights])
+            layer.set_weights([weight.astype(np.float32, copy=False) for weight in change.weights])
         elif layer.name != change.removed and layer.weights:
             layer.set_weights(net.get_layer(layer.name).get_weights())
     return changed

@@ -115,8 +115,15 @@ def publish(
     """
     info = data.dataset.info
     # A student that was rebuilt by another machine or TensorFlow can have other weights under the same key.
-    weights = hashlib.sha256(b"".join(weight.tobytes() for weight in student.model.get_weights())).hexdigest()
-    made_from = {"student": student.key, "weights": weights, "data": data.identity, "classes": list(info.class_names)}
+    weights = hashlib.sha256()
+    for weight in student.model.weights:
+        weights.update(weight.numpy().tobytes())
+    made_from = {
+        "student": student.key,
+        "weights": weights.hexdigest(),
+        "data": data.identity,
+        "classes": list(info.class_names),
+    }
     key = hash_json({**made_from, **experiment.export.key_inputs(), "export": EXPORT_VERSION})
     folder = base / experiment.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,7 @@
-"""Stage 3: the logits of every member, computed once and kept in checksummed shards; their mean is the teacher."""
+"""Stage 3: the logits of every member, computed once and kept; their mean is the teacher."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,17 +12,21 @@ from absl import logging
 
 from mimic_keras.contracts import InputError, RunError, Split, error_rate, filled_variable
 from mimic_keras.experiment.schema import MixupSection, SelectionSection
-from mimic_keras.reporting.console import progress
 from mimic_keras.stages.data import Data
+from mimic_keras.stages.labelling import (
+    count_examples,
+    describe_mixup,
+    label_splits,
+    list_shards,
+    load_shards,
+    split_to_label,
+)
 from mimic_keras.stages.plausibility import find_other_scales, find_poor_members
 from mimic_keras.stages.teachers import TeacherMember
-from mimic_keras.storage.files import write_bytes
 from mimic_keras.storage.store import REUSED, Artifact, Store
 from mimic_keras.training.metrics import log_softmax
-from mimic_keras.training.mixing import MixedSplit
 
 SPLITS = ("transfer", "validation", "test")
-SHARD_EXAMPLES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,13 @@ def label_validation(members: Sequence[TeacherMember], data: Data, store: Store)
 
     It comes before all other labelling, which may take hours. What an earlier run has said is marked as reuse.
     """
-    found = {member.name: _label_splits(member, store, ("validation",))["validation"] for member in members}
+    found = {name: each["validation"] for name, each in label_splits(members, ("validation",), store).items()}
     said = {name: {} if artifact.made else REUSED for name, artifact in found.items()}
     for name, reason in find_other_scales(members):
         logging.warning("%s: %s", name, reason, extra=said[name])
     labels = data.split("validation").labels
     if members and (labels >= 0).any():
-        errors = {name: error_rate(labels, _load_all(artifact)) for name, artifact in found.items()}
+        errors = {name: error_rate(labels, load_shards(artifact)) for name, artifact in found.items()}
         poor = find_poor_members(labels, errors)
         for name, error in errors.items():
             logging.info("%s: error rate %.4f on validation", name, error, extra=said[name])
@@ -89,7 +91,7 @@ def select_members(
     if not (labels >= 0).any():
         raise InputError("teacher.select: members are chosen on validation, which has no labels")
     order = sorted(members, key=lambda member: (member.seed, member.key))
-    stack = np.stack([_load_all(validation[member.name]) for member in order])
+    stack = np.stack([load_shards(validation[member.name]) for member in order])
     weights = np.array([member.weight for member in order])
     times = np.bincount(
         select_greedily(stack, labels, weights, select.members, select.replacement), minlength=len(order)
@@ -144,13 +146,8 @@ def compute_teacher_logits(
     """Label the other splits with every member, and average; None if there is no teacher."""
     if not members:
         return None
-    artifacts = {
-        member.name: {
-            **_label_splits(member, store, ("transfer", "test"), mixup),
-            "validation": validation[member.name],
-        }
-        for member in members
-    }
+    found = label_splits(members, ("transfer", "test"), store, mixup)
+    artifacts = {name: {**splits, "validation": validation[name]} for name, splits in found.items()}
     # Sorted, so that the last bits of the mean do not depend on the order of the list.
     order = sorted(members, key=lambda member: (member.seed, member.key))
     total = sum(member.weight for member in order)
@@ -158,30 +155,19 @@ def compute_teacher_logits(
     means = {
         split: _average([(artifacts[name][split], weight) for name, weight in weights.items()]) for split in SPLITS
     }
-    transfer = _split(data, "transfer", mixup)
-    examples = filled_variable(_count_examples(transfer, "transfer"), _log_error_rate(means["transfer"], transfer))
+    transfer = split_to_label(data, "transfer", mixup)
+    examples = filled_variable(count_examples(transfer, "transfer"), _log_error_rate(means["transfer"], transfer))
     mean = {split: np.concatenate(list(means[split])) for split in SPLITS[1:]}
-    singles = {name: {split: _load_all(found[split]) for split in SPLITS[1:]} for name, found in artifacts.items()}
+    singles = {name: {split: load_shards(found[split]) for split in SPLITS[1:]} for name, found in artifacts.items()}
     folders = {name: {split: item.folder for split, item in found.items()} for name, found in artifacts.items()}
-    key = [[member.key, weights[member.name]] for member in order] + _describe(mixup)
+    key = [[member.key, weights[member.name]] for member in order] + describe_mixup(mixup)
     return TeacherLogits(transfer, examples, mean, singles, weights, folders, key)
-
-
-def _split(data: Data, name: str, mixup: MixupSection | None) -> Split:
-    """The examples to label: of the transfer set also mixtures, the same ones in every member's data set."""
-    split = data.split(name)
-    return MixedSplit(split, mixup.copies, mixup.alpha, data.seed) if mixup and name == "transfer" else split
-
-
-def _describe(mixup: MixupSection | None) -> list[list]:
-    """What goes into keys; nothing without mixup."""
-    return [["mixup", mixup.model_dump()]] if mixup else []
 
 
 def _average(members: Sequence[tuple[Artifact, float]]) -> Iterator[np.ndarray]:
     """The weighted mean of the members' logits, shard by shard; one member's shard is in memory at a time."""
     weights = [np.float32(weight) for _, weight in members]
-    for files in zip(*(_list_shards(artifact) for artifact, _ in members), strict=True):
+    for files in zip(*(list_shards(artifact) for artifact, _ in members), strict=True):
         yield sum(np.load(file) * weight for file, weight in zip(files, weights, strict=True))
 
 
@@ -196,72 +182,3 @@ def _log_error_rate(means: Iterable[np.ndarray], split: Split) -> Iterator[np.nd
         yield shard
     if known:
         logging.info("teacher: error rate %.4f on the transfer set, virtual copies included", errors / known)
-
-
-def _count_examples(split: Split, name: str) -> int:
-    """Every virtual copy of the transfer set is labelled; models are evaluated on originals only."""
-    return split.num_examples * (split.repeats if name == "transfer" else 1)
-
-
-def _label_splits(
-    member: TeacherMember, store: Store, splits: Sequence[str], mixup: MixupSection | None = None
-) -> dict[str, Artifact]:
-    """{split: the member's logits}, computed where they are missing."""
-    predict = None
-    artifacts = {}
-    for name in splits:
-
-        def fill(folder: Path, name: str = name) -> None:
-            nonlocal predict
-            predict = predict or member.predictor()
-            split = _split(member.data, name, mixup)
-            examples = _count_examples(split, name)
-            with progress(f"{member.name} on {name}", examples, "examples") as advance:
-                for start in range(0, examples, SHARD_EXAMPLES):
-                    ids = np.arange(start, min(start + SHARD_EXAMPLES, examples), dtype=np.int64)
-                    if not _have_shard(folder, start // SHARD_EXAMPLES, len(ids)):
-                        _write_shard(
-                            folder, start // SHARD_EXAMPLES, _check_finite(predict(name, split, ids), member.name)
-                        )
-                    advance(len(ids))
-
-        inputs = {"member": member.key, "data": member.data.identity, "split": name}
-        if name == "transfer":
-            inputs |= dict(_describe(mixup))
-        artifacts[name] = store.get_or_make("logits", inputs, f"{member.name} logits on {name}", fill, member.check)
-    return artifacts
-
-
-def _write_shard(folder: Path, index: int, values: np.ndarray) -> None:
-    """The name carries the digest, so that a shard can be checked before the folder has a record."""
-    stream = io.BytesIO()
-    np.save(stream, values)
-    data = stream.getvalue()
-    write_bytes(folder / f"{index:05d}.{hashlib.sha256(data).hexdigest()[:16]}.npy", data)
-
-
-def _have_shard(folder: Path, index: int, rows: int) -> bool:
-    """Whether an interrupted run left this shard whole; damaged or surplus files of the shard are removed."""
-    whole = False
-    for file in folder.glob(f"{index:05d}.*.npy"):
-        intact = hashlib.sha256(file.read_bytes()).hexdigest()[:16] == file.name.split(".")[1]
-        if whole or not intact or len(np.load(file)) != rows:
-            file.unlink()
-        else:
-            whole = True
-    return whole
-
-
-def _check_finite(logits: np.ndarray, member: str) -> np.ndarray:
-    if not np.isfinite(logits).all():
-        raise RunError(f"{member} gives infinite or NaN logits; a student cannot mimic them")
-    return logits
-
-
-def _load_all(artifact: Artifact) -> np.ndarray:
-    return np.concatenate([np.load(file) for file in _list_shards(artifact)])
-
-
-def _list_shards(artifact: Artifact) -> list[Path]:
-    """The files of the logits, in order."""
-    return sorted(artifact.folder.glob("*.npy"))

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -63,35 +63,49 @@ class Checkpoint(keras.callbacks.Callback):
             OSError: the file exists but cannot be read, so nothing is known about it; it stays.
         """
         try:
-            content = self.file.read_bytes()
+            source = _Source(str(self.file))
         except FileNotFoundError:
             return 0
-        except OSError as error:
-            error.filename = error.filename or str(self.file)  # a failed read does not know its file
-            raise
-        try:
-            state, arrays = _parse(content)
-            self._check_fits(trainer, state, arrays)
-        except MemoryError:  # says nothing about the file either
-            raise
-        except Exception as error:  # what is damaged decides which: of zlib or NumPy, a RuntimeError, an OSError
-            logging.warning("%s is damaged (%s); training starts from the beginning", self.file, error)
-            self.file.unlink()
-            return 0
-        for variable, array in zip(trainer.state_variables, arrays["variables"], strict=True):
-            variable.assign(array)
-        for place, (callback, values) in enumerate(zip(self.callbacks, state["callbacks"], strict=True)):
-            for name, value in values.items():
-                setattr(callback, name, arrays[f"callback_{place}_{name}"] if value == ARRAYS else value)
-        self._metrics, self.epoch, self.saved_step = arrays["metrics"], state["epoch"], state["step"]
-        logging.info("training resumed at step %d", state["step"])
-        return state["epoch"]
+        with io.BufferedReader(source) as stream:
+            try:
+                archive = zipfile.ZipFile(stream)
+                state = self._check(trainer, archive)
+            except MemoryError:  # says nothing about the file
+                raise
+            except Exception as error:  # what is damaged decides which: of zlib or NumPy, a RuntimeError, an OSError
+                if source.failure:
+                    raise source.failure from error
+                logging.warning("%s is damaged (%s); training starts from the beginning", self.file, error)
+                self.file.unlink()
+                return 0
+            self._take(trainer, archive, state)
+        logging.info("training resumed at step %d", self.saved_step)
+        return self.epoch
 
-    def _check_fits(self, trainer: Trainer, state: dict[str, Any], arrays: dict[str, list[np.ndarray]]) -> None:
-        if [array.shape for array in arrays["variables"]] != [tuple(item.shape) for item in trainer.state_variables]:
+    def _check(self, trainer: Trainer, archive: zipfile.ZipFile) -> dict[str, Any]:
+        """The state but its arrays, once every array is known to be whole and to have its place.
+
+        Raises:
+            Exception: the file is damaged, or of something else; any kind.
+        """
+        if broken := archive.testzip():
+            raise ValueError(f"{broken} does not have its checksum")
+        state = json.loads(archive.read("state.json"))
+        shapes = [_read_shape(archive, name) for name in _entries(archive, "variables")]
+        if shapes != [tuple(item.shape) for item in trainer.state_variables]:
             raise ValueError("its variables do not fit the net")
         if [list(values) for values in state["callbacks"]] != [list(each.state) for each in self.callbacks]:
             raise ValueError("another version of the program wrote it")
+        return state
+
+    def _take(self, trainer: Trainer, archive: zipfile.ZipFile, state: dict[str, Any]) -> None:
+        """Variable by variable: a net's state may be twice as large as the net."""
+        for variable, name in zip(trainer.state_variables, _entries(archive, "variables"), strict=True):
+            variable.assign(_read_array(archive, name))
+        for place, (callback, values) in enumerate(zip(self.callbacks, state["callbacks"], strict=True)):
+            for name, value in values.items():
+                setattr(callback, name, _read_arrays(archive, f"callback_{place}_{name}") if value == ARRAYS else value)
+        self._metrics, self.epoch, self.saved_step = _read_arrays(archive, "metrics"), state["epoch"], state["step"]
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
@@ -180,22 +194,44 @@ class Checkpoint(keras.callbacks.Callback):
         return states, arrays
 
 
-def _parse(content: bytes) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
-    """The state in a zip file, and its arrays by what they belong to.
+class _Source(io.FileIO):
+    """A file that keeps the error of a failed read, which zipfile may take for damage: nothing is known of the rest."""
 
-    Raises:
-        Exception: it is damaged; any kind.
-    """
-    arrays: dict[str, list[np.ndarray]] = {"variables": [], "metrics": []}
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if broken := archive.testzip():
-            raise ValueError(f"{broken} does not have its checksum")
-        for name in sorted(archive.namelist()):
-            if name.endswith(".npy"):
-                with archive.open(name) as entry:
-                    array = np.lib.format.read_array(entry, allow_pickle=False)
-                arrays.setdefault(name.rpartition("_")[0], []).append(array)
-        return json.loads(archive.read("state.json")), arrays
+    failure: OSError | None = None
+
+    def readinto(self, buffer: Any) -> int | None:
+        return self._noting(super().readinto, buffer)
+
+    def readall(self) -> bytes:
+        return self._noting(super().readall)
+
+    def _noting(self, read: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return read(*arguments)
+        except OSError as error:
+            error.filename = error.filename or self.name  # a failed read does not know its file
+            self.failure = error
+            raise
+
+
+def _entries(archive: zipfile.ZipFile, of: str) -> list[str]:
+    """The names of the arrays of a list, in its order."""
+    return sorted(name for name in archive.namelist() if name.endswith(".npy") and name.rpartition("_")[0] == of)
+
+
+def _read_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    with archive.open(name) as entry:
+        np.lib.format.read_magic(entry)
+        return np.lib.format.read_array_header_1_0(entry)[0]
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as entry:
+        return np.lib.format.read_array(entry, allow_pickle=False)
+
+
+def _read_arrays(archive: zipfile.ZipFile, of: str) -> list[np.ndarray]:
+    return [_read_array(archive, name) for name in _entries(archive, of)]
 
 
 def _metric_variables(trainer: Trainer) -> list[tf.Variable]:

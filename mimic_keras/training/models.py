@@ -195,16 +195,25 @@ def inference_call(model: keras.Model) -> Callable[[tf.Tensor], Any]:
     return functools.partial(model, training=False)
 
 
+def compile_logits(call: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """`call`, which takes float32 [B, *input_shape], as one graph that gives its logits in float32."""
+    return tf.function(lambda inputs: float32_logits(call(inputs)), reduce_retracing=True, autograph=False)
+
+
+def read_inputs(split: Split, ids: tf.data.Dataset) -> tf.data.Dataset:
+    """The inputs of batches of ids, int64 [B], read ahead of their use."""
+    return ids.map(split.batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
 def make_predictor(call: Callable[[tf.Tensor], Any]) -> Predict:
     """A function that returns `call`'s logits of the examples with given ids.
 
     It runs in batches of PREDICTION_BATCH. `call` takes float32 [B, *input_shape].
     """
-    run = tf.function(lambda inputs: float32_logits(call(inputs)), reduce_retracing=True, autograph=False)
+    run = compile_logits(call)
 
     def predict(split: Split, ids: np.ndarray) -> np.ndarray:
-        batches = tf.data.Dataset.from_tensor_slices(ids).batch(PREDICTION_BATCH)
-        batches = batches.map(split.batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        batches = read_inputs(split, tf.data.Dataset.from_tensor_slices(ids).batch(PREDICTION_BATCH))
         return np.concatenate([run(inputs).numpy() for inputs in batches])
 
     return predict

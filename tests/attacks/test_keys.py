@@ -16,7 +16,6 @@ from mimic_keras.experiment.problems import Problems
 from mimic_keras.planning import sources
 from mimic_keras.planning.components import bind, installed
 from mimic_keras.planning.sources import compute_digest
-from mimic_keras.stages import teachers
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.training import models
 from tests.tiny import command, tiny, write
@@ -272,7 +271,7 @@ def test_h6_logits_of_a_model_that_was_swapped_are_not_kept(tmp_path, monkeypatc
         keras.Sequential(layers).save(file)
 
     save()
-    after(monkeypatch, teachers, "make_predictor", save)
+    after(monkeypatch, models, "compile_logits", save)
     teacher = {"members": [{"teacher": {"name": "keras_file", "path": str(file)}}]}
     assert command(*learn_labels(tmp_path, teacher=teacher, student=tiny()["student"])) == 1
     assert "teacher/0: its model was changed after it was loaded; what needs it is not kept" in capsys.readouterr().err
