@@ -143,11 +143,11 @@ def epochs_on(
     import tensorflow as tf
     from mimic_keras_losses import LogitL2
 
-    from mimic_keras.experiment.schema import Sgd, TrainingSection
+    from mimic_keras.experiment.training import TrainingSection
     from mimic_keras.training.objective import Objective
     from mimic_keras.training.trainer import train
 
-    optimizer = Sgd(name="sgd", learning_rate=learning_rate, momentum=MOMENTUM)
+    optimizer = {"name": "sgd", "learning_rate": learning_rate, "momentum": MOMENTUM}
     settings = TrainingSection(epochs=epochs + 1, batch_size=batch_size, optimizer=optimizer, precision=precision)
     strategy, objective = tf.distribute.get_strategy(), Objective(LogitL2())
     with tempfile.TemporaryDirectory() as folder:
