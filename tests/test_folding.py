@@ -118,6 +118,12 @@ def test_a_product_in_blocks_is_the_product_rounded_once(rows, units, columns, b
     np.testing.assert_allclose(product, np.einsum("ik,kj->ij", first, second), rtol=1e-6, atol=1e-7)
 
 
+def test_a_sum_of_many_terms_may_change_by_its_rounding():
+    assert folding.rounding_tolerance([(1845, 8000), (8000,), (8000, 183), ()]) == 1e-5
+    assert folding.rounding_tolerance([(1845, 400_000), (400_000, 183)]) == pytest.approx(3.77e-5, rel=1e-3)
+    assert folding.rounding_tolerance([]) == 1e-5
+
+
 def test_the_papers_400k_student_keeps_its_bottleneck():
     # D k + k H = 1,845 * 250 + 250 * 400,000 against 1,845 * 400,000; here a fiftieth of it.
     net = bottleneck((15, 123), 183, linear_units=250, hidden_units=[8000])

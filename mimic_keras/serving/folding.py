@@ -6,7 +6,8 @@ more memory than its float32 result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from mimic_keras.training.models import AFFINE_HEAD, float32_logits
 from mimic_keras.training.private_api import layer_that_made, layers_read_by
 
 Absorb = Literal["auto", "always", "never"]
-TOLERANCE = 1e-5  # largest change of the logits, as a share of their spread
+TOLERANCE = 1e-5  # largest change of the logits, as a share of their spread; `rounding_tolerance` may be larger
 PROBES = 8
 BLOCK_BYTES = 1 << 28  # of a product in float64
 KERNELS: tuple[type, ...] = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
@@ -52,7 +53,7 @@ def fold(model: keras.Model, absorb_bottleneck: Absorb = "auto") -> tuple[keras.
     In this order: the affine head of a standardised student into the layer that makes the logits; a factor into the
     Dense layer after it; batch normalisation into the Dense layer or convolution before it; a linear Dense layer into
     the Dense layer after it (Ba & Caruana 2014, section 2.3: it "can always be absorbed"). A layer that does not fit is
-    kept, and so is one whose folding would change the logits of random inputs by more than TOLERANCE of their spread.
+    kept, and so is one whose folding would change the logits of random inputs by more than `rounding_tolerance`.
 
     Args:
         model: a model of one input; it stays as it is.
@@ -67,13 +68,14 @@ def fold(model: keras.Model, absorb_bottleneck: Absorb = "auto") -> tuple[keras.
     notes: list[str] = []
     probe = np.random.default_rng(0).normal(size=(PROBES, *model.input_shape[1:])).astype(np.float32)
     expected = float32_logits(model(probe, training=False)).numpy()
+    tolerance = rounding_tolerance(weight.shape for weight in model.weights)
 
     def accept(candidate: keras.Model, before: keras.Model, what: str) -> keras.Model:
         found = float32_logits(candidate(probe, training=False)).numpy()
         difference = float(np.abs(found - expected).max() / max(expected.std(), 1e-30))
         refused = f"not done, since the logits would change by {difference:.1g} of their spread: "
-        notes.append(what if difference <= TOLERANCE else refused + what)
-        return candidate if difference <= TOLERANCE else before
+        notes.append(what if difference <= tolerance else refused + what)
+        return candidate if difference <= tolerance else before
 
     if model.layers and model.layers[-1].name == AFFINE_HEAD:
         net, head = model.layers[-2], model.layers[-1]
@@ -88,6 +90,23 @@ def fold(model: keras.Model, absorb_bottleneck: Absorb = "auto") -> tuple[keras.
             kept.add(change.note)
             model = accept(_apply(change, model), model, change.note)
     return model, notes
+
+
+def rounding_tolerance(shapes: Iterable[Sequence[int]]) -> float:
+    """The largest change of a net's logits that may be float32's rounding alone, as a share of their spread.
+
+    TOLERANCE, or 2**-24 sqrt(n) where a kernel sums more terms n than 28,000: rounding errors of a sum grow as its root
+    (Higham & Mary 2019, "A new approach to probabilistic rounding error analysis").
+
+    Args:
+        shapes: of the net's weights; a kernel's last axis has its outputs.
+
+    Example:
+        >>> rounding_tolerance([(1845, 8000), (8000, 183)])
+        1e-05
+    """
+    terms = max((math.prod(shape[:-1]) for shape in shapes), default=1)
+    return max(TOLERANCE, 2**-24 * math.sqrt(terms))
 
 
 @dataclass(frozen=True)

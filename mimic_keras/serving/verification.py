@@ -20,7 +20,8 @@ from mimic_keras.serving import isolation
 from mimic_keras.training.metrics import log_softmax
 
 EXAMPLES = Path("assets.extra", "examples.npz")
-TOLERANCE = 1e-5  # largest difference from the student's logits, as a share of their spread
+# Largest difference from the student's logits, as a share of their spread, unless export.json has its own "tolerance".
+TOLERANCE = 1e-5
 
 
 class VerificationError(RunError):
@@ -163,7 +164,8 @@ def _verify(folder: Path, at: Callable[[str], None]) -> dict[str, Any]:
 
     at("loading")
     served = ServedModel(folder)
-    labels = json.loads((folder / "export.json").read_text(encoding="utf-8"))["class_names"]
+    record = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    labels, tolerance = record["class_names"], record.get("tolerance", TOLERANCE)
     examples = read_examples(folder)
     if set(examples) != set(served.signatures):
         raise VerificationError(f"examples for {sorted(examples)}, signatures {sorted(served.signatures)}")
@@ -175,7 +177,7 @@ def _verify(folder: Path, at: Callable[[str], None]) -> dict[str, Any]:
         one = served.run(signature, {name: value[:1] for name, value in inputs.items()})
         rows = one["logits"].shape[1] if "row_counts" in one else None
         difference = max(difference, compare(one, logits[:1] if rows is None else logits[:1, :rows], labels))
-        if not difference <= TOLERANCE:
+        if not difference <= tolerance:
             raise VerificationError(
                 f"{signature}: its logits differ from the student's by {difference:.2g} of their spread"
             )

@@ -174,6 +174,7 @@ def _write_version(
         "keras": keras.__version__,
         "machine": describe_machine(),
         "folding": notes,
+        "tolerance": folding.rounding_tolerance(weight.shape for weight in student.model.weights),
         "multiply_adds": models.count_multiply_adds(models.inference_call(net), info.input_shape),
         "class_names": list(info.class_names),
         "signatures": signatures,
