@@ -116,7 +116,7 @@ def make_feeds(every: Sequence[Passes], strategy: tf.distribute.Strategy) -> lis
     """
     functions = {passes: _trace(passes.examples) for passes in every}
     in_graph = [passes for passes in every if not _reads_in_python(functions[passes])]
-    gathers = {passes: passes.examples.batch for passes in in_graph}
+    gathers: dict[Passes, residence.Gather] = {passes: passes.examples.batch for passes in in_graph}
     if residence.gpu_memory():
         moved = residence.copy_to_gpus([functions[passes] for passes in in_graph], strategy)
         gathers = dict(zip(in_graph, moved, strict=False))  # without any where the copies do not fit

@@ -31,8 +31,8 @@ class Trainer(AlreadyBuilt, keras.Model):
     """A net under training.
 
     One call of its train function runs `steps_per_call` steps, fewer at the end of a pass, on the batches of `feed`;
-    what Keras iterates over is ignored. `epoch` is the running one, which the caller sets; `schedule` gives the learning
-    rate of a step where one is used. `clip_norm` is the largest norm of the gradient over all replicas and weights.
+    what Keras iterates over is ignored. `epoch` is the running one, which the caller sets; `schedule` gives the rate of
+    a step where one is used. `clip_norm` is the largest norm of the gradient over all replicas and weights.
     """
 
     def __init__(

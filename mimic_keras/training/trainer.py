@@ -23,8 +23,8 @@ from mimic_keras.training.objective import Objective
 from mimic_keras.training.optimizers import make_optimizer, make_rate
 from mimic_keras.training.steps import Trainer
 
-# Part of every cache key: raise it when the same experiment would give other weights. 3: inputs are prepared in the step,
-# where TensorFlow replaces a division by a constant by a multiplication, which can round differently.
+# Part of every cache key: raise it when the same experiment would give other weights. 3: a step prepares its own
+# inputs, and in its graph TensorFlow makes a division by a constant a multiplication, which can round differently.
 TRAINER_VERSION = 3
 VALIDATION_BATCH = 512
 # One graph call runs as many steps as fit in about this much arithmetic, so that Python's overhead does not count for
