@@ -20,6 +20,7 @@ from mimic_keras.training.callbacks import Averages, BestWeights, Curve, History
 from mimic_keras.training.checkpoint import Checkpoint
 from mimic_keras.training.objective import Objective
 from mimic_keras.training.optimizers import make_optimizer, make_rate
+from mimic_keras.training.stability import Stability, find_stability
 from mimic_keras.training.steps import Trainer
 
 TRAINER_VERSION = 2  # part of every cache key: raise it when the same experiment would give other weights
@@ -32,10 +33,12 @@ MAXIMUM_STEPS_PER_CALL = 100
 
 @dataclass(frozen=True)
 class Trained:
-    """A float32 model outside any distribution scope, and its curves: {metric: one value per epoch}."""
+    """A float32 model outside any distribution scope, its curves, {metric: one value per epoch}, and the stability of
+    its start, where that is known."""
 
     model: keras.Model
     history: dict[str, list[float]]
+    stability: Stability | None = None
 
 
 class Train(Protocol):
@@ -84,11 +87,13 @@ def train(
         strategy: the devices.
         judge: all metrics on validation, for `evaluate_every` and `monitor`.
         logs: TensorBoard's folder; None writes nothing.
-        state: a file that keeps the state of the training, which is resumed if the file exists; None keeps none.
+        state: a file that keeps the state of the training, which is resumed if the file exists; None keeps none. The
+            curvature at the start is kept beside it, as .json.
 
     Raises:
         TrainingDiverged: the loss became infinite or NaN; names the step and the learning rate.
-        InputError: the net learns the labels or is judged by them, and there are none.
+        InputError: the net learns the labels or is judged by them, and there are none; or the rate is a share of the
+            largest stable one, and there is none.
 
     Example:
         >>> devices = tf.distribute.get_strategy()
@@ -100,9 +105,14 @@ def train(
         raise InputError(f"{name}: learns the labels, but the training or the validation examples have none")
     monitor = _choose_monitor(settings, validation, name)
     steps = examples.steps_per_pass(settings.batch_size)
-    with _precision(settings.precision), strategy.scope():
-        keras.utils.set_random_seed(seed)
-        trainer = _make_trainer(build(), objective, settings, steps)
+    with _precision(settings.precision):
+        with strategy.scope():
+            keras.utils.set_random_seed(seed)
+            net = build()
+        replicas, kept = strategy.num_replicas_in_sync, state and state.with_suffix(".json")
+        stability, settings = find_stability(net, objective, examples, settings, seed, name, replicas, kept)
+        with strategy.scope():
+            trainer = _make_trainer(net, objective, settings, steps)
     trainer.validation_steps = validation.steps_per_pass(VALIDATION_BATCH)
     with progress(name, settings.epochs * steps, "steps") as advance:
         callbacks = _make_callbacks(trainer, validation, settings, monitor, advance, judge, logs and logs / name)
@@ -120,7 +130,7 @@ def train(
             )
     float32_net = build()
     float32_net.set_weights(trainer.net.get_weights())
-    return Trained(float32_net, _gather_curves(callbacks))
+    return Trained(float32_net, _gather_curves(callbacks), stability)
 
 
 def _make_trainer(net: keras.Model, objective: Objective, settings: TrainingSection, steps: int) -> Trainer:
