@@ -147,23 +147,23 @@ def goes_to_infinity(rate, momentum, nesterov, curvature):
     weight = keras.Variable(1.0)
     optimizer = keras.optimizers.SGD(rate, momentum, nesterov)
     optimizer.build([weight])
-    largest = []
-    for _ in range(300):
+    distances = []
+    for _ in range(40):
         optimizer.apply([curvature * weight.value], [weight])
-        largest.append(abs(float(weight.numpy())))
-    return max(largest[-20:]) > max(largest[:20])
+        distances.append(abs(float(weight.numpy())))
+    return max(distances[-10:]) > max(distances[:10])
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_the_limit_is_that_of_keras(momentum, nesterov):
     limit = stability_limit(7.0, momentum, nesterov)
-    assert not goes_to_infinity(0.97 * limit, momentum, nesterov, 7.0)
-    assert goes_to_infinity(1.03 * limit, momentum, nesterov, 7.0)
+    assert not goes_to_infinity(0.9 * limit, momentum, nesterov, 7.0)
+    assert goes_to_infinity(1.1 * limit, momentum, nesterov, 7.0)
 
 
 @given(
-    st.floats(1e-3, 1e6), st.floats(0, 0.99), st.booleans(), st.floats(0.01, 3).filter(lambda share: abs(share - 1) > 0.01)
+    st.floats(1e-3, 1e6), st.floats(0, 0.99), st.booleans(), st.floats(0.01, 0.99) | st.floats(1.01, 3)
 )  # fmt: skip
 def test_the_roots_of_the_recursion_leave_the_unit_circle_at_the_limit(curvature, momentum, nesterov, share):
     a = share * stability_limit(curvature, momentum, nesterov) * curvature

@@ -1,8 +1,8 @@
 """The largest curvature of a training's loss, and the learning rate above which SGD is unstable on such a curvature.
 
-The curvature is the largest eigenvalue of the Gauss-Newton matrix G, the mean over examples of J' H J: J is the Jacobian
-of the net's outputs by its weights, H the Hessian of the example's loss by these outputs (Schraudolph 2002; Martens
-2010). At the start of a training it is close to that of the Hessian itself, as the part that it leaves out is small.
+The curvature is the largest eigenvalue of the Gauss-Newton matrix, the mean over examples of J' H J: J is the Jacobian
+of the net's outputs by its weights, H the Hessian of the example's loss by these outputs (Schraudolph 2002, "Fast
+curvature matrix-vector products"; Martens 2010). It leaves out the curvature of the outputs by the weights.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Whether SGD is stable at the start of a training: its limit, beside the rate that the training uses.
 
-The limit is that of the loss's largest curvature at the initial weights. Not considered: that the curvature changes while
-the net learns, mostly up to the limit itself (Cohen et al. 2021); noise of batches; clipping, which keeps a step above
-the limit finite; weight decay and other penalties, whose curvature is far smaller; averages of the weights, which do not
-act on them.
+The limit is that of the loss's largest curvature at the initial weights. Not considered: that the curvature changes
+while the net learns, mostly upwards to the limit itself (Cohen et al. 2021, arXiv:2103.00065), and the noise of
+batches; clipping, which bounds a step above the limit; weight decay and other penalties, whose curvature is far
+smaller; averages of the weights, which do not act on them.
 """
 
 from __future__ import annotations
