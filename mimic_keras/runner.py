@@ -33,6 +33,7 @@ from mimic_keras.storage.store import Store, note_use
 from mimic_keras.training import distribution, trainer
 from mimic_keras.training.machine import describe_machine
 from mimic_keras.training.models import FinishedNet, float32_logits
+from mimic_keras.training.stability import read_stability
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class Results:
     def all_nets(self) -> list[FinishedNet]:
         """Every net: the teacher's members, the baseline, the student."""
         return [*self.members, *self.nets]
+
+    @property
+    def stability(self) -> dict[str, dict[str, float]]:
+        """{net: how stable its training was at the start}, where that is known."""
+        found = {net.name: read_stability(net.folder) for net in self.all_nets if net.folder}
+        return {name: each for name, each in found.items() if each}
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path)
         "seed": experiment.seed,
         "models": results.evaluation.models,
         "classes": results.evaluation.classes,
+        "stability": results.stability,
         "stages": results.stages,
         "export": None,
     }

@@ -121,6 +121,7 @@ SWEPT = {
     "ba_figure1_small": (45, 1, 3, 180),
     "ba_figure3_small": (30, 5, 5, 30),
     "urban_table2_small": (30, 1, 4, 90),
+    "width_transfer_small": (63, 1, 1, 63),
 }
 # {sweep: {cell: what its parameters are, by hand or in EXPECTED}}; every other student has a budget
 COUNTED = {

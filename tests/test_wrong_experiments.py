@@ -64,7 +64,7 @@ WRONG = {
     ),
     "typo in an optimizer": (
         ["student.training.optimizer.learning_rat=3"],
-        ["student.training.optimizer.learning_rat: unknown key", "learning_rate: float > 0, momentum: float"],
+        ["student.training.optimizer.learning_rat: unknown key", "learning_rate: float > 0 | mapping, momentum: float"],
     ),
     "wrong argument of another optimizer": (
         ["student.training.optimizer={name: lion, learning_rate: 0.1, epsilon: 1}"],
@@ -72,6 +72,29 @@ WRONG = {
             "student.training.optimizer.epsilon: unknown key",
             "Accepted: name: 'lion', learning_rate: float > 0, beta_1:",
         ],
+    ),
+    "share of a limit that is not known": (
+        ["student.training.optimizer={name: adam, learning_rate: {of_limit: 0.5}}"],
+        [
+            "1 problem\n",
+            "student.training.optimizer.learning_rate: expected a number: a limit is known of sgd alone, "
+            "got {'of_limit': 0.5}",
+        ],
+    ),
+    "no share of the limit": (
+        ["student.training.optimizer.learning_rate={of_limit: 0}"],
+        ["1 problem\n", "student.training.optimizer.learning_rate.of_limit: expected a value greater than 0, got 0"],
+    ),
+    "typo of a share of the limit": (
+        ["student.training.optimizer.learning_rate={of_limt: 0.5}"],
+        ["student.training.optimizer.learning_rate.of_limt: unknown key", "Did you mean 'of_limit'?"],
+    ),
+    "share of the limit, merged into another optimizer": (
+        [
+            "student.training.optimizer={name: sgd, learning_rate: {of_limit: 0.5}}",
+            "baseline.training.optimizer.name=lion",
+        ],
+        ["baseline.training.optimizer.learning_rate: required, but missing"],
     ),
     "optimizer without a rate": (
         ["student.training.optimizer={name: adamw}"],

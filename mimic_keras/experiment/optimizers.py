@@ -7,11 +7,22 @@ with the installed Keras. Gradient clipping, moving averages and the like are op
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+import pydantic
+from pydantic import Discriminator, Field, Tag
 
 from mimic_keras.experiment.sections import Decay, NotNegative, Positive, Rate, Section
+
+
+class OfLimit(Section):
+    """A learning rate as a share of the limit above which SGD is unstable at the start; see `training.stability`."""
+
+    of_limit: Rate
+
+
+def _kind_of_rate(rate: Any) -> str:
+    return "share" if isinstance(rate, dict | OfLimit) else "number"
 
 
 class Optimizer(Section):
@@ -21,6 +32,13 @@ class Optimizer(Section):
     name: str
     learning_rate: Rate
 
+    @pydantic.field_validator("learning_rate", mode="before")
+    @classmethod
+    def _limit_is_known(cls, rate: Any) -> Any:
+        if cls is not SGD and _kind_of_rate(rate) == "share":
+            raise ValueError("expected a number: a limit is known of sgd alone")
+        return rate
+
 
 class SGD(Optimizer):
     """With `momentum`, it keeps a number for each weight."""
@@ -28,6 +46,9 @@ class SGD(Optimizer):
     slots = 1
     added = ("weight_decay",)
     name: Literal["sgd"]
+    learning_rate: Annotated[  # type: ignore[assignment]
+        Annotated[Rate, Tag("number")] | Annotated[OfLimit, Tag("share")], Discriminator(_kind_of_rate)
+    ]
     momentum: Decay = 0.0
     nesterov: bool = False
     weight_decay: NotNegative | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 import pydantic
 import typing_extensions
+from pydantic.fields import FieldInfo
 
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment.places import Place, contains
@@ -160,6 +161,8 @@ def describe_type(annotation: Any) -> str:
 
 
 def _bound(constraint: Any) -> str:
+    if isinstance(constraint, FieldInfo):  # of one type of a union
+        return "".join(map(_bound, constraint.metadata))
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     return "".join(f" {sign} {getattr(constraint, key)}" for key, sign in signs.items() if hasattr(constraint, key))
 

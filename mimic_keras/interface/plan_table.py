@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mimic_keras.experiment.optimizers import OfLimit
 from mimic_keras.planning.plan import Plan
 from mimic_keras.reporting.tables import format_bytes, format_count
 
@@ -73,6 +74,8 @@ def estimate_resources(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:
                 "epochs": training.epochs,
                 "training memory": format_bytes(size * copies),
             }
+            if isinstance(training.optimizer.learning_rate, OfLimit):
+                row["learning rate"] = f"{training.optimizer.learning_rate.of_limit:g} of the limit"
         row["kept on disk"] = format_bytes(size + (logits if stage == "teachers" else 0))
         rows.append(row)
     return list(dict.fromkeys(key for row in rows for key in row)), rows

@@ -68,7 +68,7 @@ def measure_net(component: Component, info: DatasetInfo, place: Place, problems:
 def check_optimizer(settings: TrainingSection, place: Place, problems: Problems) -> None:
     """Make the optimizer: the installed Keras may not have it, or not all of its arguments."""
     with errors_as_problems(place, problems):
-        make_optimizer(settings, settings.optimizer.learning_rate)
+        make_optimizer(settings, 1.0)
 
 
 def check_loss(component: Component, num_classes: int, place: Place, problems: Problems) -> None:

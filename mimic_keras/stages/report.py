@@ -125,6 +125,10 @@ def write_report(
         summary=_summarise(models, examples["test"]),
         pictures=pictures,
         differences=differences,
+        stability=[
+            [name, *(format_value(found[key]) for key in ("curvature", "limit", "learning_rate"))]
+            for name, found in metrics["stability"].items()
+        ],
         environment=pages.format_facts(environment),
         usage=_describe_use(exported, file.parent) if exported else None,
         deployment=_tabulate_deployment(exported, examples) if exported else None,

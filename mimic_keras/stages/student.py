@@ -19,6 +19,7 @@ from mimic_keras.training import models
 from mimic_keras.training.batches import Examples
 from mimic_keras.training.models import Cost, FinishedNet
 from mimic_keras.training.objective import Objective
+from mimic_keras.training.stability import write_stability
 from mimic_keras.training.trainer import Train
 
 ROWS_AT_ONCE = 1 << 16
@@ -79,8 +80,10 @@ def _train_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: 
     if objective.scale is not None and objective.offset is not None:
         model = models.with_affine_head(model, objective.scale, objective.offset)
     models.save(folder, model, trained.history)
+    write_stability(folder, trained.stability)
     models.load(folder)  # a file that cannot be read back is no artefact
-    state.unlink(missing_ok=True)
+    for file in (state, state.with_suffix(".json")):
+        file.unlink(missing_ok=True)
 
 
 def load(folder: Path, name: str = "student") -> Net:

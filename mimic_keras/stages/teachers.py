@@ -25,6 +25,7 @@ from mimic_keras.training.batches import Examples
 from mimic_keras.training.mixing import MixedSplit
 from mimic_keras.training.models import Cost, FinishedNet, make_predictor
 from mimic_keras.training.objective import Objective
+from mimic_keras.training.stability import write_stability
 from mimic_keras.training.steps import TrainingDiverged
 from mimic_keras.training.trainer import Train, Trained
 
@@ -173,9 +174,10 @@ def _train_member(plan: MemberPlan, data: Data, teacher: Teacher, train: Train, 
     if member.model is None or not trained:
         raise PluginError(f"{plan.teacher.plugin} trained no model and has no source_digest")
     models.save(folder, member.model, trained[-1].history)
+    write_stability(folder, trained[-1].stability)
     models.load(folder)  # a file that cannot be read back is no artefact
-    for state in folder.glob("training_state_*.npz"):
-        state.unlink()
+    for file in folder.glob("training_state_*"):
+        file.unlink()
 
 
 def _replace_by_error(folder: Path, error: TrainingDiverged) -> None:

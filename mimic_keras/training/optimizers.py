@@ -50,6 +50,14 @@ def make_rate(settings: TrainingSection, steps: int) -> LearningRate:
     return Warmup(keras.Variable(rate, trainable=False, name="rate") if is_variable else rate, until)
 
 
+def peak_rate(settings: TrainingSection, steps: int) -> float:
+    """The largest learning rate of a training, whose schedule only falls: the first, or one within the warm-up."""
+    rate = make_rate(settings, steps)
+    if isinstance(rate, Warmup):
+        return float(tf.reduce_max(rate(tf.range(rate.steps))))
+    return float(settings.optimizer.learning_rate)
+
+
 def _make_schedule(settings: TrainingSection, steps: int) -> LearningRate:
     rate, schedule = float(settings.optimizer.learning_rate), settings.schedule
     if isinstance(schedule, CosineDecay):

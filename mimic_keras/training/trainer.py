@@ -21,6 +21,7 @@ from mimic_keras.training.checkpoint import Checkpoint
 from mimic_keras.training.feeding import Feed, Passes, make_feeds
 from mimic_keras.training.objective import Objective
 from mimic_keras.training.optimizers import make_optimizer, make_rate
+from mimic_keras.training.stability import Stability, find_stability
 from mimic_keras.training.steps import Trainer
 
 # Part of every cache key: raise it when the same experiment would give other weights. 3: a step prepares its own
@@ -35,10 +36,12 @@ MAXIMUM_STEPS_PER_CALL = 100
 
 @dataclass(frozen=True)
 class Trained:
-    """A float32 model outside any distribution scope, and its curves: {metric: one value per epoch}."""
+    """A float32 model outside any distribution scope, its curves, {metric: one value per epoch}, and the stability of
+    its start, where that is known."""
 
     model: keras.Model
     history: dict[str, list[float]]
+    stability: Stability | None = None
 
 
 class Train(Protocol):
@@ -87,11 +90,13 @@ def train(
         strategy: the devices.
         judge: all metrics on validation, for `evaluate_every` and `monitor`.
         logs: TensorBoard's folder; None writes nothing.
-        state: a file that keeps the state of the training, which is resumed if the file exists; None keeps none.
+        state: a file that keeps the state of the training, which is resumed if the file exists; None keeps none. The
+            curvature at the start is kept beside it, as .json.
 
     Raises:
         TrainingDiverged: the loss became infinite or NaN; names the step and the learning rate.
-        InputError: the net learns the labels or is judged by them, and there are none.
+        InputError: the net learns the labels or is judged by them, and there are none; or the rate is a share of the
+            largest stable one, and there is none.
 
     Example:
         >>> devices = tf.distribute.get_strategy()
@@ -104,9 +109,14 @@ def train(
     monitor = _choose_monitor(settings, validation, name)
     passes = (Passes(examples, settings.batch_size, seed), Passes(validation, VALIDATION_BATCH))
     feed, validation_feed = make_feeds(passes, strategy)
-    with _precision(settings.precision), strategy.scope():
-        keras.utils.set_random_seed(seed)
-        trainer = _make_trainer(build(), objective, feed, validation_feed, settings)
+    with _precision(settings.precision):
+        with strategy.scope():
+            keras.utils.set_random_seed(seed)
+            net = build()
+        replicas, kept = strategy.num_replicas_in_sync, state and state.with_suffix(".json")
+        stability, settings = find_stability(net, objective, examples, settings, seed, name, replicas, kept)
+        with strategy.scope():
+            trainer = _make_trainer(net, objective, feed, validation_feed, settings)
     calls = tf.data.Dataset.from_tensors([0]).repeat()  # Keras only counts them: the trainer has its feeds
     with progress(name, settings.epochs * feed.steps_per_pass, "steps") as advance:
         callbacks = _make_callbacks(trainer, validation, settings, monitor, advance, judge, logs and logs / name)
@@ -124,7 +134,7 @@ def train(
             )
     float32_net = build()
     float32_net.set_weights(trainer.net.get_weights())
-    return Trained(float32_net, _gather_curves(callbacks))
+    return Trained(float32_net, _gather_curves(callbacks), stability)
 
 
 def _make_trainer(
