@@ -88,7 +88,7 @@ def stand_in(data):
 
 def rehearse(plan, net):
     """The mean loss of every pass."""
-    data = workspace().prepare(getattr(net, "dataset", None) or plan.dataset, plan.augmentation_seed)
+    data = workspace().prepare(*net.learns_from)
     settings = net.training.model_copy(
         update={"epochs": PASSES, "restore": "last", "evaluate_every": None, "checkpoint_every": None}
     )
@@ -156,7 +156,7 @@ def test_every_net_trains_at_its_own_rate(file, monkeypatch):
             parts = made_of if isinstance(made_of, list) else [made_of]
             specification = [part.specification() if hasattr(part, "specification") else part for part in parts]
             settings = net.training.model_dump(include={"batch_size", "optimizer", "precision"})
-            key = hash_json([specification, settings, plan.dataset.specification()])
+            key = hash_json([specification, settings, net.learns_from.dataset.specification()])
             if key in done:
                 continue
             done.add(key)

@@ -325,7 +325,9 @@ def test_a_member_with_other_examples_is_refused(tmp_path, capsys):
     changed = tiny()
     changed["teacher"]["members"][0]["dataset"] = {"name": "digits", "copies": 2}
     assert command("run", write(tmp_path, changed), "--home", tmp_path / "home", "--runs_dir", tmp_path / "runs") == 2
-    expected = "the dataset of teacher/0: 'train' has 1097 examples x 2 copies, but the student's data set has 1097 x 1"
+    expected = (
+        "the dataset of teacher/0: 'transfer' has 1097 examples x 2 copies, but the student's data set has 1097 x 1"
+    )
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "home" / "teachers").exists()
 

@@ -137,10 +137,15 @@ class SearchSection(Section):
 
 
 class Experiment(Section):
+    """`transfer`: arguments of the data set that are others for the transfer set."""
+
+    added = ("transfer",)
+
     name: Annotated[str, pydantic.AfterValidator(check_folder_name)]
     seed: Seed = 0
     deterministic: bool = True
     dataset: ComponentSpec
+    transfer: dict[str, Any] | None = None
     teacher: TeacherSection | None = None
     student: StudentSection
     baseline: BaselineSection | None = None
@@ -197,8 +202,11 @@ def _check_combinations(experiment: Experiment, problems: Problems) -> None:
             )
     if teacher and not student.loss:
         problems.add(Place("student", "loss"), "required with a teacher, as in {name: logit_l2}")
+    if experiment.transfer and "name" in experiment.transfer:
+        problems.add(Place("transfer", "name"), "not accepted: these are changes of the arguments of `dataset`")
     if not teacher:
         for place, given in (
+            (Place("transfer"), experiment.transfer is not None),
             (Place("student", "loss"), student.loss),
             (Place("student", "standardize_logits"), student.standardize_logits),
             (Place("student", "hard_label_weight"), student.hard_label_weight),

@@ -10,8 +10,9 @@ from mimic_keras.reporting.tables import format_bytes, format_count
 
 def describe_stages(plan: Plan) -> list[str]:
     """One line per stage: what the run will do."""
+    counts = {**plan.info.num_examples, "transfer": plan.transfer_info.num_examples.get("transfer")}
     sizes = (
-        ", ".join(f"{count:,} {split}" for split, count in plan.info.num_examples.items())
+        ", ".join(f"{count:,} {split}" for split, count in counts.items() if count is not None)
         or "sizes unknown before it is prepared"
     )
     trained = sum(member.is_trained for member in plan.members)

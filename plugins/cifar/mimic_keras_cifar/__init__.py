@@ -6,6 +6,7 @@ All splits share one copy of the images in memory, as uint8; preparation and aug
 from __future__ import annotations
 
 import hashlib
+import weakref
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from mimic_keras_cifar.urban import Variation
 
 LARGEST_SHIFT = 31
 SERVED_EXAMPLES = 64
+# {digest: images in memory}, shared by data sets that vary the same images in different ways.
+_held: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
 class Cifar(Dataset):
@@ -138,7 +141,12 @@ class Cifar(Dataset):
         if self.unlabelled is not None:
             parts.append(self._add_unlabelled(images, self.unlabelled))
         digest = hashlib.sha256()
-        for array in (*parts, self._labels, self._rows["transfer"], self._rows["validation"]):
+        for array in parts:
+            digest.update(np.ascontiguousarray(array).data)
+        if (images_held := _held.get(digest.hexdigest())) is None:
+            images_held = _held[digest.hexdigest()] = host_variable(*parts)
+        self._images = images_held  # shared by all splits
+        for array in (self._labels, self._rows["transfer"], self._rows["validation"]):
             digest.update(np.ascontiguousarray(array).data)
         self._prepare_images = preparation.standardize
         if self.preparation == "zca":
@@ -146,7 +154,6 @@ class Cifar(Dataset):
             digest.update(whitening.mean.data)
             digest.update(whitening.matrix.data)
             self._prepare_images = whitening
-        self._images = host_variable(*parts)  # shared by all splits
         return digest.hexdigest()
 
     def _partition(self) -> dict[str, np.ndarray]:
