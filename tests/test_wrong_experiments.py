@@ -50,6 +50,27 @@ WRONG = {
         ["dataset={name: timit, alignment: {fil: x}}"],
         [": 1 problem\n", "dataset.alignment: expected 'uniform' | {file: Path}, got {'fil': 'x'}"],
     ),
+    "share of groups that the data set has not": (
+        ["teacher.members.0.teacher.share=0.5", "teacher.members.0.teacher.share_by=speaker"],
+        ["1 problem\n", "share_by: the data set 'digits' has no groups 'speaker'; it has: none"],
+    ),
+    "typo of an argument of the transfer set": (
+        ["transfer={copeis: 3}"],
+        ["1 problem\n", "transfer.copeis: unknown argument of 'digits'", "Did you mean 'copies'?"],
+    ),
+    "argument of the transfer set that is out of range": (
+        ["transfer={copies: 0}"],
+        ["1 problem\n", "transfer: dataset 'digits'", "copies must be at least 1, got 0"],
+    ),
+    "another data set for transfer": (
+        ["transfer={name: cifar10}"],
+        ["1 problem\n", "transfer.name: not accepted: these are changes of the arguments of `dataset`"],
+    ),
+    "transfer set of another type": (["transfer=[copies]"], ["transfer: expected mapping | null, got ['copies']"]),
+    "transfer set without a teacher": (
+        ["teacher=null", "baseline=null", "student.loss=null", "student.standardize_logits=false", "transfer={}"],
+        ["1 problem\n", "transfer: needs a teacher: without one, the student is trained on the labels"],
+    ),
     "typo of a teacher": (
         ["teacher.members.0.teacher.name=train"],
         ["teacher.members[0].teacher.name: no teacher 'train'. Did you mean 'trained'?"],
