@@ -12,6 +12,8 @@ that contains one, is a location and takes no part in cache keys: the content fo
 A loss is a `keras.losses.Loss` whose `call(teacher_logits, student_logits)` returns one value per example, [batch],
 independent of the other rows. If `call` has a third parameter named `labels`, it receives int32 [batch], -1 where
 unknown. The class attribute `standardizable = True` permits logits standardised per class in place of the original.
+`needs_teacher = False` says that the loss compares with the labels alone: it is for a student without a teacher, whose
+`teacher_logits` are None.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ WRONG = {
         ["student.loss.name=logitl2"],
         [
             "student.loss.name: no loss 'logitl2'. Did you mean 'logit_l2'? "
-            "Installed: dkd, kl, logit_l2, probability_l2, standardized_temperature, temperature"
+            "Installed: dkd, kl, logit_l2, probability_l2, squared_hinge, standardized_temperature, temperature"
         ],
     ),
     "code in a file": (
@@ -49,6 +49,14 @@ WRONG = {
     "no branch of a union": (
         ["dataset={name: timit, alignment: {fil: x}}"],
         [": 1 problem\n", "dataset.alignment: expected 'uniform' | {file: Path}, got {'fil': 'x'}"],
+    ),
+    "loss between logits without a teacher": (
+        ["teacher=null", "baseline=null", "student.standardize_logits=false"],
+        ["1 problem\n", "student.loss: needs a teacher: without one, the student is trained on the labels"],
+    ),
+    "loss of labels with a teacher": (
+        ["student.loss={name: squared_hinge}", "student.standardize_logits=false"],
+        ["1 problem\n", "student.loss: 'squared_hinge' compares with the labels alone: it is for a student without"],
     ),
     "share of groups that the data set has not": (
         ["teacher.members.0.teacher.share=0.5", "teacher.members.0.teacher.share_by=speaker"],

@@ -207,7 +207,6 @@ def _check_combinations(experiment: Experiment, problems: Problems) -> None:
     if not teacher:
         for place, given in (
             (Place("transfer"), experiment.transfer is not None),
-            (Place("student", "loss"), student.loss),
             (Place("student", "standardize_logits"), student.standardize_logits),
             (Place("student", "hard_label_weight"), student.hard_label_weight),
             (Place("student", "mixup"), student.mixup),

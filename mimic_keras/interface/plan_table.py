@@ -25,7 +25,8 @@ def describe_stages(plan: Plan) -> list[str]:
             f"student     mimics with {plan.student.loss.plugin.name}",
         ]
     else:
-        lines.append("student     learns the labels: there is no teacher")
+        with_loss = f" with {plan.student.loss.plugin.name}" if plan.student.loss else ""
+        lines.append(f"student     learns the labels{with_loss}: there is no teacher")
     if plan.baseline:
         lines.append("baseline    learns the labels")
     export = "a new version unless the newest is this student" if plan.experiment.export.publish else "not published"

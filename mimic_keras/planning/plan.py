@@ -145,7 +145,7 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
     experiment = parse_experiment(source)
     bound = {place: components.bind(kind, spec, place, problems) for kind, spec, place in source.components()}
     if experiment:
-        _check_standardizable(experiment, bound.get(Place("student", "loss")), problems)
+        _check_loss(experiment, bound.get(Place("student", "loss")), problems)
         for place, training in list_trainings(experiment).items():
             preflight.check_optimizer(training, place / "optimizer", problems)
         preflight.check_formats(experiment.export.formats, problems)
@@ -181,7 +181,16 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
     )
 
 
-def _check_standardizable(experiment: Experiment, loss: Component | None, problems: Problems) -> None:
+def _check_loss(experiment: Experiment, loss: Component | None, problems: Problems) -> None:
+    """Check that the loss goes with what the student learns from: a teacher's logits or the labels."""
+    place = Place("student", "loss")
+    needs_teacher = loss is not None and getattr(loss.plugin.target, "needs_teacher", True)
+    if needs_teacher and not experiment.teacher:
+        problems.add(place, "needs a teacher: without one, the student is trained on the labels")
+    if loss and not needs_teacher and experiment.teacher:
+        problems.add(
+            place, f"'{loss.plugin.name}' compares with the labels alone: it is for a student without a teacher"
+        )
     if loss and experiment.student.standardize_logits and not getattr(loss.plugin.target, "standardizable", False):
         problems.add(
             Place("student", "standardize_logits"),

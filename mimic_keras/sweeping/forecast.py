@@ -92,7 +92,7 @@ def _net_key(net: NetPlan) -> str:
 
 def _training_cost(plan: Plan, name: str, training: TrainingSection | None) -> float:
     """Floating-point operations of all epochs; 0 for a net that is loaded or not counted."""
-    is_mimic = name == "student" and plan.student.loss is not None
+    is_mimic = name == "student" and bool(plan.members)
     split, info = ("transfer", plan.transfer_info) if is_mimic else ("train", plan.info)
     cost = plan.costs.get(name)
     if cost is None or cost.multiply_adds is None or training is None:
