@@ -257,7 +257,7 @@ def test_a_student_without_a_teacher_may_have_a_loss_of_labels(tmp_path):
     history = json.loads(next((tmp_path / "home" / "students").glob("*/history.json")).read_text())
     assert "agreement" not in history
     del experiment["student"]["loss"]
-    assert counts(run(tmp_path, experiment))["student"] == (1, 0), "cross-entropy is another net"
+    assert counts(run(tmp_path, experiment, "--replace"))["student"] == (1, 0), "cross-entropy is another net"
 
 
 def test_a_baseline_equal_to_a_labels_only_student_is_the_same_artefact(folder):

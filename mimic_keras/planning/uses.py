@@ -9,7 +9,7 @@ from mimic_keras.contracts import DatasetInfo
 from mimic_keras.experiment.file import merge
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
-from mimic_keras.experiment.schema import ComponentSpec, Experiment
+from mimic_keras.experiment.schema import ComponentSpec, Experiment, TransferSection
 from mimic_keras.planning import components, preflight
 from mimic_keras.planning.components import Component
 from mimic_keras.storage.files import derive_seed, hash_json
@@ -51,7 +51,7 @@ class Uses:
         seed = experiment.teacher.seed if experiment.teacher else experiment.student.seed
         if experiment.transfer is None:
             return cls(experiment, labelled, DataUse(labelled, seed), info)
-        dataset = _change(experiment.dataset, experiment, problems)
+        dataset = _change(experiment.dataset, experiment.transfer, problems)
         own_info = dataset and preflight.read_dataset_info(dataset, Place("transfer"), problems)
         problems.check()
         assert dataset
@@ -69,11 +69,11 @@ class Uses:
             return self.transfer
         if self.experiment.transfer is None:
             return DataUse(dataset, self.transfer.seed)
-        changed = _change(spec, self.experiment, problems)
+        changed = _change(spec, self.experiment.transfer, problems)
         if changed:
             preflight.read_dataset_info(changed, Place("transfer"), problems)
         return DataUse(changed or dataset, self.transfer.seed)
 
 
-def _change(spec: ComponentSpec, experiment: Experiment, problems: Problems) -> Component | None:
-    return components.bind("dataset", merge(spec.model_dump(), experiment.transfer), Place("transfer"), problems)
+def _change(spec: ComponentSpec, changes: TransferSection, problems: Problems) -> Component | None:
+    return components.bind("dataset", merge(spec.model_dump(), changes.model_dump()), Place("transfer"), problems)
