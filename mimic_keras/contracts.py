@@ -12,6 +12,8 @@ that contains one, is a location and takes no part in cache keys: the content fo
 A loss is a `keras.losses.Loss` whose `call(teacher_logits, student_logits)` returns one value per example, [batch],
 independent of the other rows. If `call` has a third parameter named `labels`, it receives int32 [batch], -1 where
 unknown. The class attribute `standardizable = True` permits logits standardised per class in place of the original.
+`needs_teacher = False` says that the loss compares with the labels alone: it is for a student without a teacher, whose
+`teacher_logits` are None.
 """
 
 from __future__ import annotations
@@ -66,6 +68,8 @@ class Architecture(Protocol):
 class DatasetInfo:
     """What is known about a data set before it is read. `input_shape` has no batch dimension.
 
+    `groups` names what `Dataset.groups` can group examples by, as ("speaker",).
+
     For estimates only: `num_examples`, {split: examples, virtual copies included}, where known in advance, and
     `repeats`, the number of virtual copies in train and transfer.
     """
@@ -77,6 +81,7 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     num_examples: Mapping[str, int] = field(default_factory=dict)
     repeats: int = 1
+    groups: tuple[str, ...] = ()
 
 
 class Split(Protocol):
@@ -295,6 +300,14 @@ class Dataset(abc.ABC):
     @abc.abstractmethod
     def split(self, name: str, seed: int = 0) -> Split:
         """One of `SPLITS`, after `prepare`."""
+
+    def groups(self, name: str) -> np.ndarray:
+        """The group of each example of "train", integers [num_examples], after `prepare`; `info.groups` has the names.
+
+        Examples of a group are alike, as the frames of a speaker are: those who divide the examples may keep them
+        together.
+        """
+        raise ValueError(f"no groups '{name}'")
 
     def raw_signatures(self) -> Mapping[str, RawSignature]:
         """{name: signature} in addition to prepared inputs, as {"serve_images": ...}; called after `prepare`."""

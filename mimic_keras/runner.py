@@ -206,9 +206,11 @@ def train_and_evaluate(
     stage = functools.partial(_stage, stages, store)
 
     with stage("data"), console.waiting(f"preparing the data set {plan.dataset.plugin.name}"):
-        prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
+        prepared, labelled = workspace.prepare(*plan.transfer), workspace.prepare(*plan.labelled)
         for name in ("train", "transfer", "validation", *splits):  # a fault of any is found before training
-            prepared.split(name)
+            (labelled if name == "train" else prepared).split(name)
+        if labelled is not prepared:
+            data.check_same_evaluation(labelled, prepared)
         for net in plan.nets:
             prepared.check_monitor(net.training, net.name)
     with stage("teachers"):
@@ -218,7 +220,10 @@ def train_and_evaluate(
         members = logits.select_members(library, plan.select, prepared, validation)
         teacher = logits.compute_teacher_logits(members, prepared, store, validation, plan.mixup)
     with stage("student"):
-        nets = [student.make_net(net, prepared, teacher if net.loss else None, train, store) for net in plan.nets]
+        nets = [
+            student.make_net(net, workspace.prepare(*net.learns_from), teacher if net.loss else None, train, store)
+            for net in plan.nets
+        ]
     with stage("evaluation"):
         evaluated = evaluation.evaluate(prepared, members, teacher, nets, splits)
 
@@ -260,7 +265,7 @@ def republish(
             raise InputError(
                 f"{place}, the student of {run_folder}, is missing or damaged; mimic-keras run rebuilds it"
             )
-        prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
+        prepared = workspace.prepare(*plan.transfer)
         remedy = "The same command with --set export.minimum_agreement=0 publishes it all the same"
         export.check_student(on_validation, prepared.split("validation").labels, experiment.export, remedy)
         published = export.publish(student.load(place), prepared, experiment, metrics, saved_models_dir)
@@ -270,8 +275,8 @@ def republish(
 
 def collect_provenance(plan: Plan, workspace: Workspace) -> list[Any]:
     """What determines a plan's results besides its file: data, loaded models, code and the trainer's version."""
-    prepared = workspace.prepare(plan.dataset, plan.augmentation_seed)
-    others = [workspace.prepare(member.dataset, prepared.seed).identity for member in plan.members if member.dataset]
+    prepared = workspace.prepare(*plan.transfer)
+    others = [workspace.prepare(*use).identity for use in plan.other_uses]
     loaded = [member.teacher for member in plan.members if not member.is_trained]
     digests = [teacher.guard(teacher().source_digest) for teacher in loaded]
     return [prepared.identity, others, digests, sorted(plan.code_versions()), trainer.TRAINER_VERSION]

@@ -184,7 +184,7 @@ def test_examples_of_a_member_are_the_students():
     [
         (
             {"repeats": 2},
-            "teacher/0: 'train' has 4 examples x 2 copies, but the student's data set has 4 x 1",
+            "teacher/0: 'transfer' has 4 examples x 2 copies, but the student's data set has 4 x 1",
         ),
         (
             {"labels": {"validation": [0, 1, 2, 0]}},

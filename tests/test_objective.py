@@ -37,6 +37,18 @@ def test_labels():
     assert weight.tolist() == [1, 1, 0], "an example without a label does not count"
 
 
+class OfLabels(Asks):
+    needs_teacher = False
+
+
+def test_a_loss_that_needs_no_teacher():
+    objective = Objective(OfLabels())
+    loss, weight = objective(tf.constant(OUTPUTS), {"labels": tf.constant(LABELS)})
+    np.testing.assert_allclose(loss, [0, 0, 0], atol=1e-6)
+    assert weight.numpy().tolist() == [1, 1, 0], "an example without a label does not count"
+    assert [each.learns_labels for each in (objective, Objective(), Objective(Asks()))] == [True, True, False]
+
+
 def test_a_teacher():
     loss, weight = evaluate(Objective(LogitL2()))
     np.testing.assert_allclose(loss, DISTANCE, atol=1e-6)

@@ -42,7 +42,7 @@ def test_members_are_the_copies_of_every_entry(plan):
     assert [each.name for each in plan.members] == ["teacher/0", "teacher/1", "teacher/2"]
     assert [each.weight for each in plan.members] == [3.0, 3.0, 1.0]
     assert [each.training.epochs for each in plan.members] == [2, 2, 7]
-    assert [each.dataset and each.dataset.arguments for each in plan.members] == [None, None, {"copies": 2, "shift": 1}]
+    assert [each.labels.dataset.arguments["copies"] for each in plan.members] == [1, 1, 2]
     assert all(each.is_trained for each in plan.members)
     units = [each.teacher.nested["architecture"].arguments["hidden_units"] for each in plan.members]
     assert units == [[24], [24], [8]]
@@ -172,14 +172,48 @@ def test_the_baseline_comes_before_the_student_and_learns_the_labels(plan, tmp_p
 
 
 def test_every_net_sees_the_virtual_copies_of_the_teachers_seed(tmp_path, unbuilt):
-    content = tiny(baseline=None, seed=3)
+    content = tiny(seed=3)
     content["student"]["seed"] = 4
-    assert plan_of(tmp_path, content).augmentation_seed == 3
+    assert plan_of(tmp_path, content).transfer.seed == 3
     content["teacher"]["seed"] = 6
-    assert plan_of(tmp_path, content).augmentation_seed == 6
+    plan = plan_of(tmp_path, content)
+    assert plan.transfer.seed == 6
+    assert {use for net in plan.nets for use in [net.learns_from.seed]} == {6}
+    assert {use.seed for member in plan.members for use in (member.learns_from, member.labels)} == {6}
+    assert plan.other_uses == []
     student = {key: content["student"][key] for key in ("architecture", "training", "seed")}
     plan = plan_of(tmp_path, tiny(teacher=None, baseline=None, student=student))
-    assert (plan.augmentation_seed, plan.members, plan.select) == (4, (), None)
+    assert (plan.transfer.seed, plan.members, plan.select) == (4, (), None)
+
+
+def test_with_a_transfer_section_every_net_that_learns_labels_draws_its_own_copies(tmp_path, unbuilt):
+    content = experiment(
+        member(24, copies=2), member(8, dataset={"name": "digits", "copies": 3, "shift": 2}), transfer={"copies": 5}
+    )
+    plan = plan_of(tmp_path, content)
+    uses = [plan.student.learns_from, plan.baseline.learns_from, *(each.learns_from for each in plan.members)]
+    assert [use.dataset.arguments for use in uses] == [
+        {"copies": 5, "shift": 1},
+        {"copies": 1, "shift": 1},
+        {"copies": 1, "shift": 1},
+        {"copies": 1, "shift": 1},
+        {"copies": 3, "shift": 2},
+    ]
+    assert [use.seed for use in uses[1:]] == [0, *(each.seed for each in plan.members)]
+    assert len({use.seed for use in uses}) == 5
+    assert [each.labels.dataset.arguments for each in plan.members] == [
+        {"copies": 5, "shift": 1},
+        {"copies": 5, "shift": 1},
+        {"copies": 5, "shift": 2},
+    ]
+    assert {each.labels.seed for each in plan.members} == {plan.transfer.seed}
+    assert plan.transfer_examples == 5 * 1097
+
+
+def test_the_changes_of_the_transfer_set_are_kept_as_they_are(tmp_path, unbuilt):
+    resolved = plan_of(tmp_path, tiny(transfer={"copies": 5})).experiment.model_dump()
+    assert resolved["transfer"] == {"copies": 5}
+    assert "transfer" not in plan_of(tmp_path, tiny()).experiment.model_dump()
 
 
 @pytest.mark.parametrize("name", ["distribution", "deterministic"])

@@ -88,11 +88,12 @@ def stand_in(data):
 
 def rehearse(plan, net):
     """The mean loss of every pass."""
-    data = workspace().prepare(getattr(net, "dataset", None) or plan.dataset, plan.augmentation_seed)
+    data = workspace().prepare(*net.learns_from)
     settings = net.training.model_copy(
         update={"epochs": PASSES, "restore": "last", "evaluate_every": None, "checkpoint_every": None}
     )
-    split = data.split("train" if isinstance(net, MemberPlan) or not net.loss else "transfer")
+    mimics = not isinstance(net, MemberPlan) and net.loss is not None and bool(plan.members)
+    split = data.split("transfer" if mimics else "train")
     validation = data.split("validation")
     ids = np.random.default_rng(0).permutation(np.flatnonzero(split.labels >= 0))
     ids = np.sort(ids[: settings.batch_size * STEPS // PASSES])
@@ -102,7 +103,8 @@ def rehearse(plan, net):
         (architecture,) = net.teacher.nested.values()
     else:
         architecture = net.architecture
-        if net.loss:
+        objective = Objective(net.loss()) if net.loss else objective
+        if mimics:
             logits = label(data, split, ids, validation, few)
             scale, offset = (
                 (logits[0][ids].std(0) + 1e-6, logits[0][ids].mean(0)) if net.standardize_logits else [None] * 2
@@ -156,7 +158,7 @@ def test_every_net_trains_at_its_own_rate(file, monkeypatch):
             parts = made_of if isinstance(made_of, list) else [made_of]
             specification = [part.specification() if hasattr(part, "specification") else part for part in parts]
             settings = net.training.model_dump(include={"batch_size", "optimizer", "precision"})
-            key = hash_json([specification, settings, plan.dataset.specification()])
+            key = hash_json([specification, settings, net.learns_from.dataset.specification()])
             if key in done:
                 continue
             done.add(key)

@@ -245,6 +245,24 @@ def test_without_a_teacher_the_student_learns_the_labels(tmp_path):
     assert counts(metrics)["student"] == (1, 0)
 
 
+def test_a_student_without_a_teacher_may_have_a_loss_of_labels(tmp_path):
+    experiment = tiny(teacher=None, baseline=None)
+    training = experiment["student"]["training"]
+    experiment["student"] = {
+        "architecture": {"name": "mlp", "hidden_units": [], "weight_decay": 0.001},
+        "loss": {"name": "squared_hinge"},
+        "training": {**training, "epochs": 20, "optimizer": {"name": "adam", "learning_rate": 0.01}},
+    }
+    metrics = run(tmp_path, experiment)
+    assert list(metrics["models"]) == ["student"]
+    assert metrics["models"]["student"]["test"]["error_rate"] < 0.15
+    assert counts(metrics)["student"] == (1, 0)
+    history = json.loads(next((tmp_path / "home" / "students").glob("*/history.json")).read_text())
+    assert "agreement" not in history
+    del experiment["student"]["loss"]
+    assert counts(run(tmp_path, experiment, "--replace"))["student"] == (1, 0), "cross-entropy is another net"
+
+
 def test_a_baseline_equal_to_a_labels_only_student_is_the_same_artefact(folder):
     experiment = tiny(teacher=None, baseline=None)
     student = tiny()["student"]
@@ -328,7 +346,9 @@ def test_a_member_with_other_examples_is_refused(tmp_path, capsys):
     changed = tiny()
     changed["teacher"]["members"][0]["dataset"] = {"name": "digits", "copies": 2}
     assert command("run", write(tmp_path, changed), "--home", tmp_path / "home", "--runs_dir", tmp_path / "runs") == 2
-    expected = "the dataset of teacher/0: 'train' has 1097 examples x 2 copies, but the student's data set has 1097 x 1"
+    expected = (
+        "the dataset of teacher/0: 'transfer' has 1097 examples x 2 copies, but the student's data set has 1097 x 1"
+    )
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "home" / "teachers").exists()
 

@@ -162,7 +162,6 @@ NEEDS_A_TEACHER = "needs a teacher: without one, the student is trained on the l
         (tiny(), {}),
         (labels_only(), {}),
         (labels_only(hard_label_weight=0.0, standardize_logits=False), {}),
-        (labels_only(loss={"name": "kl"}), {"student.loss": NEEDS_A_TEACHER}),
         (
             {**labels_only(hard_label_weight=0.5, standardize_logits=True), "baseline": {}},
             {

@@ -124,6 +124,14 @@ def test_names_are_names_of_folders(tmp_path, value):
         ),
         ({"figures": [{"x": "epoch", "series": "l"}]}, "figures[0].series: no axis 'l'; accepted: loss, seed"),
         ({"figures": [{"x": "seed"}]}, "figures[0]: 'seed' is averaged over"),
+        (
+            {"figures": [{"x": "epoch", "split": "test"}]},
+            "figures[0].split: curves by epoch are always on validation; leave it out",
+        ),
+        (
+            {"figures": [{"x": "loss", "split": "train"}]},
+            "figures[0].split: expected 'test' or 'validation', got 'train'",
+        ),
         ({"exclude": [{"sed": 1}]}, "exclude[0]: no axis 'sed'; accepted: loss, seed"),
         ({"exclude": [{"seed": 5}]}, "exclude[0].seed: the axis has no 5: [0, 1]"),
         ({"set": {"seed": {"axis": "sed"}}}, "set.seed.axis: no axis 'sed'; accepted: loss, seed"),
@@ -403,6 +411,35 @@ def test_lines_of_a_figure_share_the_places_of_names(tmp_path):
     places = [list(line.get_xdata()) for line in axes.get_lines()]
     assert [0, 1, 2] in places
     assert [1, 2] in places
+
+
+def test_a_figure_of_validation(tmp_path):
+    """Points, teachers and titles are of the split; the paper's numbers are of test."""
+    table, (cell,) = read(
+        tmp_path,
+        axes={"loss": ["kl"], "seed": [0]},
+        paper={"source": "A & B", "error": 40},
+        figures=[
+            {"x": "parameters", "series": "loss", "lines": ["teacher"], "split": split}
+            for split in ("test", "validation")
+        ],
+    )
+    cost = {"parameters": 5, "multiply_adds": 4}
+    student = {**cost, "validation": {"error_rate": 0.25}, "test": {"error_rate": 0.5}}
+    teacher = {**cost, "members": 1, "validation": {"error_rate": 0.125}, "test": {"error_rate": 0.375}}
+    models = {"student": student, "teacher": teacher}
+    planned = running.plan_cells("x", [cell], tmp_path)[0]
+    done = [running.Outcome(planned, "done", [{"models": models, "history": {}}])]
+    seen = {}
+    for figure in table.figures:
+        axes = page._draw_figure(table, figure, done).axes[0]
+        level = next(line for line in axes.get_lines() if line.get_label() == "teacher (1 net)")
+        point = axes.containers[0].lines[0].get_ydata()
+        published = [label for label in axes.get_legend_handles_labels()[1] if label.endswith(", paper")]
+        seen[axes.get_ylabel()] = (list(point), level.get_ydata()[0], len(published))
+    assert seen == {"test error, %": ([50], 37.5, 1), "validation error, %": ([25], 12.5, 0)}
+    titles = [page._make_title(table, figure) for figure in table.figures]
+    assert titles == ["Test error against parameters", "Validation error against parameters"]
 
 
 def test_the_best_of_several_searches_vary_with_their_seed(tmp_path):

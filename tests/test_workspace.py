@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
@@ -42,10 +44,20 @@ def test_a_data_set_of_one_specification_is_prepared_once(tmp_path, prepared):
 def test_another_seed_or_argument_is_another_data_set(tmp_path, prepared):
     workspace = Workspace(tmp_path)
     made = [workspace.prepare(digits(), 3), workspace.prepare(digits(), 4), workspace.prepare(digits(copies=2), 3)]
-    assert len(prepared) == 3
+    assert prepared == [(3, {"copies": 1, "shift": 1}), (3, {"copies": 2, "shift": 1})], "once for all seeds"
+    assert made[0].dataset is made[1].dataset
     assert [each.identity["augmentation"] for each in made] == [3, 4, 3]
     assert len({str(each.identity) for each in made}) == 3
-    assert [workspace.prepare(digits(), 4), len(prepared)] == [made[1], 3]
+    assert [workspace.prepare(digits(), 4), len(prepared)] == [made[1], 2]
+
+
+def test_another_seed_gives_other_virtual_copies_of_the_same_examples(tmp_path):
+    workspace = Workspace(tmp_path)
+    one, other = (workspace.prepare(digits(copies=2), seed).split("train") for seed in (3, 4))
+    ids = tf.range(2 * one.num_examples, dtype=tf.int64)
+    originals, copies = np.split(one.batch(ids) == other.batch(ids), 2)
+    assert originals.all()
+    assert not copies.all()
 
 
 def test_the_home_folder_of_the_user(monkeypatch, tmp_path):

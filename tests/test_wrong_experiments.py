@@ -31,7 +31,7 @@ WRONG = {
         ["student.loss.name=logitl2"],
         [
             "student.loss.name: no loss 'logitl2'. Did you mean 'logit_l2'? "
-            "Installed: dkd, kl, logit_l2, probability_l2, standardized_temperature, temperature"
+            "Installed: dkd, kl, logit_l2, probability_l2, squared_hinge, standardized_temperature, temperature"
         ],
     ),
     "code in a file": (
@@ -49,6 +49,35 @@ WRONG = {
     "no branch of a union": (
         ["dataset={name: timit, alignment: {fil: x}}"],
         [": 1 problem\n", "dataset.alignment: expected 'uniform' | {file: Path}, got {'fil': 'x'}"],
+    ),
+    "loss between logits without a teacher": (
+        ["teacher=null", "baseline=null", "student.standardize_logits=false"],
+        ["1 problem\n", "student.loss: needs a teacher: without one, the student is trained on the labels"],
+    ),
+    "loss of labels with a teacher": (
+        ["student.loss={name: squared_hinge}", "student.standardize_logits=false"],
+        ["1 problem\n", "student.loss: 'squared_hinge' compares with the labels alone: it is for a student without"],
+    ),
+    "share of groups that the data set has not": (
+        ["teacher.members.0.teacher.share=0.5", "teacher.members.0.teacher.share_by=speaker"],
+        ["1 problem\n", "share_by: the data set 'digits' has no groups 'speaker'; it has: none"],
+    ),
+    "typo of an argument of the transfer set": (
+        ["transfer={copeis: 3}"],
+        ["1 problem\n", "transfer.copeis: unknown argument of 'digits'", "Did you mean 'copies'?"],
+    ),
+    "argument of the transfer set that is out of range": (
+        ["transfer={copies: 0}"],
+        ["1 problem\n", "transfer: dataset 'digits'", "copies must be at least 1, got 0"],
+    ),
+    "another data set for transfer": (
+        ["transfer={name: cifar10}"],
+        ["1 problem\n", "transfer.name: not accepted: these are changes of the arguments of `dataset`"],
+    ),
+    "transfer set of another type": (["transfer=[copies]"], ["transfer: expected mapping | null, got ['copies']"]),
+    "transfer set without a teacher": (
+        ["teacher=null", "baseline=null", "student.loss=null", "student.standardize_logits=false", "transfer={}"],
+        ["1 problem\n", "transfer: needs a teacher: without one, the student is trained on the labels"],
     ),
     "typo of a teacher": (
         ["teacher.members.0.teacher.name=train"],

@@ -30,6 +30,12 @@ class ComponentSpec(pydantic.BaseModel):
     name: str
 
 
+class TransferSection(pydantic.BaseModel):
+    """Arguments of the data set that are others for the transfer set."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+
+
 class MemberEntry(Section):
     """One entry of the ensemble: `copies` nets that differ only in their seed."""
 
@@ -137,10 +143,13 @@ class SearchSection(Section):
 
 
 class Experiment(Section):
+    added = ("transfer",)
+
     name: Annotated[str, pydantic.AfterValidator(check_folder_name)]
     seed: Seed = 0
     deterministic: bool = True
     dataset: ComponentSpec
+    transfer: TransferSection | None = None
     teacher: TeacherSection | None = None
     student: StudentSection
     baseline: BaselineSection | None = None
@@ -197,9 +206,11 @@ def _check_combinations(experiment: Experiment, problems: Problems) -> None:
             )
     if teacher and not student.loss:
         problems.add(Place("student", "loss"), "required with a teacher, as in {name: logit_l2}")
+    if experiment.transfer and "name" in experiment.transfer.model_dump():
+        problems.add(Place("transfer", "name"), "not accepted: these are changes of the arguments of `dataset`")
     if not teacher:
         for place, given in (
-            (Place("student", "loss"), student.loss),
+            (Place("transfer"), experiment.transfer is not None),
             (Place("student", "standardize_logits"), student.standardize_logits),
             (Place("student", "hard_label_weight"), student.hard_label_weight),
             (Place("student", "mixup"), student.mixup),

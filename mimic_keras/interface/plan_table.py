@@ -11,8 +11,9 @@ from mimic_keras.reporting.tables import format_bytes, format_count
 
 def describe_stages(plan: Plan) -> list[str]:
     """One line per stage: what the run will do."""
+    counts = {**plan.info.num_examples, "transfer": plan.transfer_info.num_examples.get("transfer")}
     sizes = (
-        ", ".join(f"{count:,} {split}" for split, count in plan.info.num_examples.items())
+        ", ".join(f"{count:,} {split}" for split, count in counts.items() if count is not None)
         or "sizes unknown before it is prepared"
     )
     trained = sum(member.is_trained for member in plan.members)
@@ -25,7 +26,8 @@ def describe_stages(plan: Plan) -> list[str]:
             f"student     mimics with {plan.student.loss.plugin.name}",
         ]
     else:
-        lines.append("student     learns the labels: there is no teacher")
+        with_loss = f" with {plan.student.loss.plugin.name}" if plan.student.loss else ""
+        lines.append(f"student     learns the labels{with_loss}: there is no teacher")
     if plan.baseline:
         lines.append("baseline    learns the labels")
     export = "a new version unless the newest is this student" if plan.experiment.export.publish else "not published"

@@ -22,6 +22,7 @@ from mimic_keras.experiment.schema import (
 from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.planning import budgets, components, locations, preflight
 from mimic_keras.planning.components import Component
+from mimic_keras.planning.uses import DataUse, Uses
 from mimic_keras.storage.files import derive_seed, hash_json
 from mimic_keras.training.models import Cost
 
@@ -30,14 +31,15 @@ Costs = dict[str, Cost]
 
 @dataclass(frozen=True)
 class MemberPlan:
-    """One net of the teacher."""
+    """One net of the teacher. `learns_from` is of no use to a net that is loaded."""
 
     name: str
     teacher: Component
     seed: int
     weight: float
     training: TrainingSection | None
-    dataset: Component | None
+    learns_from: DataUse
+    labels: DataUse
 
     @property
     def is_trained(self) -> bool:
@@ -53,6 +55,7 @@ class NetPlan:
     architecture: Component
     training: TrainingSection
     seed: int
+    learns_from: DataUse
     loss: Component | None = None
     standardize_logits: bool = False
     hard_label_weight: float = 0.0
@@ -60,15 +63,25 @@ class NetPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do. `costs` holds the cost of every net that can be built without training or loading."""
+    """What a run will do. `costs` holds the cost of every net that can be built without training or loading.
+
+    `labelled` is what the baseline learns from. `transfer` is what the teacher labels, the student learns from, and all
+    nets are evaluated on; without a `transfer` section they are the same, and so are `info` and `transfer_info`.
+    """
 
     experiment: Experiment
-    dataset: Component
+    labelled: DataUse
+    transfer: DataUse
     info: DatasetInfo
+    transfer_info: DatasetInfo
     members: tuple[MemberPlan, ...]
     student: NetPlan
     baseline: NetPlan | None
     costs: Mapping[str, Cost]
+
+    @property
+    def dataset(self) -> Component:
+        return self.labelled.dataset
 
     @property
     def select(self) -> SelectionSection | None:
@@ -81,8 +94,8 @@ class Plan:
     @property
     def transfer_examples(self) -> int:
         """What the teacher labels of the transfer set, virtual and mixed copies included; 0 if unknown."""
-        labelled = self.info.num_examples.get("transfer", 0)
-        return labelled + (labelled // self.info.repeats * self.mixup.copies if self.mixup else 0)
+        labelled = self.transfer_info.num_examples.get("transfer", 0)
+        return labelled + (labelled // self.transfer_info.repeats * self.mixup.copies if self.mixup else 0)
 
     @property
     def drops_diverged(self) -> bool:
@@ -94,23 +107,28 @@ class Plan:
         """What is trained after the teacher: the baseline, if there is one, and the student."""
         return [self.baseline, self.student] if self.baseline else [self.student]
 
+    @property
+    def other_uses(self) -> list[DataUse]:
+        """What members label or learn from where it is not the transfer set."""
+        return [
+            use
+            for member in self.members
+            for use in (member.labels, *([member.learns_from] if member.learns_from != member.labels else []))
+            if use != self.transfer
+        ]
+
     def components(self) -> list[Component]:
         """Every component, those nested in others included."""
         used: list[Component | None] = [
             self.dataset,
             *(part for net in self.nets for part in (net.architecture, net.loss)),
         ]
-        used += [part for member in self.members for part in (member.teacher, member.dataset)]
+        used += [part for member in self.members for part in (member.teacher, member.learns_from.dataset)]
         return [part for component in used if component for part in component.parts()]
 
     def code_versions(self) -> set[str]:
         """Distribution, version and digest of every component."""
         return {line for component in self.components() for line in component.code_versions()}
-
-    @property
-    def augmentation_seed(self) -> int:
-        """One seed for all nets: teacher and students see the same virtual copies, whatever the student's own seed."""
-        return self.experiment.teacher.seed if self.experiment.teacher else self.experiment.student.seed
 
 
 def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
@@ -128,7 +146,7 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
     experiment = parse_experiment(source)
     bound = {place: components.bind(kind, spec, place, problems) for kind, spec, place in source.components()}
     if experiment:
-        _check_standardizable(experiment, bound.get(Place("student", "loss")), problems)
+        _check_loss(experiment, bound.get(Place("student", "loss")), problems)
         for place, training in list_trainings(experiment).items():
             preflight.check_optimizer(training, place / "optimizer", problems)
         preflight.check_formats(experiment.export.formats, problems)
@@ -140,20 +158,40 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
     info = preflight.read_dataset_info(dataset, Place("dataset"), problems)
     problems.check()
     assert info is not None
-    members = _plan_members(experiment.teacher, parts, problems)
-    student, baseline = _plan_student(experiment, parts), _plan_baseline(experiment, parts)
+    uses = Uses.of(experiment, dataset, info, problems)
+    members = _plan_members(experiment.teacher, parts, uses, problems)
+    student, baseline = _plan_student(experiment, parts, uses), _plan_baseline(experiment, parts, uses)
     if student.loss:
         preflight.check_loss(student.loss, info.num_classes, Place("student", "loss"), problems)
     meter = _CostMeter(problems, {} if known_costs is None else known_costs)
-    _measure_members(meter, info, members)
+    _measure_members(meter, dataset, info, members)
     meter.measure("student", student.architecture, info, Place("student", "architecture"))
     if baseline and "student" in meter.costs:
         meter.measure("baseline", baseline.architecture, info, Place("baseline", "architecture"))
     problems.check()
-    return Plan(experiment, dataset, info, tuple(members.values()), student, baseline, meter.costs)
+    return Plan(
+        experiment,
+        uses.learnt_from(experiment.student.seed),
+        uses.transfer,
+        info,
+        uses.transfer_info,
+        tuple(members.values()),
+        student,
+        baseline,
+        meter.costs,
+    )
 
 
-def _check_standardizable(experiment: Experiment, loss: Component | None, problems: Problems) -> None:
+def _check_loss(experiment: Experiment, loss: Component | None, problems: Problems) -> None:
+    """Check that the loss goes with what the student learns from: a teacher's logits or the labels."""
+    place = Place("student", "loss")
+    needs_teacher = loss is not None and getattr(loss.plugin.target, "needs_teacher", True)
+    if needs_teacher and not experiment.teacher:
+        problems.add(place, "needs a teacher: without one, the student is trained on the labels")
+    if loss and not needs_teacher and experiment.teacher:
+        problems.add(
+            place, f"'{loss.plugin.name}' compares with the labels alone: it is for a student without a teacher"
+        )
     if loss and experiment.student.standardize_logits and not getattr(loss.plugin.target, "standardizable", False):
         problems.add(
             Place("student", "standardize_logits"),
@@ -162,7 +200,7 @@ def _check_standardizable(experiment: Experiment, loss: Component | None, proble
 
 
 def _plan_members(
-    section: TeacherSection | None, parts: Mapping[Place, Component], problems: Problems
+    section: TeacherSection | None, parts: Mapping[Place, Component], uses: Uses, problems: Problems
 ) -> dict[tuple[Place, int], MemberPlan]:
     """{(place of the entry, number of the copy): member}."""
     members: dict[tuple[Place, int], MemberPlan] = {}
@@ -172,7 +210,8 @@ def _plan_members(
         place = Place("teacher", "members", index)
         teacher, dataset = parts[place / "teacher"], parts.get(place / "dataset")
         training = entry.training or section.training
-        plan = MemberPlan("", teacher, 0, entry.weight, training, dataset)
+        labels = uses.labelled_with(entry.dataset, dataset, problems)
+        plan = MemberPlan("", teacher, 0, entry.weight, training, labels, labels)
         if plan.is_trained and training is None:
             problems.add(place / "training", "required here or as teacher.training: this teacher is trained")
         if not plan.is_trained and entry.copies > 1:
@@ -182,7 +221,8 @@ def _plan_members(
             problems.add(place, f"the same net as {first_places[key]}; to train several, use copies: N")
         for copy in range(entry.copies):
             seed = _member_seed(section.seed, entry, teacher, dataset, copy)
-            members[place, copy] = replace(plan, name=f"teacher/{len(members)}", seed=seed)
+            learns_from = uses.learnt_from(seed, dataset) if plan.is_trained else labels
+            members[place, copy] = replace(plan, name=f"teacher/{len(members)}", seed=seed, learns_from=learns_from)
     return members
 
 
@@ -198,18 +238,19 @@ def _member_seed(seed: int, entry: MemberEntry, teacher: Component, dataset: Com
     return derive_seed(hash_json(content))
 
 
-def _plan_student(experiment: Experiment, parts: Mapping[Place, Component]) -> NetPlan:
+def _plan_student(experiment: Experiment, parts: Mapping[Place, Component], uses: Uses) -> NetPlan:
     section = experiment.student
     architecture, loss = parts[Place("student", "architecture")], parts.get(Place("student", "loss"))
     options = (section.standardize_logits, section.hard_label_weight)
-    return NetPlan("student", architecture, section.training, section.seed, loss, *options)
+    return NetPlan("student", architecture, section.training, section.seed, uses.transfer, loss, *options)
 
 
-def _plan_baseline(experiment: Experiment, parts: Mapping[Place, Component]) -> NetPlan | None:
-    section = experiment.baseline
+def _plan_baseline(experiment: Experiment, parts: Mapping[Place, Component], uses: Uses) -> NetPlan | None:
+    section, seed = experiment.baseline, experiment.student.seed
     if section is None:
         return None
-    return NetPlan("baseline", parts[Place("baseline", "architecture")], section.training, experiment.student.seed)
+    architecture = parts[Place("baseline", "architecture")]
+    return NetPlan("baseline", architecture, section.training, seed, uses.learnt_from(seed))
 
 
 @dataclass(frozen=True)
@@ -228,12 +269,14 @@ class _CostMeter:
             self.costs[name] = self.known[key]
 
 
-def _measure_members(meter: _CostMeter, info: DatasetInfo, members: Mapping[tuple[Place, int], MemberPlan]) -> None:
+def _measure_members(
+    meter: _CostMeter, labelled: Component, info: DatasetInfo, members: Mapping[tuple[Place, int], MemberPlan]
+) -> None:
     """Check that every member fits its data set, and measure the nets inside the trained ones."""
     for (place, _), member in members.items():
         own = info
-        if member.dataset:
-            read = preflight.read_dataset_info(member.dataset, place / "dataset", meter.problems)
+        if member.learns_from.dataset is not labelled:
+            read = preflight.read_dataset_info(member.learns_from.dataset, place / "dataset", meter.problems)
             if read is None:
                 continue
             own = read

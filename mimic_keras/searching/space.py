@@ -20,6 +20,7 @@ from mimic_keras.experiment.ranges import Range
 from mimic_keras.storage.files import derive_seed
 from mimic_keras.training.private_api import completed_trial
 
+SEARCHED = ("dataset", "transfer", "teacher", "student")
 ATTEMPTS = 10
 MOST_POINTS = 10_000
 
@@ -38,8 +39,8 @@ def read_space(source: Source) -> tuple[dict[Place, Range], dict[Place, Place]]:
         for place, content in ranges.find_ranges(source.given, "tune")
     }
     for place in parsed:
-        if place[0] not in ("dataset", "teacher", "student"):
-            problems.add(place, "cannot be searched: the student depends only on dataset, teacher and student")
+        if place[0] not in SEARCHED:
+            problems.add(place, f"cannot be searched: the student depends only on {', '.join(SEARCHED)}")
     search = Place("search")
     if not parsed:
         problems.add(search, "nothing to search: {tune: {min: ..., max: ..., sampling: log}} in place of a value")

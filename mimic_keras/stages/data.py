@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,10 @@ class Data:
     seed: int
     folder: Path
     files: FilesRead = field(default_factory=lambda: FilesRead([], {}))
+
+    def with_seed(self, seed: int) -> Data:
+        """The same data with other virtual copies."""
+        return replace(self, seed=seed, identity={**self.identity, "augmentation": seed})
 
     @functools.cache  # noqa: B019 - one object a process, so that a split holds its arrays once
     def split(self, name: str) -> Split:
@@ -210,13 +214,27 @@ def _write_record(folder: Path, label: str) -> None:
         write_record(folder, "datasets", folder.name, label, {})
 
 
+def check_same_evaluation(labelled: Data, transfer: Data) -> None:
+    """The transfer set's arguments may change what is learnt, but not what nets are judged by.
+
+    Raises:
+        InputError: validation or test have other examples.
+    """
+    for name in ("validation", "test"):
+        ours, theirs = labelled.split(name), transfer.split(name)
+        if not (
+            np.array_equal(ours.labels, theirs.labels) and np.array_equal(labelled.sample(name), transfer.sample(name))
+        ):
+            raise InputError(f"transfer: it changes the examples of '{name}'; they must be those of `dataset`")
+
+
 def check_same_examples(data: Data, other: Data, where: str) -> None:
     """A member may prepare the examples differently, but ids must mean the same examples in both data sets.
 
     Raises:
         InputError: the number of examples, their virtual copies or their labels differ.
     """
-    for name in ("train", "transfer", "validation", "test"):
+    for name in ("transfer", "validation", "test"):
         ours, theirs = data.split(name), other.split(name)
         if (ours.num_examples, ours.repeats) != (theirs.num_examples, theirs.repeats):
             raise InputError(

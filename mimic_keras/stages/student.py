@@ -35,7 +35,7 @@ class Net(FinishedNet):
 
 
 def make_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Train, store: Store) -> Net:
-    """Train one net, or find it: with a loss it mimics the teacher on "transfer", else it learns labels on "train"."""
+    """Train one net, or find it: with a teacher it mimics it on "transfer", else it learns the labels on "train"."""
     inputs = {
         "architecture": plan.architecture.key_inputs(),
         "training": plan.training.key_inputs(),
@@ -43,9 +43,8 @@ def make_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Tr
         "data": data.identity,
     }
     if plan.loss:
-        assert teacher
         inputs |= {
-            "teacher": teacher.key,
+            **({"teacher": teacher.key} if teacher else {}),
             "loss": plan.loss.key_inputs(),
             "standardize_logits": plan.standardize_logits,
             "hard_label_weight": plan.hard_label_weight,
@@ -67,7 +66,7 @@ def _train_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: 
     info, objective, state = data.dataset.info, _make_objective(plan, teacher), folder / STATE
     trained = train(
         lambda: plan.architecture(info.input_shape, info.num_classes),
-        _select_examples(plan, data, teacher, "transfer" if plan.loss else "train"),
+        _select_examples(plan, data, teacher, "transfer" if teacher else "train"),
         _select_examples(plan, data, teacher, "validation"),
         objective,
         plan.training,
@@ -103,10 +102,10 @@ def _select_examples(plan: NetPlan, data: Data, teacher: TeacherLogits | None, s
 
 
 def _make_objective(plan: NetPlan, teacher: TeacherLogits | None) -> Objective:
-    if not plan.loss or not teacher:
+    if not plan.loss:
         return Objective()
     scale = offset = None
-    if plan.standardize_logits:
+    if plan.standardize_logits and teacher:
         scale, offset = compute_standardisation(teacher.transfer)
     return Objective(plan.loss(), plan.hard_label_weight, scale, offset)
 

@@ -47,7 +47,8 @@ class TeacherMember(FinishedNet):
     by somebody else, it is None, and `stored` gives them: (name of a split, virtual ids int64 [N]) to [N, num_classes].
 
     `expects` is the range of inputs that a loaded net's own scaling suggests, as in `contracts.Member`.
-    `check` raises RunError if the code, the data or the loaded model is no longer what `key` says.
+    `data` is what it labels. `check` raises RunError if the code, the data or the loaded model is no longer what `key`
+    says.
     """
 
     seed: int
@@ -90,15 +91,15 @@ def make_members(
     Raises:
         RunError: a member diverged and is not to be left out, or every member did.
     """
-    prepared = [_own_data(plan, data, workspace) for plan in members]  # all, before anything is trained
+    prepared = [_prepare(plan, data, workspace) for plan in members]  # all, before anything is trained
     made: dict[str, TeacherMember] = {}
     diverged: list[MemberDiverged] = []
-    for plan, own in zip(members, prepared, strict=True):
+    for plan, (learnt, _) in zip(members, prepared, strict=True):
         if plan.training:
-            own.check_monitor(plan.training, plan.name)
-    for plan, own in sorted(zip(members, prepared, strict=True), key=lambda pair: pair[0].is_trained):
+            learnt.check_monitor(plan.training, plan.name)
+    for plan, uses in sorted(zip(members, prepared, strict=True), key=lambda pair: pair[0].is_trained):
         try:
-            made[plan.name] = _make_member(plan, own, train, store)
+            made[plan.name] = _make_member(plan, *uses, train, store)
         except MemberDiverged as error:
             if not drops_diverged:
                 raise RunError(f"{error}; teacher.on_divergence: drop leaves such members out") from error
@@ -109,30 +110,30 @@ def make_members(
     return [made[plan.name] for plan in members if plan.name in made]
 
 
-def _own_data(plan: MemberPlan, data: Data, workspace: Workspace) -> Data:
-    """The member's own preparation of the examples, or the student's if it has none."""
-    if plan.dataset is None:
-        return data
-    own = workspace.prepare(plan.dataset, data.seed)
-    check_same_examples(data, own, f"the dataset of {plan.name}")
-    return own
+def _prepare(plan: MemberPlan, data: Data, workspace: Workspace) -> tuple[Data, Data]:
+    """What the member learns from, and what it labels: the examples that the student learns from."""
+    labelled = workspace.prepare(*plan.labels)
+    if labelled is not data:
+        check_same_examples(data, labelled, f"the dataset of {plan.name}")
+    return workspace.prepare(*plan.learns_from), labelled
 
 
-def _make_member(plan: MemberPlan, data: Data, train: Train, store: Store) -> TeacherMember:
+def _make_member(plan: MemberPlan, learnt: Data, data: Data, train: Train, store: Store) -> TeacherMember:
     teacher = plan.teacher()
-    inputs: dict[str, Any] = {"teacher": plan.teacher.key_inputs(), "data": data.identity}
+    inputs: dict[str, Any] = {"teacher": plan.teacher.key_inputs(), "data": learnt.identity}
     if not plan.is_trained:
         source = plan.teacher.guard(teacher.source_digest)
         return _load_member(plan, data, teacher, store, {**inputs, "source": source})
     assert plan.training
 
     def check() -> None:
+        learnt.check_unchanged()
         data.check_unchanged()
         plan.teacher.check_unchanged()
 
     inputs |= {"training": plan.training.key_inputs(), "seed": plan.seed}
     artifact = store.get_or_make(
-        "teachers", inputs, plan.name, lambda folder: _train_member(plan, data, teacher, train, folder), check
+        "teachers", inputs, plan.name, lambda folder: _train_member(plan, learnt, teacher, train, folder), check
     )
     if (artifact.folder / DIVERGENCE).exists():
         error = artifact.read_json(DIVERGENCE)["error"]

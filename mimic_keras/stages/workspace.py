@@ -20,12 +20,12 @@ class Workspace:
     Example:
         >>> workspace = Workspace(Path("~/.cache/mimic_keras"))
         >>> with workspace.in_use():
-        ...     data = workspace.prepare(plan.dataset, plan.augmentation_seed)
+        ...     data = workspace.prepare(*plan.transfer)
     """
 
     def __init__(self, home: Path):
         self.home = home.expanduser().resolve()  # once: artifacts.json is read from other working directories
-        self._prepared: dict[str, Data] = {}
+        self._prepared: dict[str, dict[int, Data]] = {}
         self._experiment = ""
 
     @contextlib.contextmanager
@@ -44,8 +44,9 @@ class Workspace:
         return Store(self.home, common, self._experiment)
 
     def prepare(self, component: Component, seed: int) -> Data:
-        """The data set of `component`, prepared at the first call; `seed` drives its augmentation."""
-        key = hash_json([component.specification(), seed])
-        if key not in self._prepared:
-            self._prepared[key] = prepare(component, self.home, seed)
-        return self._prepared[key]
+        """The data set of `component`, prepared at the first call, whatever the `seed` of its augmentation."""
+        by_seed = self._prepared.setdefault(hash_json(component.specification()), {})
+        if seed not in by_seed:
+            others = list(by_seed.values())
+            by_seed[seed] = others[0].with_seed(seed) if others else prepare(component, self.home, seed)
+        return by_seed[seed]

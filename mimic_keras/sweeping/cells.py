@@ -44,10 +44,12 @@ class Figure(Section):
 
     `x`: parameters, multiply_adds, teacher (its metric), epoch (the metric on validation), or an axis. `series`: the
     axis with one line per value. `models`: whose metric is drawn; `lines`: whose metric is drawn as a horizontal line.
+    `split`: what the metric is of; the paper's numbers are of test.
     """
 
     x: str
     series: str | None = None
+    split: Literal["test", "validation"] = "test"
     title: str | None = None
     models: tuple[Literal["student", "baseline"], ...] = ("student",)
     lines: tuple[Literal["teacher"], ...] = ()
@@ -274,6 +276,8 @@ def _check_figure(sweep: Sweep, figure: Figure, place: Place, problems: Problems
         _check_known(sweep, figure.series, place / "series", problems)
     if sweep.mean_over and sweep.mean_over in (figure.x, figure.series):
         problems.add(place, f"{quote(sweep.mean_over)} is averaged over")
+    if figure.x == "epoch" and "split" in figure.model_fields_set:
+        problems.add(place / "split", "curves by epoch are always on validation; leave it out")
     known = (*QUANTITIES, *sweep.axes)
     if figure.x not in known:
         problems.add(place / "x", f"no such quantity: {quote(figure.x)}; accepted: {', '.join(known)}")

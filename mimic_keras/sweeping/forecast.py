@@ -7,6 +7,7 @@ from typing import Any
 
 from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.planning.plan import MemberPlan, NetPlan, Plan
+from mimic_keras.planning.uses import DataUse
 from mimic_keras.storage.files import hash_json
 from mimic_keras.sweeping.axes import Value
 from mimic_keras.sweeping.cells import Sweep, drop_averaged, make_row
@@ -17,20 +18,20 @@ FLOATING_POINT_OPERATIONS = 6  # a multiply-add is two; backpropagation costs tw
 
 def describe_sweep(sweep: Sweep, cells: Sequence[PlannedCell]) -> list[str]:
     """One line cell on cells, teachers, students and cost."""
-    members = {_member_key(cell.plan, member): (cell.plan, member) for cell in cells for member in cell.plan.members}
+    members = {_member_key(member): (cell.plan, member) for cell in cells for member in cell.plan.members}
     labelled = {
-        hash_json([_member_key(cell.plan, member), cell.plan.mixup]): (cell.plan, member)
+        hash_json([_member_key(member), cell.plan.mixup]): (cell.plan, member)
         for cell in cells
         for member in cell.plan.members
     }
     teachers = {
-        hash_json([sorted(_member_key(cell.plan, member) for member in cell.plan.members), cell.plan.select])
+        hash_json([sorted(_member_key(member) for member in cell.plan.members), cell.plan.select])
         for cell in cells
         if cell.plan.members
     }
     searches = [cell for cell in cells if cell.search]
     students = sum(cell.trainings for cell in cells)
-    baselines = {_net_key(cell.plan, cell.plan.baseline) for cell in cells if cell.plan.baseline}
+    baselines = {_net_key(cell.plan.baseline) for cell in cells if cell.plan.baseline}
     lines = [
         f"cells       {len(cells)}: {' x '.join(f'{len(values)} {axis}' for axis, values in sweep.axes.items())}"
         + (", less what is excluded" if sweep.exclude else ""),
@@ -43,7 +44,7 @@ def describe_sweep(sweep: Sweep, cells: Sequence[PlannedCell]) -> list[str]:
     cost = sum(_training_cost(plan, member.name, member.training) for plan, member in members.values())
     labelling = sum(_labelling_cost(plan, member) for plan, member in labelled.values())
     cost += sum(cell.trainings * _training_cost(cell.plan, "student", cell.plan.student.training) for cell in cells)
-    seen: dict[str, Plan] = {_net_key(cell.plan, cell.plan.baseline): cell.plan for cell in cells if cell.plan.baseline}
+    seen: dict[str, Plan] = {_net_key(cell.plan.baseline): cell.plan for cell in cells if cell.plan.baseline}
     cost += sum(_training_cost(plan, "baseline", plan.baseline.training) for plan in seen.values() if plan.baseline)
     bound = "about" if searches else "at most"  # a search's nets differ in size from the one in the middle
     lines.append(f"cost        {bound} {cost + labelling:.2g} floating-point operations")
@@ -73,27 +74,30 @@ def tabulate_cells(sweep: Sweep, cells: Sequence[PlannedCell]) -> tuple[list[str
     return [key for key in listed[0] if any(row.get(key) is not None for row in listed)], listed
 
 
-def _data_key(plan: Plan) -> str:
-    return hash_json([plan.dataset.configuration(), plan.augmentation_seed])
+def _data_key(use: DataUse) -> str:
+    return hash_json([use.dataset.configuration(), use.seed])
 
 
-def _member_key(plan: Plan, member: MemberPlan) -> str:
-    dataset = member.dataset.configuration() if member.dataset else None
+def _member_key(member: MemberPlan) -> str:
     training = member.training.key_inputs() if member.training and member.is_trained else None
-    return hash_json([member.teacher.specification(), member.seed, training, dataset, _data_key(plan)])
+    data = [_data_key(use) for use in (member.learns_from, member.labels)]
+    return hash_json([member.teacher.specification(), member.seed, training, data])
 
 
-def _net_key(plan: Plan, net: NetPlan) -> str:
-    return hash_json([net.architecture.configuration(), net.training.key_inputs(), net.seed, _data_key(plan)])
+def _net_key(net: NetPlan) -> str:
+    return hash_json(
+        [net.architecture.configuration(), net.training.key_inputs(), net.seed, _data_key(net.learns_from)]
+    )
 
 
 def _training_cost(plan: Plan, name: str, training: TrainingSection | None) -> float:
     """Floating-point operations of all epochs; 0 for a net that is loaded or not counted."""
-    split = "transfer" if name == "student" and plan.student.loss else "train"
+    is_mimic = name == "student" and bool(plan.members)
+    split, info = ("transfer", plan.transfer_info) if is_mimic else ("train", plan.info)
     cost = plan.costs.get(name)
     if cost is None or cost.multiply_adds is None or training is None:
         return 0.0
-    originals = plan.info.num_examples.get(split, 0) / plan.info.repeats
+    originals = info.num_examples.get(split, 0) / info.repeats
     return FLOATING_POINT_OPERATIONS * cost.multiply_adds * originals * training.epochs
 
 

@@ -73,12 +73,13 @@ def _as_lists(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> tupl
 
 
 def _make_title(sweep: Sweep, figure: FigureSection) -> str:
-    what = f"Test {sweep.shown} against {_make_label(sweep, figure.x)}"
+    what = f"{figure.split.capitalize()} {sweep.shown} against {_make_label(sweep, figure)}"
     return what if figure.x != "epoch" else f"Validation {sweep.shown} while training"
 
 
-def _make_label(sweep: Sweep, x: str) -> str:
-    return f"teacher's test {sweep.shown}" if x == "teacher" else QUANTITIES.get(x, x)
+def _make_label(sweep: Sweep, figure: FigureSection) -> str:
+    is_teacher = figure.x == "teacher"
+    return f"teacher's {figure.split} {sweep.shown}" if is_teacher else QUANTITIES.get(figure.x, figure.x)
 
 
 def _draw_figure(sweep: Sweep, figure: FigureSection, outcomes: Sequence[Outcome]) -> Figure | None:
@@ -87,9 +88,9 @@ def _draw_figure(sweep: Sweep, figure: FigureSection, outcomes: Sequence[Outcome
         return None
     drawing = pages.new_figure(3.4)
     axes = drawing.subplots()
-    split = "validation" if figure.x == "epoch" else "test"
+    split = "validation" if figure.x == "epoch" else figure.split
     is_whole = figure.x == "epoch" or (not figure.log and _is_whole(sweep.axes.get(figure.x, ())))
-    label = _make_label(sweep, figure.x)
+    label = _make_label(sweep, figure)
     pages.finish_axes(axes, label, f"{split} {sweep.heading}", whole="x" if is_whole else "")
     if figure.x == "epoch":
         _draw_curves(sweep, figure, done, axes)
@@ -120,15 +121,17 @@ def _draw_points(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
             range(len(names)), [pages.literal(name) for name in names], rotation=30, ha="right", fontsize=pages.SMALL
         )
     for model in figure.models:
-        for name, groups in _group_series(figure, results.group_cells(sweep, done, model)):
+        for name, groups in _group_series(figure, results.group_cells(sweep, done, model, figure.split)):
             points = [(_x_of(sweep, figure, group), group) for group in groups if group.scores]
             points = [(names.index(str(place)) if names else place, group) for place, group in points]
             label = ", ".join(filter(None, [name, model if len(figure.models) > 1 or not name else ""]))
             if points:
                 style = "none" if names else "-"
-                _draw_line(sweep, axes, sorted(points, key=lambda point: point[0]), label, *next(styles), style, model)
+                ordered = sorted(points, key=lambda point: point[0])
+                is_published = model == "student" and figure.split == "test"
+                _draw_line(sweep, axes, ordered, label, *next(styles), style, is_published)
     if figure.lines:
-        _draw_levels(sweep, done, axes)
+        _draw_levels(sweep, figure, done, axes)
     if figure.x == "teacher":
         low, high = axes.get_xlim()
         axes.axline((low, low), (high, high), color="#999999", linewidth=1, linestyle=":", label="as the teacher")
@@ -148,15 +151,15 @@ def _draw_line(
     colour: str,
     marker: str,
     linestyle: str,
-    model: str,
+    is_published: bool,
 ) -> None:
-    """The mean of every group with its spread; hollow, the paper's of the student."""
+    """The mean of every group with its spread; hollow, the paper's, whose numbers are of the student on test."""
     places, groups = zip(*points, strict=True)
     style = {"color": colour, "marker": marker, "markersize": 5, "capsize": 3, "linestyle": linestyle}
     spreads = np.transpose([_spread_of(group) for group in groups])
     axes.errorbar(places, [group.mean for group in groups], yerr=spreads, label=label, **style)
     papers = [(place, results.convert_paper_score(sweep, group.paper)) for place, group in points]
-    known = [(place, score) for place, score in papers if score is not None and model == "student"]
+    known = [(place, score) for place, score in papers if score is not None and is_published]
     if known:
         hollow = {"facecolors": "none", "edgecolors": colour, "marker": marker, "s": 40}
         axes.scatter(*zip(*known, strict=True), **hollow, label=f"{label}, paper")
@@ -166,7 +169,7 @@ def _x_of(sweep: Sweep, figure: FigureSection, group: Group) -> Any:
     if figure.x in ("parameters", "multiply_adds"):
         return getattr(group, figure.x)
     if figure.x == "teacher":
-        known = [score for outcome in group.outcomes for score in list_scores(sweep, outcome, "teacher")]
+        known = [score for outcome in group.outcomes for score in list_scores(sweep, outcome, "teacher", figure.split)]
         return float(np.mean(known)) if known else float("nan")
     value = group.values.get(figure.x)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
@@ -180,14 +183,14 @@ def _spread_of(group: Group) -> tuple[float, float]:
     return (group.deviation or 0.0,) * 2
 
 
-def _draw_levels(sweep: Sweep, done: Sequence[Outcome], axes: Any) -> None:
+def _draw_levels(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], axes: Any) -> None:
     """The teachers, once each."""
     found = {}
     for outcome in done:
         for result in outcome.results:
             teacher = result["models"].get("teacher")
-            if teacher and teacher["test"].get(sweep.metric) is not None:
-                found[teacher["test"][sweep.metric], teacher["members"]] = teacher
+            if teacher and (error := teacher[figure.split].get(sweep.metric)) is not None:
+                found[error, teacher["members"]] = teacher
     for (error, members), style in zip(sorted(found), itertools.cycle(["--", "-.", ":"])):
         nets = f"{members} nets" if members > 1 else "1 net"
         axes.axhline(to_shown(sweep, error), color="#333333", linewidth=1, linestyle=style, label=f"teacher ({nets})")

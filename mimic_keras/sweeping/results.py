@@ -45,8 +45,8 @@ class Group:
         return f"{self.mean:.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
 
 
-def group_cells(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student") -> list[Group]:
-    """The groups, in the order of their first cells, with the scores of `model`."""
+def group_cells(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student", split: str = "test") -> list[Group]:
+    """The groups, in the order of their first cells, with the scores of `model` on `split`."""
     members: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         members.setdefault(hash_json(drop_averaged(sweep, outcome.cell)), []).append(outcome)
@@ -56,7 +56,7 @@ def group_cells(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student
         known = [result["models"]["student"] for outcome in cells for result in outcome.results]
         planned = first.planned.plan.costs["student"]
         cost = known[0] if known else {"parameters": planned.parameters, "multiply_adds": planned.multiply_adds}
-        per_cell = [scores for outcome in cells if (scores := list_scores(sweep, outcome, model))]
+        per_cell = [scores for outcome in cells if (scores := list_scores(sweep, outcome, model, split))]
         # Of several searches, the mean of each one's best nets varies with the seed.
         scores = per_cell[0] if len(cells) == 1 and per_cell else [statistics.fmean(each) for each in per_cell]
         groups.append(

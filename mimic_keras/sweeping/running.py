@@ -174,9 +174,9 @@ def _read_results(file: Path, key: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and content.get("key") == key else None
 
 
-def list_scores(sweep: Sweep, outcome: Outcome, model: str = "student") -> list[float]:
-    """The sweep's metric on test for each result net of a cell, as shown."""
-    values = [result["models"].get(model, {}).get("test", {}).get(sweep.metric) for result in outcome.results]
+def list_scores(sweep: Sweep, outcome: Outcome, model: str = "student", split: str = "test") -> list[float]:
+    """The sweep's metric for each result net of a cell, as shown."""
+    values = [result["models"].get(model, {}).get(split, {}).get(sweep.metric) for result in outcome.results]
     return [to_shown(sweep, value) for value in values if value is not None]
 
 

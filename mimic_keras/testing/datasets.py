@@ -75,6 +75,22 @@ def labels_are_classes(case: Case) -> None:
         )
 
 
+def groups_are_of_the_training_examples(case: Case) -> None:
+    """`groups` gives integers [num_examples] of "train" for each name of `info.groups`, always the same."""
+    names = case.make().info.groups
+    if not names:
+        return
+    (dataset, _), (again, _) = _prepared(case), _prepared(case, "again")
+    count = dataset.split("train").num_examples
+    for name in names:
+        found = dataset.groups(name)
+        require(
+            found.shape == (count,) and np.issubdtype(found.dtype, np.integer),
+            f"groups '{name}' are {found.dtype} {found.shape}, expected integers of {count} examples",
+        )
+        require(np.array_equal(found, again.groups(name)), f"groups '{name}' differ when they are made again")
+
+
 def an_id_is_always_the_same_example(case: Case) -> None:
     """`batch` is a pure function of the ids, virtual copies included: the same bits in any order and any batch size."""
     dataset, _ = _prepared(case)
@@ -218,6 +234,7 @@ def _rows(prepared: Any) -> Any:
 
 RULES: tuple[Rule, ...] = (
     is_as_its_info_says,
+    groups_are_of_the_training_examples,
     labels_are_classes,
     an_id_is_always_the_same_example,
     runs_in_a_graph,

@@ -17,7 +17,8 @@ class Objective:
     """What a net is trained for, per example.
 
     Args:
-        loss: compares teacher and student logits, one value per example. None: the cross-entropy of the labels.
+        loss: compares teacher and student logits, one value per example; or, if its `needs_teacher` is False, the
+            student's with the labels. None: the cross-entropy of the labels.
         hard_label_weight: w in (1 - w) * loss + w * cross-entropy of the labels; 0 for an example without a label.
         scale: float64 [num_classes], with `offset`: the net's outputs are standardised logits. The loss is given them
             and the teacher's (z - offset) / scale; labels and metrics are given outputs * scale + offset.
@@ -34,6 +35,11 @@ class Objective:
     scale: np.ndarray | None = None
     offset: np.ndarray | None = None
 
+    @property
+    def learns_labels(self) -> bool:
+        """Whether only the labels are learnt, not a teacher's logits."""
+        return self.loss is None or not getattr(self.loss, "needs_teacher", True)
+
     def logits(self, outputs: tf.Tensor) -> tf.Tensor:
         """Real logits from the net's outputs, both float32 [B, num_classes]."""
         if self.scale is None:
@@ -49,7 +55,7 @@ class Objective:
         known = tf.cast(batch["labels"] >= 0, tf.float32)
         if self.loss is None:
             return self._cross_entropy(outputs, batch) * known, known
-        teacher, extra = batch["teacher_logits"], {}
+        teacher, extra = batch.get("teacher_logits"), {}
         if self.scale is not None:
             teacher = (teacher - tf.constant(self.offset, tf.float32)) / tf.constant(self.scale, tf.float32)
         if "labels" in inspect.signature(self.loss.call).parameters:
@@ -57,6 +63,8 @@ class Objective:
         mimic = tf.cast(self.loss.call(teacher, outputs, **extra), tf.float32)
         if mimic.shape.rank != 1:
             raise TypeError(f"{type(self.loss).__name__}.call must return one value per example, got {mimic.shape}")
+        if self.learns_labels:
+            return mimic * known, known
         if not self.hard_label_weight:
             return mimic, tf.ones_like(mimic)
         weight = self.hard_label_weight * known

@@ -50,7 +50,7 @@ class Trainer(AlreadyBuilt, keras.Model):
         self.steps_per_call, self.epoch = steps_per_call, 0
         self.schedule: keras.optimizers.schedules.LearningRateSchedule | None = None
         self._means = {name: keras.metrics.Mean(name=name) for name in ("loss", "error_rate")}
-        if objective.loss is not None:
+        if not objective.learns_labels:
             self._means["agreement"] = keras.metrics.Mean(name="agreement")
         self.built = True
         self.train_function: Callable[[Any], Logs] | None = None

@@ -104,7 +104,7 @@ def train(
         >>> sorted(trained.history)
         ['error_rate', 'learning_rate', 'loss', 'val_error_rate', 'val_loss']
     """
-    if objective.loss is None and not (examples.has_labels and validation.has_labels):
+    if objective.learns_labels and not (examples.has_labels and validation.has_labels):
         raise InputError(f"{name}: learns the labels, but the training or the validation examples have none")
     monitor = _choose_monitor(settings, validation, name)
     passes = (Passes(examples, settings.batch_size, seed), Passes(validation, VALIDATION_BATCH))

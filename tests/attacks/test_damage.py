@@ -1,4 +1,4 @@
-"""Damage to every kind of file that a sweep, a search and an export leave (tests/test_survival.py has those of a run)."""
+"""Damage to every kind of file that a sweep, a search and an export leave (of a run: tests/test_survival.py)."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,9 @@ def damage_each(folder: Path, damage: str, again, results, capsys) -> int:
         code = again()
         if code:  # one message that says what to remove, and it helps
             said = capsys.readouterr().err
-            assert code in (1, 2) and path.name in said and "remove" in said, (path, said)
+            assert code in (1, 2)
+            assert path.name in said, path
+            assert "remove" in said, said
             path.unlink()
             assert again() == 0, path
         assert results() == expected, path

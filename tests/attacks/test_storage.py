@@ -204,7 +204,7 @@ def test_h4_the_student_of_an_export_is_kept(is_whole, tmp_path, monkeypatch):
     if not is_whole:
         (folder / "data").unlink()
     experiment = types.SimpleNamespace(name="tiny", export=None)
-    workspace, plan = Workspace(home), types.SimpleNamespace(dataset=None, augmentation_seed=0, experiment=experiment)
+    workspace, plan = Workspace(home), types.SimpleNamespace(transfer=(None, 0), experiment=experiment)
 
     def prepare(*_):
         prune.remove_unused(home, 0)

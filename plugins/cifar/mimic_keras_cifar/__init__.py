@@ -6,7 +6,8 @@ All splits share one copy of the images in memory, as uint8; preparation and aug
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields
+import weakref
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,21 +16,26 @@ import numpy as np
 from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, InputError, RawSignature, host_variable
 from mimic_keras_cifar import augmentation, preparation, records
 from mimic_keras_cifar.records import CIFAR10, CIFAR100, SHAPE, Layout
+from mimic_keras_cifar.single_layer import SingleLayer
 from mimic_keras_cifar.urban import Variation
 
 LARGEST_SHIFT = 31
 SERVED_EXAMPLES = 64
+FILTERS = 4000
+# {digest: images in memory}, shared by data sets that vary the same images in different ways.
+_held: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
 class Cifar(Dataset):
-    """Inputs float32 [32, 32, 3], red, green, blue.
+    """Inputs float32 [32, 32, 3], red, green, blue, or of "single_layer" [4 * filters].
 
     Args:
         root: the official binary version: its folder, the parent folder, or the .tar.gz. None: it is downloaded once
             and checked against the published MD5.
         preparation: "standardize": each image minus its mean, divided by its standard deviation, over all its values
             (Urban et al. 2017, section 2.5). "zca": global contrast normalisation, then whitening with the statistics
-            of the training images (Ba & Caruana 2014, section 4).
+            of the training images (Ba & Caruana 2014, section 4). "single_layer": features by `filters` that k-means
+            finds in whitened patches of the training images (Coates et al. 2011).
         validation: number of the 50,000 training images in the validation set, 1 to 49,999.
         split_seed: draws the validation images, and the images that stay labelled.
         labelled: number of training images that keep their labels; the others are only in the transfer set, without
@@ -50,9 +56,12 @@ class Cifar(Dataset):
             0 to 9.
         value_factor: the same for their value. 0 to 9.
 
+        filters: of "single_layer", at least 1. None: 4000.
+
     Raises:
         ValueError: an argument is out of its range; `copies` above 1 without augmentation, or the reverse; both `shift`
-            and `smallest_crop`; or changed colours or crops with "zca".
+            and `smallest_crop`; changed colours or crops with "zca"; or `shift` with "single_layer", or `filters`
+            without it.
     """
 
     layout: Layout
@@ -60,7 +69,7 @@ class Cifar(Dataset):
     def __init__(
         self,
         root: Path | None = None,
-        preparation: Literal["standardize", "zca"] = "standardize",
+        preparation: Literal["standardize", "zca", "single_layer"] = "standardize",
         validation: int = 10_000,
         split_seed: int = 0,
         labelled: int | None = None,
@@ -74,6 +83,7 @@ class Cifar(Dataset):
         value_shift: float = 0.0,
         saturation_factor: float = 0.0,
         value_factor: float = 0.0,
+        filters: int | None = None,
     ):
         everything = self.layout.training_images
         if not 1 <= validation < everything:
@@ -94,6 +104,11 @@ class Cifar(Dataset):
         self.validation, self.split_seed, self.training = validation, split_seed, training
         self.labelled = training if labelled is None else labelled
         self.copies, self.mirror, self.shift = copies, mirror, shift
+        if filters is not None and (filters < 1 or preparation != "single_layer"):
+            raise ValueError(
+                f"filters: {filters} with preparation: {preparation}; only single_layer has any, at least 1"
+            )
+        self.filters = FILTERS if filters is None else filters
         self._check_augmentation()
 
     def _check_augmentation(self) -> None:
@@ -110,6 +125,10 @@ class Cifar(Dataset):
         if self.shift and "smallest_crop" in given:
             crop = given["smallest_crop"]
             raise ValueError(f"shift: {self.shift} with smallest_crop: {crop}; both move the image: give one of them")
+        if self.preparation == "single_layer" and self.shift:
+            raise ValueError(
+                f"preparation: single_layer with shift: {self.shift}; it gives no images that can be moved"
+            )
         if self.preparation == "zca" and given:
             # Neighbouring pixels of a scaled image are alike, and whitening would amplify their small differences.
             raise ValueError(
@@ -127,7 +146,8 @@ class Cifar(Dataset):
             "transfer": (self.training + extra) * self.copies,
         }
         names = self.layout.class_names
-        return DatasetInfo(self.layout.plugin_name, "1", SHAPE, len(names), names, sizes, self.copies)
+        shape = (4 * self.filters,) if self.preparation == "single_layer" else SHAPE
+        return DatasetInfo(self.layout.plugin_name, "1", shape, len(names), names, sizes, self.copies)
 
     def prepare(self, data_dir: Path) -> str:
         """Read and verify everything into memory; `data_dir` only stores a download and the whitening."""
@@ -138,7 +158,12 @@ class Cifar(Dataset):
         if self.unlabelled is not None:
             parts.append(self._add_unlabelled(images, self.unlabelled))
         digest = hashlib.sha256()
-        for array in (*parts, self._labels, self._rows["transfer"], self._rows["validation"]):
+        for array in parts:
+            digest.update(np.ascontiguousarray(array).data)
+        if (images_held := _held.get(digest.hexdigest())) is None:
+            images_held = _held[digest.hexdigest()] = host_variable(*parts)
+        self._images = images_held  # shared by all splits
+        for array in (self._labels, self._rows["transfer"], self._rows["validation"]):
             digest.update(np.ascontiguousarray(array).data)
         self._prepare_images = preparation.standardize
         if self.preparation == "zca":
@@ -146,7 +171,11 @@ class Cifar(Dataset):
             digest.update(whitening.mean.data)
             digest.update(whitening.matrix.data)
             self._prepare_images = whitening
-        self._images = host_variable(*parts)  # shared by all splits
+        if self.preparation == "single_layer":
+            features = SingleLayer.of(images, self._rows["transfer"][: self.training], self.filters, data_dir)
+            for value in asdict(features).values():
+                digest.update(value.data)
+            self._prepare_images = features
         return digest.hexdigest()
 
     def _partition(self) -> dict[str, np.ndarray]:
@@ -196,7 +225,7 @@ class Cifar(Dataset):
             else:  # mirroring first gives the same bits, and has a quarter of the bytes to move
                 images = self.variation(images, seed, copies, rows)
                 images = self._prepare_images(augmentation.mirror_some(images, is_mirrored))
-            return augmentation.move(images, down, right, self.shift)
+            return augmentation.move(images, down, right, self.shift) if self.shift else images
 
         return ArraySplit(rows, labels, prepare=prepare, repeats=self.copies if is_augmented else 1)
 

@@ -14,7 +14,15 @@ from keras import ops
 
 from mimic_keras_losses.decoupled import DecoupledDistillation
 
-__all__ = ["KL", "DecoupledDistillation", "LogitL2", "ProbabilityL2", "StandardizedTemperature", "Temperature"]
+__all__ = [
+    "KL",
+    "DecoupledDistillation",
+    "LogitL2",
+    "ProbabilityL2",
+    "SquaredHinge",
+    "StandardizedTemperature",
+    "Temperature",
+]
 
 SMALLEST_VARIANCE = 1e-6  # of an example's logits; the gradient of equal logits would be infinite
 
@@ -47,6 +55,26 @@ class ProbabilityL2(keras.losses.Loss):
 
     def call(self, teacher_logits: Any, student_logits: Any) -> Any:
         return 0.5 * ops.sum(ops.square(ops.softmax(student_logits) - ops.softmax(teacher_logits)), axis=-1)
+
+
+class SquaredHinge(keras.losses.Loss):
+    """The L2-SVM's loss of one class against the others, summed over classes: sum_c max(0, 1 - y_c s_c)^2.
+
+    y_c is 1 for the example's label and -1 otherwise. For a student without a teacher; 0 without a label. With an
+    architecture's `weight_decay` of 1 / (C N), N training examples, a linear net is the SVM of cost C (Fan et al. 2008,
+    "LIBLINEAR").
+
+    Example:
+        >>> SquaredHinge().call(None, ops.array([[0.5, -2.0, 0.0]]), ops.array([0]))
+        1.25
+    """
+
+    needs_teacher = False
+
+    def call(self, teacher_logits: Any, student_logits: Any, labels: Any) -> Any:
+        signs = 2 * ops.one_hot(labels, student_logits.shape[-1], dtype=student_logits.dtype) - 1
+        margins = ops.sum(ops.square(ops.relu(1 - signs * student_logits)), axis=-1)
+        return ops.where(labels >= 0, margins, 0.0)
 
 
 class Temperature(keras.losses.Loss):

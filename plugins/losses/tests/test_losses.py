@@ -9,9 +9,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from mimic_keras_losses import KL, LogitL2, ProbabilityL2, StandardizedTemperature, Temperature
+from keras import ops
+from mimic_keras_losses import KL, LogitL2, ProbabilityL2, SquaredHinge, StandardizedTemperature, Temperature
 from scipy.special import log_softmax, softmax
 from scipy.stats import zscore
+from sklearn.svm import LinearSVC
 
 TEMPERATURES = [1.0, 2.0, 4.0, 20.0]
 # Each loss, with its temperature where it has one.
@@ -325,3 +327,25 @@ def test_only_logit_l2_may_be_given_standardised_logits():
 def test_a_temperature_that_is_not_above_0_is_refused(temperature):
     with pytest.raises(ValueError, match=f"^temperature must be above 0 and finite, got {temperature}$"):
         Temperature(temperature=temperature)
+
+
+def test_squared_hinge_by_hand():
+    values = SquaredHinge().call(None, ops.array([[0.5, -2.0, 0.0], [3.0, 1.0, -1.0]]), ops.array([0, -1]))
+    assert values.numpy().tolist() == [0.25 + 0 + 1, 0]
+
+
+def test_the_minimum_of_squared_hinge_is_scikit_learns_support_vector_machine():
+    """One class against the others, C = 0.7: at its weights our mean loss with decay 1 / (C N) has no gradient."""
+    random = np.random.default_rng(0)
+    inputs, labels = random.normal(size=[40, 6]), random.integers(0, 3, 40)
+    machine = LinearSVC(C=0.7, loss="squared_hinge", dual=False, fit_intercept=False, tol=1e-10, max_iter=10_000)
+    weights = tf.Variable(machine.fit(inputs, labels).coef_.T)
+
+    def objective():
+        losses = SquaredHinge(dtype="float64").call(None, tf.constant(inputs) @ weights, tf.constant(labels))
+        return tf.reduce_mean(losses) + tf.reduce_sum(weights**2) / (2 * 0.7 * 40)
+
+    with tf.GradientTape() as tape:
+        value = objective()
+    np.testing.assert_allclose(tape.gradient(value, weights), 0, atol=1e-6)
+    assert float(value) < 3

@@ -1,5 +1,6 @@
 """Teachers: trained on a share of the data, and loaded from files that plain Keras and TensorFlow wrote."""
 
+import dataclasses
 import gc
 import re
 from pathlib import Path
@@ -37,6 +38,20 @@ class Fake(Dataset):
     def split(self, name, seed=0):
         # Only "train" has this many examples: drawing ids of another split would be seen.
         return ArraySplit(np.zeros([self._examples if name == "train" else 3, *self._info.input_shape], np.float32))
+
+
+class Grouped(Fake):
+    """Forty examples of five speakers."""
+
+    speakers = np.repeat([3, 1, 4, 0, 2], [2, 20, 5, 12, 1])
+
+    @property
+    def info(self):
+        return dataclasses.replace(super().info, groups=("speaker",))
+
+    def groups(self, name):
+        assert name == "speaker"
+        return self.speakers
 
 
 class Recorder:
@@ -217,6 +232,30 @@ def test_a_trained_member_counts_trainable_weights_alone():
 def test_a_trained_teacher_has_no_source():
     assert Trained(linear).source_digest() is None
     assert Trained(linear).check(Fake().info) is None
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.6, 3), (0.8, 4), (0.01, 1), (0.99, 5)])
+def test_a_share_of_the_speakers_has_all_of_their_examples_and_no_other(share, count):
+    drawn = set()
+    for seed in range(20):
+        recorder = Recorder()
+        Trained(linear, share, "speaker").member(context(Grouped(), seed, recorder))
+        (ids,) = recorder.calls
+        chosen = np.unique(Grouped.speakers[ids])
+        assert len(chosen) == count
+        assert ids.tolist() == [place for place, speaker in enumerate(Grouped.speakers) if speaker in chosen]
+        drawn.add(tuple(chosen))
+    assert (len(drawn) > 1) == (count < 5)
+
+
+def test_groups_that_the_data_set_has_not_are_refused():
+    Trained(linear, 0.5, "speaker").check(Grouped().info)
+    with pytest.raises(InputError, match=r"^share_by: the data set 'fake' has no groups 'age'; it has: speaker$"):
+        Trained(linear, 0.5, "age").check(Grouped().info)
+    with pytest.raises(InputError, match=r"^share_by: the data set 'fake' has no groups 'speaker'; it has: none$"):
+        Trained(linear, 0.5, "speaker").check(Fake().info)
+    with pytest.raises(ValueError, match=r"^share_by: speaker with share: 1.0; it needs a share below 1$"):
+        Trained(linear, share_by="speaker")
 
 
 @pytest.mark.parametrize("share", [0, 0.0, -0.5, 1.01, 2, float("nan")])

@@ -78,7 +78,8 @@ class Timit(Dataset):
     def info(self) -> DatasetInfo:
         sizes = {split: count * FRAMES_PER_UTTERANCE for split, count in self._utterances().items()}
         shape = (features.WINDOW, features.FEATURES)
-        return DatasetInfo(self.name, "1", shape, NUM_STATES, STATE_NAMES, sizes | {"transfer": sizes["train"]})
+        sizes |= {"transfer": sizes["train"]}
+        return DatasetInfo(self.name, "1", shape, NUM_STATES, STATE_NAMES, sizes, groups=("speaker",))
 
     def _utterances(self) -> Mapping[str, int]:
         return DISC_UTTERANCES
@@ -132,6 +133,13 @@ class Timit(Dataset):
         names = list(sizes)
         offset = sum(sizes[earlier] for earlier in names[: names.index(source)])
         return FrameSplit(self._arrays, offset, self._labels[source])
+
+    def groups(self, name: str) -> np.ndarray:
+        """The speaker of each training frame, int64: their number in the order of their ids."""
+        if name != "speaker":
+            return super().groups(name)
+        speakers = [utterance.name.split("/")[0] for utterance in self.corpus["train"]]
+        return np.repeat(np.unique(speakers, return_inverse=True)[1], self._lengths["train"])
 
     def scores(self, split: str, logits: np.ndarray) -> list[np.ndarray]:
         """log(posterior / prior) of each utterance in a split, float32 [frames, 183]."""

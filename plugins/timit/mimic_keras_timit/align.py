@@ -1,15 +1,18 @@
-"""Realign the corpus with a finished run's teacher: python -m mimic_keras_timit.align RUN --out FILE
+"""Realign the corpus with a finished run's teacher: python -m mimic_keras_timit.align RUN --out FILE [--until SHARE]
 
 The phones of every utterance stay; the frames of their states come from a Viterbi alignment with the teacher's scaled
-likelihoods, as the paper's targets came from an HMM (Ba & Caruana 2014, section 5.1).
+likelihoods, as the paper's targets came from an HMM (Ba & Caruana 2014, section 5.1). With --until the run is repeated
+on the new targets and aligned again, until at most this share of the frames changes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +24,32 @@ from mimic_keras_timit.corpus import SPLITS
 
 # The teacher labels train's frames as the transfer set.
 _LOGITS_OF = {"train": "transfer", "validation": "validation", "test": "test"}
+MOST_ROUNDS = 20  # of --until; what has not converged by then does not
 
 
-def align(run: Path) -> tuple[str, dict[str, np.ndarray], list[str]]:
-    """The corpus digest, {utterance: states}, and the utterances with fewer frames than states, which keep thirds.
+@dataclass(frozen=True)
+class Alignment:
+    """`corpus`: its digest. `states`: {utterance: int [frames]}. `short`: the utterances with fewer frames than states,
+    which keep thirds."""
+
+    corpus: str
+    states: dict[str, np.ndarray]
+    short: list[str]
+
+    @property
+    def frames(self) -> int:
+        return sum(map(len, self.states.values()))
+
+    def write(self, file: Path) -> None:
+        targets.write(file, self.corpus, self.states)
+
+    def count_changed(self, before: Alignment) -> int:
+        """The frames whose state is another."""
+        return sum(int(np.sum(states != before.states[name])) for name, states in self.states.items())
+
+
+def align(run: Path) -> Alignment:
+    """The alignment by a run's teacher.
 
     Raises:
         InputError: `run` is not a finished run with a teacher on this data set.
@@ -48,7 +73,39 @@ def align(run: Path) -> tuple[str, dict[str, np.ndarray], list[str]]:
                 path = targets.cut_in_thirds(utterance.transcript, features.num_frames(utterance.samples))
                 short.append(utterance.name)
             aligned[utterance.name] = path
-    return dataset.corpus_digest, aligned, short
+    return Alignment(dataset.corpus_digest, aligned, short)
+
+
+def align_repeatedly(run: Path, out: Path, until: float) -> Alignment:
+    """Align, repeat the run on the new targets, and so on; every round's targets and run are kept beside the first's.
+
+    Raises:
+        InputError: `run` is not a finished run with a teacher on this data set, or a repetition of it fails.
+    """
+    found = align(run)
+    for number in range(1, MOST_ROUNDS + 1):
+        file = out.with_name(f"{out.stem}.{number}{out.suffix}")
+        found.write(file)
+        again = align(_repeat(run, file, number))
+        changed = again.count_changed(found)
+        print(f"round {number}: {changed:,} of {found.frames:,} frames changed ({changed / found.frames:.2%})")
+        found = again
+        if changed <= until * found.frames:
+            return found
+    raise InputError(f"--until {until:g}: not reached in {MOST_ROUNDS} rounds; the last targets are in {file}")
+
+
+def _repeat(run: Path, alignment: Path, number: int) -> Path:
+    """The folder of a run of the same experiment on other targets."""
+    home = Path(json.loads(_read_text(run / "artifacts.json"))["dataset"]["folder"]).parents[1]
+    name = f"{run.name}_aligned_{number}"
+    values = {"name": name, "dataset.alignment": f"{{file: {json.dumps(str(alignment))}}}", "export.publish": "false"}
+    settings = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+    places = ["--home", str(home), "--runs_dir", str(run.parent)]
+    command = [sys.executable, "-m", "mimic_keras", "run", str(run / "experiment.yaml"), *settings, *places]
+    if subprocess.run(command, check=False).returncode:
+        raise InputError(f"{run}: it cannot be repeated on {alignment}, for the reason above")
+    return run.parent / name
 
 
 def _read_text(file: Path) -> str:
@@ -94,20 +151,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mimic_keras_timit.align", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run with a teacher")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the alignment to write (.npz)")
+    parser.add_argument(
+        "--until", type=float, metavar="SHARE", help="repeat until at most this share of the frames changes, as 0.01"
+    )
     options = parser.parse_args(arguments)
     try:
         if not options.out.parent.is_dir():
             raise InputError(f"--out: no such folder: {options.out.parent}")
-        digest, aligned, short = align(options.run)
+        if options.until is not None and not 0 <= options.until < 1:
+            raise InputError(f"--until: expected a share from 0 to 1, as 0.01, got {options.until:g}")
+        found = (
+            align(options.run) if options.until is None else align_repeatedly(options.run, options.out, options.until)
+        )
     except (InputError, json.JSONDecodeError) as error:
         damaged = "" if isinstance(error, InputError) else f"{options.run / 'artifacts.json'} is damaged: "
         print(f"error: {damaged}{error}", file=sys.stderr)
         return 2
-    targets.write(options.out, digest, aligned)
-    frames = sum(len(path) for path in aligned.values())
-    print(f"{options.out}: {len(aligned):,} utterances, {frames:,} frames aligned")
-    if short:
-        print(f"with fewer frames than states, still cut into thirds: {', '.join(short)}")
+    found.write(options.out)
+    print(f"{options.out}: {len(found.states):,} utterances, {found.frames:,} frames aligned")
+    if found.short:
+        print(f"with fewer frames than states, still cut into thirds: {', '.join(found.short)}")
     return 0
 
 

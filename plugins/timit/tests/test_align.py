@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +45,14 @@ def timit(tmp_path_factory):
     data.home = tmp_path_factory.mktemp("home")
     data.prepare(data.home)
     return data
+
+
+def test_training_frames_are_grouped_by_speaker(timit):
+    assert timit.info.groups == ("speaker",)
+    frames = [num_frames(LENGTH * len(SPOKEN[place].split())) for place in list(SPOKEN)[:2]]
+    assert timit.groups("speaker").tolist() == np.repeat([0, 1], frames).tolist()
+    with pytest.raises(ValueError, match="no groups 'age'"):
+        timit.groups("age")
 
 
 def paths(data, seed):
@@ -175,6 +184,87 @@ def test_a_run_on_synthetic_sounds_is_aligned_too(tmp_path):
     assert align.main([str(run), "--out", str(tmp_path / "a.npz")]) == 0
 
     assert len(targets.read(tmp_path / "a.npz", data.corpus, data.corpus_digest)) == 8
+
+
+# Repeated until little changes
+
+
+@pytest.fixture
+def repetitions(timit, tmp_path, monkeypatch):
+    """The commands that repeat the run; the teacher of the one that is number n is sure of the n-th of `found`."""
+
+    def repeat_with(*found):
+        commands = []
+
+        def run(command, check):
+            commands.append(command)
+            settings = dict(part.split("=", 1) for part in command if "=" in part)
+            runs = Path(command[command.index("--runs_dir") + 1])
+            folder = tmp_path / settings["name"]
+            folder.mkdir()
+            section = {
+                "name": "timit",
+                "root": str(timit.root),
+                "alignment": YAML(typ="safe").load(settings["dataset.alignment"]),
+            }
+            logits = sure(timit, found[len(commands) - 1], 60)
+            made = write_run(folder, section, timit.home, (1.0, logits))
+            shutil.move(made, runs / settings["name"])
+            return subprocess.CompletedProcess(command, 0)
+
+        monkeypatch.setattr(align.subprocess, "run", run)
+        return commands
+
+    return repeat_with
+
+
+def test_it_is_repeated_until_few_frames_change(timit, run, repetitions, tmp_path, capsys):
+    one, two = paths(timit, 1), paths(timit, 2)
+    made, commands = run((1, sure(timit, one, 60))), repetitions(two, two)
+    out = tmp_path / "new.npz"
+
+    assert align.main([str(made), "--out", str(out), "--until", "0.01"]) == 0
+
+    frames = sum(map(len, one.values()))
+    changed = sum(int((one[name] != two[name]).sum()) for name in one)
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        f"round 1: {changed} of {frames} frames changed ({changed / frames:.2%})",
+        f"round 2: 0 of {frames} frames changed (0.00%)",
+        f"{out}: 5 utterances, {frames} frames aligned",
+    ]
+    assert [command[command.index("run") + 1] for command in commands] == [str(made / "experiment.yaml")] * 2
+    assert f'dataset.alignment={{file: "{tmp_path}/new.2.npz"}}' in commands[1]
+    assert commands[1][-4:] == ["--home", str(timit.home.parents[1]), "--runs_dir", str(made.parent)]
+    for file, expected in (("new.1.npz", one), ("new.2.npz", two), ("new.npz", two)):
+        found = targets.read(tmp_path / file, timit.corpus, timit.corpus_digest)
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_what_does_not_converge_is_said(timit, run, repetitions, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(align, "MOST_ROUNDS", 2)
+    one, two = paths(timit, 1), paths(timit, 2)
+    made = run((1, sure(timit, one, 60)))
+    repetitions(two, one)
+
+    assert align.main([str(made), "--out", str(tmp_path / "new.npz"), "--until", "0"]) == 2
+
+    assert "--until 0: not reached in 2 rounds; the last targets are in" in capsys.readouterr().err
+    assert not (tmp_path / "new.npz").exists()
+
+
+def test_a_run_that_cannot_be_repeated_is_said(timit, run, tmp_path, monkeypatch, capsys):
+    made = run((1, sure(timit, paths(timit, 1), 60)))
+    monkeypatch.setattr(align.subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 1))
+
+    assert align.main([str(made), "--out", str(tmp_path / "new.npz"), "--until", "0.1"]) == 2
+
+    assert f"{made}: it cannot be repeated on {tmp_path}/new.1.npz, for the reason above" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", ["-0.1", "1", "nan"])
+def test_until_is_a_share(share, tmp_path, capsys):
+    assert align.main(["runs/mine", "--out", str(tmp_path / "new.npz"), "--until", share]) == 2
+    assert f"--until: expected a share from 0 to 1, as 0.01, got {float(share):g}" in capsys.readouterr().err
 
 
 # What goes wrong
