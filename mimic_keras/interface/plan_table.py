@@ -41,9 +41,16 @@ def describe_stages(plan: Plan) -> list[str]:
 
 def note_missing(plan: Plan) -> list[str]:
     """One line for each of the data sets' file locations where there is nothing: a run would end there."""
-    sets = [plan.dataset, *(member.dataset for member in plan.members if member.dataset)]
+    uses = [
+        plan.labelled,
+        plan.transfer,
+        *(use for member in plan.members for use in (member.learns_from, member.labels)),
+    ]
     missing = dict.fromkeys(
-        (part.plugin.name, path) for part in sets for path in part.paths() if not path.expanduser().exists()
+        (use.dataset.plugin.name, path)
+        for use in uses
+        for path in use.dataset.paths()
+        if not path.expanduser().exists()
     )
     return [f"note        data set {name}: {path} does not exist; a run needs it" for name, path in missing]
 
