@@ -36,12 +36,20 @@ def test_a_student_that_is_not_published(plan):
 
 def test_stages_without_a_teacher_of_a_data_set_of_unknown_size(plan):
     info = DatasetInfo("sounds", "3", (2,), 4, ("a",) * 4)
-    alone = replace(plan, members=(), baseline=None, info=info)
+    alone = replace(plan, members=(), baseline=None, info=info, transfer_info=info)
     assert plan_table.describe_stages(alone)[:3] == [
         "data        digits 3: inputs [2], 4 classes; sizes unknown before it is prepared",
         "student     learns the labels: there is no teacher",
         "evaluation  on validation and test",
     ]
+
+
+def test_the_transfer_set_has_a_size_of_its_own(plan):
+    apart = replace(plan, transfer_info=replace(plan.info, num_examples={"train": 1, "transfer": 5485}, repeats=5))
+    (first, *_) = plan_table.describe_stages(apart)
+    assert first.endswith("; 1,097 train, 350 validation, 350 test, 5,485 transfer")
+    kept = {row["net"]: row["kept on disk"] for row in plan_table.estimate_resources(apart)[1]}
+    assert kept["teacher/0"] == "255 kB"  # 10 classes of 5,485 + 350 + 350 examples, and 1,810 weights
 
 
 def test_resources_by_hand(plan):

@@ -74,7 +74,7 @@ WRONG = {
         ["transfer={name: cifar10}"],
         ["1 problem\n", "transfer.name: not accepted: these are changes of the arguments of `dataset`"],
     ),
-    "transfer set of another type": (["transfer=[copies]"], ["transfer: expected mapping | null, got ['copies']"]),
+    "transfer set of another type": (["transfer=[copies]"], ["transfer: expected a mapping, got ['copies']"]),
     "transfer set without a teacher": (
         ["teacher=null", "baseline=null", "student.loss=null", "student.standardize_logits=false", "transfer={}"],
         ["1 problem\n", "transfer: needs a teacher: without one, the student is trained on the labels"],
