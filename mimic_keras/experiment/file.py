@@ -243,7 +243,8 @@ def apply_setting(content: dict[str, Any], setting: str) -> None:
     try:
         value = _load_yaml(text)
     except ValueError as error:
-        raise InputError(f"{origin}: the value is not YAML: {error}") from error
+        reason = str(error).partition("\n")[0]  # the message has the value already
+        raise InputError(f"{origin}: the value is not YAML: {reason}") from error
     assign(content, place, value, origin)
 
 
