@@ -36,7 +36,8 @@ def test_a_student_that_is_not_published(plan):
 
 def test_stages_without_a_teacher_of_a_data_set_of_unknown_size(plan):
     info = DatasetInfo("sounds", "3", (2,), 4, ("a",) * 4)
-    alone = replace(plan, members=(), baseline=None, info=info, transfer_info=info)
+    student = replace(plan.student, loss=None)
+    alone = replace(plan, members=(), student=student, baseline=None, info=info, transfer_info=info)
     assert plan_table.describe_stages(alone)[:3] == [
         "data        digits 3: inputs [2], 4 classes; sizes unknown before it is prepared",
         "student     learns the labels: there is no teacher",
