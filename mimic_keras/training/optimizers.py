@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from mimic_keras.contracts import InputError
+from mimic_keras.experiment.optimizers import OfLimit
 from mimic_keras.experiment.training import CosineDecay, StepDecay, TrainingSection
 
 LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
@@ -55,11 +56,17 @@ def peak_rate(settings: TrainingSection, steps: int) -> float:
     rate = make_rate(settings, steps)
     if isinstance(rate, Warmup):
         return float(tf.reduce_max(rate(tf.range(rate.steps))))
-    return float(settings.optimizer.learning_rate)
+    return _first_rate(settings)
+
+
+def _first_rate(settings: TrainingSection) -> float:
+    rate = settings.optimizer.learning_rate
+    assert not isinstance(rate, OfLimit)  # `stability.find_stability` has made it a number
+    return rate
 
 
 def _make_schedule(settings: TrainingSection, steps: int) -> LearningRate:
-    rate, schedule = float(settings.optimizer.learning_rate), settings.schedule
+    rate, schedule = _first_rate(settings), settings.schedule
     if isinstance(schedule, CosineDecay):
         return keras.optimizers.schedules.CosineDecay(rate, settings.epochs * steps, schedule.final_fraction)
     if isinstance(schedule, StepDecay):
