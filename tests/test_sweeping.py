@@ -528,6 +528,6 @@ def test_without_figures_or_a_paper_the_page_speaks_of_neither(tmp_path):
     page.write_page(table, [outcome], tmp_path, "a: b", {"gpus": []})
     text = (tmp_path / "report.html").read_text()
     assert "<h2>Figures" not in text
-    assert "paper" not in text
+    assert "paper's" not in text
     assert "<td>gpus</td><td>none</td>" in text
     assert "over seed, which has 1 value." in text
