@@ -19,7 +19,7 @@ from mimic_keras import runner
 from mimic_keras.contracts import ArraySplit, InputError
 from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment import schema
-from mimic_keras.interface import cli
+from mimic_keras.interface import arguments, cli
 from mimic_keras.storage import files
 from tests.tiny import command, tiny, write
 
@@ -49,7 +49,7 @@ def test_m4_a_bomb_of_merge_keys_is_refused_before_it_is_expanded(tmp_path):
 
 
 def test_m4_a_setting_cannot_hold_a_merge_key_either():
-    with pytest.raises(InputError, match=r'--set a=\{<<: \{b: 1\}\}: the value is not YAML: a merge key "<<"'):
+    with pytest.raises(InputError, match=r'--set a=\{<<: \{b: 1\}\}: the value is not YAML: line 1, column 2: a merge key "<<"'):
         experiment_file.apply_setting({}, "a={<<: {b: 1}}")
 
 
@@ -173,7 +173,7 @@ def test_low_an_address_is_no_folder(option, tmp_path):
 def test_low_without_home_the_system_is_asked(monkeypatch):
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(pwd, "getpwuid", lambda user: SimpleNamespace(pw_dir="/of/the/system"))
-    assert cli.parse_folder("~/cache") == Path("/of/the/system/cache")
+    assert arguments.parse_folder("~/cache") == Path("/of/the/system/cache")
 
 
 def test_low_without_any_home_directory_the_message_says_what_to_give(monkeypatch, capsys):

@@ -191,7 +191,7 @@ def test_h4_what_a_run_uses_that_began_during_the_prune_is_kept(goes_on, tmp_pat
 
     monkeypatch.setattr(shutil, "rmtree", begin_and_remove)
     with during:
-        removed, kept = prune.remove_unused(tmp_path, 0 if goes_on else DAY)
+        removed, kept = prune.remove_unused(tmp_path, Choice(0 if goes_on else DAY))
     assert (len(removed), kept) == (1, 2)
     assert sum(place.exists() for place in old.values()) == 2
 
@@ -207,7 +207,7 @@ def test_h4_the_student_of_an_export_is_kept(is_whole, tmp_path, monkeypatch):
     workspace, plan = Workspace(home), types.SimpleNamespace(transfer=(None, 0), experiment=experiment)
 
     def prepare(*_):
-        prune.remove_unused(home, 0)
+        prune.remove_unused(home, Choice(0))
         return types.SimpleNamespace(split=lambda _: types.SimpleNamespace(labels=None))
 
     monkeypatch.setattr(workspace, "prepare", prepare)
@@ -265,7 +265,7 @@ for line in sys.stdin:
     left, child = int(left), os.fork()
     if not child:
         os.scandir, os.unlink, os.rmdir, os.rename = Listing, *map(deadly, (os.unlink, os.rmdir, os.rename))
-        prune.remove_unused(Path(home), 86400)
+        prune.remove_unused(Path(home), prune.Choice(86400))
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """

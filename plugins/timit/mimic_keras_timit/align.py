@@ -102,7 +102,7 @@ def _repeat(run: Path, alignment: Path, number: int) -> Path:
     values = {"name": name, "dataset.alignment": f"{{file: {json.dumps(str(alignment))}}}", "export.publish": "false"}
     settings = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
     places = ["--home", str(home), "--runs_dir", str(run.parent)]
-    command = [sys.executable, "-m", "mimic_keras", "run", str(run / "experiment.yaml"), *settings, *places]
+    command = [sys.executable, "-P", "-m", "mimic_keras", "run", str(run / "experiment.yaml"), *settings, *places]
     if subprocess.run(command, check=False).returncode:
         raise InputError(f"{run}: it cannot be repeated on {alignment}, for the reason above")
     return run.parent / name
