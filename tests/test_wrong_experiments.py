@@ -442,6 +442,11 @@ WRONG = {
     ),
     "images of two channels": ([IMAGES % ", channels: 2"], ["dataset.channels: expected 3 | 1, got 2"]),
     "unknown way to resize": ([IMAGES % ", resize: pad"], ["dataset.resize: expected 'stretch' | 'crop', got 'pad'"]),
+    "number of image classes": ([IMAGES % ", classes: 3"], ["dataset.classes: expected list[str] | null, got 3"]),
+    "class of images that is repeated": (
+        [IMAGES % ", classes: [cat, dog, cat]"],
+        ["dataset: ", "classes: each name must be there once, but cat is repeated"],
+    ),
     "number of images as a share": (
         ["dataset={name: image_folder, path: no/such, image_size: [8, 8], shares: {validation: 10}}"],
         ["dataset: ", "shares: validation must be above 0 and below 1, got 10.0"],
@@ -466,6 +471,11 @@ WRONG = {
     "table with a file and a share": (
         [TABLE % ", test: b.csv"],
         ["dataset: ", "test: expected the split itself, or shares: {test: 0.1}, got both"],
+    ),
+    "one class of a table": ([TABLE % ", classes: [a]"], ["dataset: ", "classes: expected at least 2, got ['a']"]),
+    "numbers as the classes of a table": (
+        [TABLE % ", classes: [2, 1]"],
+        ["dataset.classes: expected list[str] | null, got [2, 1]"],
     ),
     "text for a list of columns": (
         [TABLE % ", categories: town"],

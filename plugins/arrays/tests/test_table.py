@@ -82,6 +82,16 @@ def test_classes_that_are_numbers_are_sorted_by_value(tmp_path):
     assert read(tmp_path, "x,y\n1,nan\n2,9\n3,inf\n").info.class_names == ("9", "inf", "nan")
 
 
+def test_classes_are_in_the_order_that_is_given(tmp_path):
+    dataset = read(tmp_path, "x,y\n1,10\n2,9\n3,-1\n", classes=["10", "-1", "9"])
+    assert dataset.info.class_names == ("10", "-1", "9")
+    assert dataset.split("train").labels.tolist() == [0, 2, 1]
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, "x,y\n1,b\n2,a\n", classes=["a", "c"])
+    file = tmp_path / "table.csv"
+    assert str(caught.value) == f"classes: expected those of column 'y' of {file}, in any order: a, b; got a, c"
+
+
 def test_spaces_around_names_and_texts_byte_order_marks_and_empty_lines_are_dropped(tmp_path):
     dataset = read(tmp_path, '\ufeffx , y\n 1, a\n\n"2","b "\n', standardize=False)
     assert all_of(dataset.split("train")).tolist() == [[1], [2]]
