@@ -310,7 +310,18 @@ WRONG = {
     ),
     "predictions of no test set": (
         ["teacher.members.0={teacher: {name: predictions, transfer: a.npy, validation: b.npy}}"],
-        ["teacher.members[0].teacher.test: required, but missing"],
+        [
+            "teacher.members[0].teacher: ",
+            "expected path, or transfer, validation and test; got transfer, validation",
+        ],
+    ),
+    "predictions of all examples and of splits": (
+        ["teacher.members.0={teacher: {name: predictions, path: a.npy, test: c.npy}}"],
+        ["teacher.members[0].teacher: ", "expected path, or transfer, validation and test; got test, path"],
+    ),
+    "missing predictions of all examples": (
+        ["teacher.members.0={teacher: {name: predictions, path: a.npy}}"],
+        ["teacher.members[0].teacher: path: no such file: a.npy"],
     ),
     "unknown kind of outputs": (
         ["teacher.members.0={teacher: {name: keras_file, path: x.keras, outputs: softmax}}"],
@@ -660,6 +671,11 @@ WRONG_FILES = {
         _predictions(lambda rows: rows[1:]),
         STORED,
         "test: test.npy has 349 rows, expected 350: 350 examples",
+    ),
+    "predictions of the rows of no file": (
+        lambda folder: np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(1797, 10))),
+        TEACHER.format("{name: predictions, path: x.npy}"),
+        "path: the examples of 'transfer' are no rows of files in the data set 'digits'; expected transfer, validation",
     ),
     "weights of another application": (
         lambda folder: keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights("x.weights.h5"),

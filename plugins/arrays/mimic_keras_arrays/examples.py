@@ -91,6 +91,10 @@ class Examples:
             return ArraySplit(rows, labels, prepare=gather, repeats=copies.copies)
         return MappedSplit(self._mapped, labels, rows=rows, prepare=prepare, repeats=copies.copies)
 
+    def given_rows(self, name: str) -> np.ndarray:
+        """As `Dataset.given_rows`."""
+        return self._rows[name]
+
     def raw_signatures(self) -> dict[str, RawSignature]:
         """`serve_images` for images [height, width, channels], `serve_rows` for others: values as stored."""
         import tensorflow as tf

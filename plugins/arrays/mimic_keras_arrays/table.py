@@ -22,12 +22,16 @@ SERVED_EXAMPLES = 64
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """What is read: `rows` float32 [N, columns] and `labels` int32 [N] by split; `examples` are some of validation."""
+    """What is read: by split, `rows` float32 [N, columns], `labels` int32 [N], and `places` in the files, int64 [N].
+
+    `examples` are some of validation.
+    """
 
     columns: Columns
     class_names: tuple[str, ...]
     rows: Mapping[str, np.ndarray]
     labels: Mapping[str, np.ndarray]
+    places: Mapping[str, np.ndarray]
     examples: Mapping[str, np.ndarray]
 
 
@@ -119,6 +123,7 @@ class Table(Dataset):
             class_names,
             {name: packed[ids] for name, ids in places.items()},
             {name: all_labels[ids] for name, ids in places.items()},
+            places,
             _read_examples(tables, places["validation"][:SERVED_EXAMPLES], columns),
         )
 
@@ -173,6 +178,9 @@ class Table(Dataset):
         return ArraySplit(
             self._loaded.rows[name], self._loaded.labels[name], prepare=lambda rows, _: columns.prepare(rows)
         )
+
+    def given_rows(self, name: str) -> np.ndarray:
+        return self._loaded.places[name]
 
     def raw_signatures(self) -> dict[str, RawSignature]:
         """`serve_rows`: an input for each column: float32, NaN where missing, or string, "" where missing."""

@@ -71,6 +71,16 @@ def test_rows_without_a_target_are_in_transfer_alone(people):
     assert (dataset.split("transfer").labels[:-3] == dataset.split("train").labels).all()
 
 
+def test_the_rows_of_the_file_that_each_split_has(people):
+    dataset, _ = prepared(people)
+    lines = [line.split(",")[-1] for line in people.read_text().splitlines()[1:]]
+    rows = {name: dataset.given_rows(name) for name in ("transfer", "validation", "test")}
+    assert sorted(np.concatenate(list(rows.values())).tolist()) == list(range(63))
+    for name, of in rows.items():
+        labels = [("high", "low", "").index(lines[row]) for row in of]
+        assert labels == [label if label >= 0 else 2 for label in dataset.split(name).labels]
+
+
 def test_numbers_that_name_something_are_categories_on_request(tmp_path):
     text = "zip,y\n10,a\n9,b\n10,b\n"
     assert inputs(tmp_path, text, standardize=False) == [[10], [9], [10]]
