@@ -92,5 +92,9 @@ def test_inputs_that_are_far_from_what_the_first_layers_suggest(expects, low, hi
 
 def test_the_warning_names_both_ranges():
     assert list(find_other_scales([member((0.0, 255.0), 0, 1)])) == [
-        ("teacher/0", "its first layers suggest inputs from 0 to 255, but those of validation are 0 to 1")
+        (
+            "teacher/0",
+            "its first layers suggest inputs from 0 to 255, but those of validation are 0 to 1; its entry can have "
+            "inputs of its own, as dataset: {inputs: {scale: 1}}",
+        )
     ]

@@ -70,6 +70,14 @@ WRONG = {
         ["transfer={copies: 0}"],
         ["1 problem\n", "transfer: dataset 'digits'", "copies must be at least 1, got 0"],
     ),
+    "typo of an argument of a member's data": (
+        ["teacher.members.0.dataset={copeis: 3}"],
+        ["1 problem\n", "teacher.members[0].dataset.copeis: unknown argument of 'digits'", "Did you mean 'copies'?"],
+    ),
+    "typo of an argument of the data that a member changes": (
+        ["dataset={name: digits, copeis: 3}", "teacher.members.0.dataset={shift: 0}"],
+        ["1 problem\n", "dataset.copeis: unknown argument of 'digits'", "Did you mean 'copies'?"],
+    ),
     "another data set for transfer": (
         ["transfer={name: cifar10}"],
         ["1 problem\n", "transfer.name: not accepted: these are changes of the arguments of `dataset`"],
@@ -472,7 +480,7 @@ WRONG = {
     ),
     "table that is a folder": (
         ["dataset={name: table, train: ., target: y, shares: {validation: 0.1, test: 0.1}}"],
-        ["dataset: train: . cannot be read as a table: Is a directory"],
+        ["dataset: train: ", " cannot be read as a table: Is a directory"],
     ),
     "table without a target": (["dataset={name: table, train: a.csv}"], ["dataset.target: required, but missing"]),
     "table without validation": (
@@ -486,7 +494,7 @@ WRONG = {
     "one class of a table": ([TABLE % ", classes: [a]"], ["dataset: ", "classes: expected at least 2, got ['a']"]),
     "numbers as the classes of a table": (
         [TABLE % ", classes: [2, 1]"],
-        ["dataset.classes: expected list[str] | null, got [2, 1]"],
+        ["2 problems\n", "dataset.classes[0]: expected string, got 2"],
     ),
     "text for a list of columns": (
         [TABLE % ", categories: town"],
@@ -594,7 +602,7 @@ def test_wrong_experiment_is_refused_with_its_path_and_what_is_accepted(name, tm
     message = capsys.readouterr().err
     assert "Traceback" not in message
     for piece in pieces:
-        assert piece in message
+        assert piece in message.replace(f"{tmp_path}/", "")  # paths are absolute
 
 
 def test_a_metric_that_the_data_set_does_not_have_is_refused_before_anything_is_trained(tmp_path, capsys):
@@ -721,7 +729,7 @@ def test_a_file_that_does_not_fit_is_refused_before_anything_is_trained(name, tm
     assert command("run", file, "--set", override, *places) == 2
     message = capsys.readouterr().err
     assert "Traceback" not in message
-    assert piece in message
+    assert piece in message.replace(f"{tmp_path}/", "")  # paths are absolute
     assert not list(tmp_path.glob("home/teachers/*/model.keras"))
 
 

@@ -92,7 +92,8 @@ def find_other_scales(members: Sequence[TeacherMember]) -> Iterator[tuple[str, s
     for member in members:
         if member.expects and _are_far(member.expects, found := _range_of(member.data)):
             expected, seen = ("{:.4g} to {:.4g}".format(*each) for each in (member.expects, found))
-            yield member.name, f"its first layers suggest inputs from {expected}, but those of validation are {seen}"
+            reason = f"its first layers suggest inputs from {expected}, but those of validation are {seen}"
+            yield member.name, f"{reason}; its entry can have inputs of its own, as dataset: {{inputs: {{scale: 1}}}}"
 
 
 def _range_of(data: Data) -> tuple[float, float]:

@@ -176,7 +176,9 @@ def test_it_warns_of_classes_without_examples_and_of_large_integers(save, tmp_pa
         assert "no training example of 1 of 4 classes: d" in caplog.text
         assert "the inputs are uint8 and are not scaled" in caplog.text
         caplog.clear()
-        prepared(tmp_path / "data", **given, inputs={"scale": 0.1})
+        for scale in (0.1, 1):  # which is asked for
+            prepared(tmp_path / "data", **given, inputs={"scale": scale})
+        prepared(tmp_path / "data", **given, standardize=True)
         assert not caplog.text
 
 
