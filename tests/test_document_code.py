@@ -109,6 +109,9 @@ def test_the_parts_in_a_file_have_a_value_and_a_size_by_hand():
     names = {}
     exec(plugin_blocks()["Cosine"], names)
     assert names["Cosine"]().call(tf.constant([[3.0, 4.0]]), tf.constant([[4.0, 3.0]])).numpy() == pytest.approx([0.04])
+    power = names["Power"].from_config(names["Power"](exponent=3.0).get_config())
+    # (|3 - 4| ** 3 + |4 - 2| ** 3) / 2
+    assert power.call(tf.constant([[3.0, 4.0]]), tf.constant([[4.0, 2.0]])).numpy() == pytest.approx([4.5])
     assert names["two_layers"]((2, 3), 4).count_params() == 6 * 32 + 32 + 32 * 4 + 4
 
 
@@ -140,6 +143,7 @@ def test_the_parts_in_a_file_keep_their_contracts(tmp_path, monkeypatch, capsys)
     assert command("plugins", "--check", "my_parts.py") == 0
     printed = capsys.readouterr().out
     assert "Cosine" in printed
+    assert "Power" in printed
     assert "two_layers" in printed
 
 
