@@ -91,5 +91,5 @@ def warn_of_empty_classes(labels: np.ndarray, class_names: Sequence[str]) -> Non
     """Log the classes that no training example has; `labels` are those of training, int32, none of them -1."""
     missing = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
     if len(missing):
-        shown = show_names([class_names[index] for index in missing])
+        shown = show_names([class_names[int(index)] for index in missing])
         logging.warning("no training example of %d of %d classes: %s", len(missing), len(class_names), shown)
