@@ -309,6 +309,14 @@ class Dataset(abc.ABC):
         """
         raise ValueError(f"no groups '{name}'")
 
+    def given_rows(self, name: str) -> np.ndarray:
+        """The row of each example of a split in what the data set was given, int64 [num_examples], after `prepare`.
+
+        Several files are one after the other: train, validation, test, unlabelled. A ValueError, the default: examples
+        are no rows of files.
+        """
+        raise ValueError(f"the examples of '{name}' are no rows of files")
+
     def raw_signatures(self) -> Mapping[str, RawSignature]:
         """{name: signature} in addition to prepared inputs, as {"serve_images": ...}; called after `prepare`."""
         return {}

@@ -18,14 +18,15 @@ from ruamel.yaml import YAML
 from tensorflow_serving.config import model_server_config_pb2
 
 import mimic_keras
-from mimic_keras.contracts import RawSignature
+from mimic_keras.contracts import RawSignature, TeacherContext
 from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.experiment.schema import parse_experiment
 from mimic_keras.planning import components
+from mimic_keras.stages.data import prepare
 from tests.document_blocks import BLOCKS, blocks_of
-from tests.tiny import command, tiny, write
+from tests.tiny import command, plan_of, tiny, write
 
 # Sweeps, searches, and their parts are planned in tests/test_documents.py.
 PLANNED = ("docs/sweeps.md", "docs/searching.md")
@@ -34,7 +35,7 @@ PLANNED = ("docs/sweeps.md", "docs/searching.md")
 COMPILED = {
     "docs/anywhere.md": "an export; run by test_a_page_works_from_top_to_bottom",
     "docs/serving.md": "a server; tests/test_serving_client.py runs the client that has both",
-    "docs/teachers.md": "PyTorch and skl2onnx, which are not installed",
+    "docs/teachers.md": "PyTorch and skl2onnx, which are not installed; the other blocks are run below",
 }
 
 
@@ -108,7 +109,31 @@ def test_the_parts_in_a_file_have_a_value_and_a_size_by_hand():
     names = {}
     exec(plugin_blocks()["Cosine"], names)
     assert names["Cosine"]().call(tf.constant([[3.0, 4.0]]), tf.constant([[4.0, 3.0]])).numpy() == pytest.approx([0.04])
+    power = names["Power"].from_config(names["Power"](exponent=3.0).get_config())
+    # (|3 - 4| ** 3 + |4 - 2| ** 3) / 2
+    assert power.call(tf.constant([[3.0, 4.0]]), tf.constant([[4.0, 2.0]])).numpy() == pytest.approx([4.5])
     assert names["two_layers"]((2, 3), 4).count_params() == 6 * 32 + 32 + 32 * 4 + 4
+
+
+def test_scikit_learn_on_a_table_becomes_teachers_as_the_page_says(tmp_path, monkeypatch):
+    """A forest on the prepared rows, and the predictions of a pipeline on the columns: both know the growers."""
+    monkeypatch.chdir(tmp_path)
+    acids = np.random.default_rng(0).normal(0, 0.1, 99) + np.arange(99) % 3
+    lines = [f"{acid:.3f},{'clay chalk'.split()[row % 2]},{'abc'[row % 3]}" for row, acid in enumerate(acids)]
+    (tmp_path / "wine.csv").write_text("\n".join(["acid,soil,grower", *lines, ""]))
+    for block in blocks_of("python", "docs/teachers.md"):
+        if "wine.csv" in block.text:
+            exec(block.text, {})
+    experiments = [block for block in blocks_of("yaml", "docs/teachers.md") if "wine.csv" in block.text]
+    assert len(experiments) == 2
+    for block in experiments:
+        plan = plan_of(tmp_path, read_yaml(block))
+        data = prepare(plan.dataset, tmp_path / "home", 0)
+        member = plan.members[0].teacher().member(TeacherContext(data.dataset, 0, tmp_path, None))
+        for name in ("transfer", "validation", "test"):
+            split, ids = data.split(name), np.arange(data.split(name).num_examples)
+            logits = member.predict(name, ids) if member.predict else member.call(split.batch(ids)).numpy()
+            assert logits.argmax(-1).tolist() == split.labels.tolist()
 
 
 @pytest.mark.slow
@@ -118,6 +143,7 @@ def test_the_parts_in_a_file_keep_their_contracts(tmp_path, monkeypatch, capsys)
     assert command("plugins", "--check", "my_parts.py") == 0
     printed = capsys.readouterr().out
     assert "Cosine" in printed
+    assert "Power" in printed
     assert "two_layers" in printed
 
 

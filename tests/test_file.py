@@ -246,6 +246,23 @@ def test_what_sections_inherit_stands_in_the_complete_experiment_alone(tmp_path)
     assert other.problems is source.problems
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({"inputs": {"scale": 1}}, {"name": "arrays", "train": "x.npz", "inputs": {"scale": 1, "offset": -1}}),
+        ({}, {"name": "arrays", "train": "x.npz", "inputs": {"scale": 2, "offset": -1}}),
+        ({"name": "arrays", "train": "x.npz"}, {"name": "arrays", "train": "x.npz"}),  # whole, as it is written
+        (None, None),
+    ],
+)
+def test_a_members_dataset_without_a_name_is_changes_of_the_experiments(own, expected):
+    dataset = {"name": "arrays", "train": "x.npz", "inputs": {"scale": 2, "offset": -1}}
+    given = {"dataset": dataset, "teacher": {"members": [{"dataset": own}, 3]}}
+    source = experiment_file.make_source(given, Problems("x.yaml"))
+    assert source.complete["teacher"]["members"] == [{"dataset": expected}, 3]
+    assert source.given == given
+
+
 def test_components_have_kinds_and_places(tmp_path):
     source = experiment_file.read(write(tmp_path, tiny())).source()
     assert [(kind, spec["name"], str(place)) for kind, spec, place in source.components()] == [
@@ -271,11 +288,15 @@ def test_inherited_faults_are_dropped_and_those_of_the_file_stay():
         "teacher": {"seed": -2},
         "student": {"architecture": {"a": 1}, "training": {"epochs": 0}},
         "baseline": {"architecture": {"b": 1}},
+        "dataset": {"name": "x", "c": 1},
     }
+    given["teacher"]["members"] = [{"dataset": {"d": 2}}]
     problems = Problems("x.yaml")
     source = experiment_file.make_source(given, problems)
     kept = ["seed", "teacher.seed", "student.training.epochs", "student.architecture.a", "baseline.architecture.b"]
-    for text in [*kept, "student.seed", "baseline.training.epochs", "baseline.architecture.a"]:
+    kept += ["dataset.c", "teacher.members[0].dataset.d"]
+    dropped = ["student.seed", "baseline.training.epochs", "baseline.architecture.a", "teacher.members[0].dataset.c"]
+    for text in [*kept, *dropped]:
         problems.add(Place.parse(text), "wrong")
     source.drop_inherited_problems()
     assert [str(place) for place in problems.found] == kept

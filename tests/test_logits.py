@@ -79,10 +79,10 @@ class Data:
     """Six examples of two features; the training set has two virtual copies."""
 
     identity = "six"
-    dataset = SimpleNamespace(info=SimpleNamespace(num_classes=2))
+    dataset = SimpleNamespace(info=SimpleNamespace(num_classes=2, class_names=("disc", "square")))
 
     def __init__(self, labels=(0, 1, 0, 1, -1, 1)):
-        inputs = np.arange(12, dtype=np.float32).reshape(6, 2)
+        inputs = np.arange(2 * len(labels), dtype=np.float32).reshape(-1, 2)
         labels = np.array(labels)
         self.splits = {
             name: ArraySplit(inputs, labels, repeats=2 if name == "transfer" else 1)
@@ -188,6 +188,18 @@ def test_every_members_error_is_said_before_it_labels_anything_else(store, caplo
     caplog.clear()
     stage.label_validation(members, data, store)
     assert all(is_reuse for _, _, is_reuse in messages(caplog)), "a sweep says it once"
+
+
+def test_a_member_with_another_order_of_classes_is_told_which(store, caplog):
+    """Its first output is larger in the last 20 examples, whose label is 1, and smaller before."""
+    data = Data(labels=[0] * 20 + [1] * 20)
+    caplog.set_level("WARNING", logger="absl")
+    stage.label_validation([member("teacher/0", [[1, 0], [0, 39 / 40]], data)], data, store)
+    assert [text for _, text, _ in messages(caplog)] == [
+        "teacher/0: its error rate on validation is no better than always answering the most frequent class (0.5000); "
+        "its inputs may be scaled otherwise, or its classes ordered otherwise. If its outputs are those of square, "
+        "disc, in this order, it is 0.0000"
+    ]
 
 
 def test_without_labels_no_error_is_said(store, caplog):

@@ -117,6 +117,11 @@ def test_a_name_that_an_installed_plugin_has_too_is_an_error_that_names_both(par
         ("yaml_of_mine.py", "x = [", "cannot be imported: SyntaxError: '[' was never closed"),
         ("missing.py", "import numpy_of_the_future", "cannot be imported: ModuleNotFoundError: No module named"),
         ("leaves.py", "raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
+        (
+            "function.py",
+            "def squares(teacher_logits, student_logits): ...",
+            "a loss that is a function becomes the method `call` of a subclass of keras.losses.Loss",
+        ),
         ("empty.py", "import keras\nx = keras.losses.Huber()", "empty.py has no component; expected a subclass"),
         ("keras.py", "", "--plugins: a module 'keras' is installed; give keras.py another name"),
         ("sys.py", "", "--plugins: a module 'sys' is installed; give sys.py another name"),

@@ -70,6 +70,14 @@ WRONG = {
         ["transfer={copies: 0}"],
         ["1 problem\n", "transfer: dataset 'digits'", "copies must be at least 1, got 0"],
     ),
+    "typo of an argument of a member's data": (
+        ["teacher.members.0.dataset={copeis: 3}"],
+        ["1 problem\n", "teacher.members[0].dataset.copeis: unknown argument of 'digits'", "Did you mean 'copies'?"],
+    ),
+    "typo of an argument of the data that a member changes": (
+        ["dataset={name: digits, copeis: 3}", "teacher.members.0.dataset={shift: 0}"],
+        ["1 problem\n", "dataset.copeis: unknown argument of 'digits'", "Did you mean 'copies'?"],
+    ),
     "another data set for transfer": (
         ["transfer={name: cifar10}"],
         ["1 problem\n", "transfer.name: not accepted: these are changes of the arguments of `dataset`"],
@@ -310,7 +318,18 @@ WRONG = {
     ),
     "predictions of no test set": (
         ["teacher.members.0={teacher: {name: predictions, transfer: a.npy, validation: b.npy}}"],
-        ["teacher.members[0].teacher.test: required, but missing"],
+        [
+            "teacher.members[0].teacher: ",
+            "expected path, or transfer, validation and test; got transfer, validation",
+        ],
+    ),
+    "predictions of all examples and of splits": (
+        ["teacher.members.0={teacher: {name: predictions, path: a.npy, test: c.npy}}"],
+        ["teacher.members[0].teacher: ", "expected path, or transfer, validation and test; got test, path"],
+    ),
+    "missing predictions of all examples": (
+        ["teacher.members.0={teacher: {name: predictions, path: a.npy}}"],
+        ["teacher.members[0].teacher: path: no such file: a.npy"],
     ),
     "unknown kind of outputs": (
         ["teacher.members.0={teacher: {name: keras_file, path: x.keras, outputs: softmax}}"],
@@ -442,6 +461,11 @@ WRONG = {
     ),
     "images of two channels": ([IMAGES % ", channels: 2"], ["dataset.channels: expected 3 | 1, got 2"]),
     "unknown way to resize": ([IMAGES % ", resize: pad"], ["dataset.resize: expected 'stretch' | 'crop', got 'pad'"]),
+    "number of image classes": ([IMAGES % ", classes: 3"], ["dataset.classes: expected list[str] | null, got 3"]),
+    "class of images that is repeated": (
+        [IMAGES % ", classes: [cat, dog, cat]"],
+        ["dataset: ", "classes: each name must be there once, but cat is repeated"],
+    ),
     "number of images as a share": (
         ["dataset={name: image_folder, path: no/such, image_size: [8, 8], shares: {validation: 10}}"],
         ["dataset: ", "shares: validation must be above 0 and below 1, got 10.0"],
@@ -456,7 +480,7 @@ WRONG = {
     ),
     "table that is a folder": (
         ["dataset={name: table, train: ., target: y, shares: {validation: 0.1, test: 0.1}}"],
-        ["dataset: train: . cannot be read as a table: Is a directory"],
+        ["dataset: train: ", " cannot be read as a table: Is a directory"],
     ),
     "table without a target": (["dataset={name: table, train: a.csv}"], ["dataset.target: required, but missing"]),
     "table without validation": (
@@ -466,6 +490,11 @@ WRONG = {
     "table with a file and a share": (
         [TABLE % ", test: b.csv"],
         ["dataset: ", "test: expected the split itself, or shares: {test: 0.1}, got both"],
+    ),
+    "one class of a table": ([TABLE % ", classes: [a]"], ["dataset: ", "classes: expected at least 2, got ['a']"]),
+    "numbers as the classes of a table": (
+        [TABLE % ", classes: [2, 1]"],
+        ["2 problems\n", "dataset.classes[0]: expected string, got 2"],
     ),
     "text for a list of columns": (
         [TABLE % ", categories: town"],
@@ -573,7 +602,7 @@ def test_wrong_experiment_is_refused_with_its_path_and_what_is_accepted(name, tm
     message = capsys.readouterr().err
     assert "Traceback" not in message
     for piece in pieces:
-        assert piece in message
+        assert piece in message.replace(f"{tmp_path}/", "")  # paths are absolute
 
 
 def test_a_metric_that_the_data_set_does_not_have_is_refused_before_anything_is_trained(tmp_path, capsys):
@@ -651,6 +680,11 @@ WRONG_FILES = {
         STORED,
         "test: test.npy has 349 rows, expected 350: 350 examples",
     ),
+    "predictions of the rows of no file": (
+        lambda folder: np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(1797, 10))),
+        TEACHER.format("{name: predictions, path: x.npy}"),
+        "path: the examples of 'transfer' are no rows of files in the data set 'digits'; expected transfer, validation",
+    ),
     "weights of another application": (
         lambda folder: keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights("x.weights.h5"),
         TEACHER.format("{name: keras_application, model: MobileNet, weights: x.weights.h5}"),
@@ -695,7 +729,7 @@ def test_a_file_that_does_not_fit_is_refused_before_anything_is_trained(name, tm
     assert command("run", file, "--set", override, *places) == 2
     message = capsys.readouterr().err
     assert "Traceback" not in message
-    assert piece in message
+    assert piece in message.replace(f"{tmp_path}/", "")  # paths are absolute
     assert not list(tmp_path.glob("home/teachers/*/model.keras"))
 
 

@@ -91,7 +91,7 @@ class Source:
         return replace(self, given=given, complete=_complete(given))
 
     def drop_inherited_problems(self) -> None:
-        """Drop problems that are repeated where `seed` or `student` is inherited."""
+        """Drop problems that are repeated where `seed`, `student` or `dataset` is inherited."""
         found = self.problems.found
         faults = [place[1:] for place in found if place[:1] == ("student",)]
         for place in list(found):
@@ -99,6 +99,8 @@ class Source:
             inherited = inside == ("seed",) and Place("seed") in found
             if place[:1] == ("baseline",):
                 inherited = any(inside[: len(fault)] == fault or fault[: len(inside)] == inside for fault in faults)
+            if place[:2] == ("teacher", "members") and place[3:4] == ("dataset",):
+                inherited = place[3:] in found
             if inherited and not contains(self.given, place):
                 del found[place]
 
@@ -333,7 +335,10 @@ def _expand_variables(value: Any, place: Place, problems: Problems) -> Any:
 
 
 def _complete(given: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what sections inherit: the seed, and the student's architecture and training in the baseline."""
+    """Fill in what sections inherit.
+
+    That is the seed, the student's architecture and training in the baseline, and the data set in a member's changes.
+    """
     complete = dict(given)
     for name in ("teacher", "student"):
         if isinstance(given.get(name), dict):
@@ -342,4 +347,16 @@ def _complete(given: dict[str, Any]) -> dict[str, Any]:
     if isinstance(given.get("baseline"), dict) and isinstance(student, dict):
         inherited = {key: student[key] for key in ("architecture", "training") if key in student}
         complete["baseline"] = merge(inherited, given["baseline"])
+    teacher = complete.get("teacher")
+    if isinstance(teacher, dict) and isinstance(teacher.get("members"), list):
+        members = [_inherit_dataset(entry, given.get("dataset")) for entry in teacher["members"]]
+        complete["teacher"] = {**teacher, "members": members}
     return complete
+
+
+def _inherit_dataset(entry: Any, dataset: Any) -> Any:
+    """A member's `dataset` without a name is changes of the experiment's; with a name it is a whole one."""
+    changes = entry.get("dataset") if isinstance(entry, dict) else None
+    if not isinstance(changes, dict) or "name" in changes or not isinstance(dataset, dict):
+        return entry
+    return {**entry, "dataset": merge(dataset, changes)}

@@ -21,7 +21,8 @@ from mimic_keras.planning.components import GROUPS, GivenPlugin
 
 ACCEPTED = (
     "a subclass of keras.losses.Loss, or of Dataset or Teacher of mimic_keras.contracts, or a function "
-    "(input_shape, num_classes, *, ...) that builds a keras.Model"
+    "(input_shape, num_classes, *, ...) that builds a keras.Model; a loss that is a function becomes the method `call` "
+    "of a subclass of keras.losses.Loss"
 )
 
 

@@ -21,7 +21,7 @@ from mimic_keras.stages.labelling import (
     load_shards,
     split_to_label,
 )
-from mimic_keras.stages.plausibility import find_other_scales, find_poor_members
+from mimic_keras.stages.plausibility import find_other_order, find_other_scales, find_poor_members
 from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.storage.store import REUSED, Artifact, Store
 from mimic_keras.training.metrics import log_softmax
@@ -64,8 +64,18 @@ def label_validation(members: Sequence[TeacherMember], data: Data, store: Store)
         for name, error in errors.items():
             logging.info("%s: error rate %.4f on validation", name, error, extra=said[name])
             if name in poor:
-                logging.warning("%s: its error rate on validation is %s", name, poor[name], extra=said[name])
+                reason = poor[name] + _describe_order(labels, load_shards(found[name]), data.dataset.info.class_names)
+                logging.warning("%s: its error rate on validation is %s", name, reason, extra=said[name])
     return found
+
+
+def _describe_order(labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str]) -> str:
+    """What a warning adds if the member's outputs are those of the classes in another order."""
+    if (better := find_other_order(labels, logits.argmax(-1), len(class_names))) is None:
+        return ""
+    order, error = better
+    names = ", ".join(class_names[label] for label in order)
+    return f". If its outputs are those of {names}, in this order, it is {error:.4f}"
 
 
 def select_members(

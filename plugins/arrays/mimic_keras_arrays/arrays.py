@@ -152,6 +152,9 @@ class Arrays(Dataset):
     def split(self, name: str, seed: int = 0) -> ArraySplit:
         return self._examples.split(name, seed)
 
+    def given_rows(self, name: str) -> np.ndarray:
+        return self._examples.given_rows(name)
+
     def raw_signatures(self) -> dict[str, RawSignature]:
         """`serve_images` or `serve_rows`: values as in the files."""
         return self._examples.raw_signatures()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimic_keras.contracts import InputError, files_below
+from mimic_keras_arrays.labels import order_classes
 
 UNLABELLED = "unlabelled"
 FOLDERS_SHOWN = 10
@@ -20,7 +21,7 @@ class Listing:
     files: Mapping[str, Sequence[tuple[Path, int]]]
 
 
-def list_images(path: Path, drawn: Sequence[str]) -> Listing:
+def list_images(path: Path, drawn: Sequence[str], classes: Sequence[str] | None = None) -> Listing:
     """List the images of class folders.
 
     Args:
@@ -28,6 +29,7 @@ def list_images(path: Path, drawn: Sequence[str]) -> Listing:
             maybe a folder unlabelled. If all but train are drawn, the class folders may be in `path` itself. Every file
             in or below a class folder is an image, unless it or a folder that it is in has a name with a leading ".".
         drawn: splits that are drawn from the training images.
+        classes: the order of the class folders; None: sorted by name.
 
     Raises:
         InputError: the folders are not like this.
@@ -48,12 +50,13 @@ def list_images(path: Path, drawn: Sequence[str]) -> Listing:
     both = [name for name in drawn if name in folders]
     if both:
         raise InputError(f"path: {path} has a folder {both[0]}, but shares draws {both[0]}; remove one of them")
-    names = [name for name in _folders(roots["train"]) if roots["train"] / name != path / UNLABELLED]
+    names: Sequence[str] = [name for name in _folders(roots["train"]) if roots["train"] / name != path / UNLABELLED]
     if len(names) < 2:
         raise InputError(f"path: expected at least two class folders in {roots['train']}, found {len(names)}")
+    names = order_classes(names, classes, f"the class folders of {roots['train']}")
     files = {split: _list_classes(root, names, split) for split, root in roots.items()}
     files[UNLABELLED] = [(file, -1) for file in _visible_files(path / UNLABELLED)] if UNLABELLED in folders else []
-    return Listing(tuple(names), files)
+    return Listing(names, files)
 
 
 def _list_classes(root: Path, names: Sequence[str], split: str) -> list[tuple[Path, int]]:

@@ -19,6 +19,7 @@ from mimic_keras_arrays.examples import MAPPED_BYTES, Preparation, make_examples
 from mimic_keras_arrays.files import ArrayFile
 from mimic_keras_arrays.images import Copies
 from mimic_keras_arrays.inputs import LinearInputs
+from mimic_keras_arrays.labels import name_classes
 from mimic_keras_arrays.shares import HELD_OUT, Division, Shares
 
 BRIGHTEST = 255
@@ -43,6 +44,7 @@ class ImageFolder(Dataset):
         shares: of validation, test or both, drawn from the training images; a split that is drawn has no folder.
         split_seed: draws them.
         stratify: give each split its share of every class.
+        classes: the folders' names in the order of the outputs of a net that knows them; None: sorted.
         inputs: pixels, 0 to 255, become x * scale + offset. By default scale is 1 / 255.
         standardize: instead, each channel has mean 0 and deviation 1 over the training images.
         copies, mirror, shift, smallest_crop: virtual copies of every training and transfer image.
@@ -60,6 +62,7 @@ class ImageFolder(Dataset):
         shares: Shares | None = None,
         split_seed: int = 0,
         stratify: bool = True,
+        classes: list[str] | None = None,
         inputs: LinearInputs | None = None,
         standardize: bool = False,
         copies: int = 1,
@@ -73,13 +76,14 @@ class ImageFolder(Dataset):
         self._path, self._decoder, self._drawn = path, Decoder(height, width, channels, resize), list(shares or {})
         given = ["train", *(name for name in HELD_OUT if name not in self._drawn)]
         self._division = Division(given, shares or {}, split_seed, stratify)
+        self._classes = None if classes is None else name_classes(classes)
         scaled = inputs if inputs or standardize else LinearInputs(scale=1 / BRIGHTEST)
         self._preparation = Preparation(scaled, standardize, Copies(copies, mirror, shift, smallest_crop))
         self._preparation.copies.check_shape(self._decoder.shape)
 
     @functools.cached_property
     def _listing(self) -> Listing:
-        return list_images(self._path, self._drawn)
+        return list_images(self._path, self._drawn, self._classes)
 
     @property
     def info(self) -> DatasetInfo:

@@ -27,6 +27,30 @@ def name_classes(classes: int | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def order_classes(found: Sequence[str], classes: Sequence[str] | None, place: str) -> tuple[str, ...]:
+    """The classes that are in `place`, in the order of `classes`; None keeps the order found.
+
+    Raises:
+        InputError: `classes` are not those found, in any order.
+
+    Example:
+        >>> order_classes(["diamond", "disc"], ["disc", "diamond"], "shapes/train")
+        ('disc', 'diamond')
+    """
+    if classes is None:
+        return tuple(found)
+    if sorted(classes) != sorted(found):
+        raise InputError(
+            f"classes: expected those of {place}, in any order: {show_names(found)}; got {show_names(classes)}"
+        )
+    return tuple(classes)
+
+
+def show_names(names: Sequence[str]) -> str:
+    """At most ten of them."""
+    return ", ".join(names[:MOST_SHOWN]) + (", ..." if len(names) > MOST_SHOWN else "")
+
+
 def check_label_kind(where: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Raise an InputError, which says how to convert, unless an array can be labels: integers [N] or [N, 1]."""
     is_column = len(shape) == 2 and shape[1] == 1
@@ -67,6 +91,5 @@ def warn_of_empty_classes(labels: np.ndarray, class_names: Sequence[str]) -> Non
     """Log the classes that no training example has; `labels` are those of training, int32, none of them -1."""
     missing = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
     if len(missing):
-        shown = ", ".join(class_names[index] for index in missing[:MOST_SHOWN])
-        rest = ", ..." if len(missing) > MOST_SHOWN else ""
-        logging.warning("no training example of %d of %d classes: %s%s", len(missing), len(class_names), shown, rest)
+        shown = show_names([class_names[int(index)] for index in missing])
+        logging.warning("no training example of %d of %d classes: %s", len(missing), len(class_names), shown)

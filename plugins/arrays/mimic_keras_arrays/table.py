@@ -13,22 +13,25 @@ from absl import logging
 from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, InputError, RawSignature, array_digest
 from mimic_keras_arrays.columns import Columns, encode, fit, make_vocabulary
 from mimic_keras_arrays.files import run_all
-from mimic_keras_arrays.labels import warn_of_empty_classes
+from mimic_keras_arrays.labels import name_classes, order_classes, show_names, warn_of_empty_classes
 from mimic_keras_arrays.shares import HELD_OUT, Division, Shares
 from mimic_keras_arrays.table_files import TableFile
 
 SERVED_EXAMPLES = 64
-NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """What is read: `rows` float32 [N, columns] and `labels` int32 [N] by split; `examples` are some of validation."""
+    """What is read: by split, `rows` float32 [N, columns], `labels` int32 [N], and `places` in the files, int64 [N].
+
+    `examples` are some of validation.
+    """
 
     columns: Columns
     class_names: tuple[str, ...]
     rows: Mapping[str, np.ndarray]
     labels: Mapping[str, np.ndarray]
+    places: Mapping[str, np.ndarray]
     examples: Mapping[str, np.ndarray]
 
 
@@ -50,6 +53,8 @@ class Table(Dataset):
         shares: fractions of the rows of `train` that become validation and test, where there is no file.
         split_seed: draws them.
         stratify: give each split its share of every class.
+        classes: the values of `target`, as texts, in the order of the outputs of a model that knows them; None: sorted,
+            by value if all are numbers.
         categories: columns that are categories although all values are numbers.
         ignore: columns that are no inputs, such as names and numbers of rows.
         missing: texts that stand for a missing value, such as "?", besides none at all.
@@ -70,6 +75,7 @@ class Table(Dataset):
         shares: Shares | None = None,
         split_seed: int = 0,
         stratify: bool = True,
+        classes: list[str] | None = None,
         categories: list[str] | None = None,
         ignore: list[str] | None = None,
         missing: list[str] | None = None,
@@ -84,6 +90,7 @@ class Table(Dataset):
         files = {"train": train, "validation": validation, "test": test}
         self.files = {name: file for name, file in files.items() if file is not None}
         self.division = Division(self.files.keys(), shares or {}, split_seed, stratify)
+        self._classes = None if classes is None else name_classes(classes)
         self.target, self.categories, self.ignore = target, categories or [], ignore or []
         self.missing, self.separator, self.standardize = missing or [], separator, standardize
 
@@ -116,6 +123,7 @@ class Table(Dataset):
             class_names,
             {name: packed[ids] for name, ids in places.items()},
             {name: all_labels[ids] for name, ids in places.items()},
+            places,
             _read_examples(tables, places["validation"][:SERVED_EXAMPLES], columns),
         )
 
@@ -125,7 +133,7 @@ class Table(Dataset):
         for argument, wanted in (("target", [self.target]), ("categories", self.categories), ("ignore", self.ignore)):
             if absent := [name for name in wanted if name not in found]:
                 raise InputError(
-                    f"{argument}: no column '{absent[0]}' in {self.files['train']}; its columns are {_show(found)}"
+                    f"{argument}: no column '{absent[0]}' in {self.files['train']}; its columns are {show_names(found)}"
                 )
         names = [name for name in found if name not in (self.target, *self.ignore)]
         if not names:
@@ -138,18 +146,19 @@ class Table(Dataset):
     def _read_labels(self, tables: Mapping[str, TableFile]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         """The classes, and the labels of each file, int32 [rows], -1 where the target is missing."""
         targets = {name: table.texts(self.target) for name, table in tables.items()}
-        names = _sort(set(targets["train"].tolist()) - {""})
-        if len(names) < 2:
-            raise InputError(f"target: expected at least two different values of '{self.target}', got {len(names)}")
+        found = _sort(set(targets["train"].tolist()) - {""})
+        if len(found) < 2:
+            raise InputError(f"target: expected at least two different values of '{self.target}', got {len(found)}")
+        names = order_classes(found, self._classes, f"column '{self.target}' of {self.files['train']}")
         labels = {name: encode(texts, names).astype(np.int32) for name, texts in targets.items()}
         for name in HELD_OUT:
             if name in tables and (wrong := labels[name] < 0).any():
                 raise InputError(
                     f"{name}: {wrong.sum():,} rows of {tables[name].file} have a '{self.target}' that is no class of "
-                    f"train ({_show(names)}); the first is {targets[name][wrong][0]!r}, in row "
+                    f"train ({show_names(names)}); the first is {targets[name][wrong][0]!r}, in row "
                     f"{wrong.argmax() + 1}"
                 )
-        return tuple(names), labels
+        return names, labels
 
     def prepare(self, data_dir: Path) -> str:
         """The digest of what was read; nothing is written."""
@@ -169,6 +178,9 @@ class Table(Dataset):
         return ArraySplit(
             self._loaded.rows[name], self._loaded.labels[name], prepare=lambda rows, _: columns.prepare(rows)
         )
+
+    def given_rows(self, name: str) -> np.ndarray:
+        return self._loaded.places[name]
 
     def raw_signatures(self) -> dict[str, RawSignature]:
         """`serve_rows`: an input for each column: float32, NaN where missing, or string, "" where missing."""
@@ -207,7 +219,3 @@ def _sort(values: set[str]) -> list[str]:
     except ValueError:
         return sorted(values)
     return sorted(values, key=lambda value: (numbers[value], value) if np.isfinite(numbers[value]) else (np.inf, value))
-
-
-def _show(names: list[str]) -> str:
-    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

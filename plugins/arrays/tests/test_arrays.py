@@ -158,6 +158,16 @@ def test_the_file_may_be_replaced_after_it_was_read(files, tmp_path, monkeypatch
     np.testing.assert_array_equal(rows_of(data, "train"), X[:10])
 
 
+def test_the_rows_of_the_files_that_each_split_has(files, save, tmp_path):
+    """X has 20 rows, in files of 10, 5 and 5; then one file, of which validation and test are drawn."""
+    data, _ = prepared(tmp_path / "data", **files)
+    assert [data.given_rows(name).tolist() for name in ("validation", "test")] == [[*range(10, 15)], [*range(15, 20)]]
+    file = save("all.npz", x=X, y=Y)
+    data, _ = prepared(tmp_path / "data", train=file, shares={"validation": 0.2, "test": 0.2})
+    for name in ("transfer", "validation", "test"):
+        np.testing.assert_array_equal(rows_of(data, name), X[data.given_rows(name)])
+
+
 def test_it_warns_of_classes_without_examples_and_of_large_integers(save, tmp_path, caplog):
     file = save("all.npz", x=X.astype(np.uint8), y=Y)
     given = {"train": file, "shares": {"validation": 0.2, "test": 0.2}}
@@ -166,7 +176,9 @@ def test_it_warns_of_classes_without_examples_and_of_large_integers(save, tmp_pa
         assert "no training example of 1 of 4 classes: d" in caplog.text
         assert "the inputs are uint8 and are not scaled" in caplog.text
         caplog.clear()
-        prepared(tmp_path / "data", **given, inputs={"scale": 0.1})
+        for scale in (0.1, 1):  # which is asked for
+            prepared(tmp_path / "data", **given, inputs={"scale": scale})
+        prepared(tmp_path / "data", **given, standardize=True)
         assert not caplog.text
 
 

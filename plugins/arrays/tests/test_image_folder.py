@@ -73,6 +73,28 @@ def test_pixels_of_the_inputs_size_and_labels_are_those_of_the_files(tmp_path):
     assert found == expected
 
 
+def test_classes_are_sorted_unless_their_order_is_given(images):
+    sorted_by_name, first = prepared(images)
+    in_order, other = prepared(images, classes=["star", "circle", "square"])
+    assert sorted_by_name.info.class_names == ("circle", "square", "star")
+    assert in_order.info.class_names == ("star", "circle", "square")
+    assert other != first
+
+    def images_of(dataset, label):
+        splits = [dataset.split(name) for name in ("train", "validation", "test")]
+        return {row.tobytes() for split in splits for row in all_of(split)[split.labels == label]}
+
+    for label, was in enumerate((2, 0, 1)):
+        assert images_of(in_order, label) == images_of(sorted_by_name, was) != set()
+
+
+def test_classes_that_are_not_the_folders_are_refused(images):
+    with pytest.raises(InputError) as caught:
+        prepared(images, classes=["star", "circle", "triangle"])
+    expected = f"classes: expected those of the class folders of {images}, in any order: circle, square, star"
+    assert str(caught.value) == f"{expected}; got star, circle, triangle"
+
+
 def test_folders_of_splits_are_the_splits(divided):
     dataset, _ = prepared(divided)
     assert dataset.info.num_examples == {"train": 12, "validation": 4, "test": 4, "transfer": 12}

@@ -71,6 +71,16 @@ def test_rows_without_a_target_are_in_transfer_alone(people):
     assert (dataset.split("transfer").labels[:-3] == dataset.split("train").labels).all()
 
 
+def test_the_rows_of_the_file_that_each_split_has(people):
+    dataset, _ = prepared(people)
+    lines = [line.split(",")[-1] for line in people.read_text().splitlines()[1:]]
+    rows = {name: dataset.given_rows(name) for name in ("transfer", "validation", "test")}
+    assert sorted(np.concatenate(list(rows.values())).tolist()) == list(range(63))
+    for name, of in rows.items():
+        labels = [("high", "low", "").index(lines[row]) for row in of]
+        assert labels == [label if label >= 0 else 2 for label in dataset.split(name).labels]
+
+
 def test_numbers_that_name_something_are_categories_on_request(tmp_path):
     text = "zip,y\n10,a\n9,b\n10,b\n"
     assert inputs(tmp_path, text, standardize=False) == [[10], [9], [10]]
@@ -80,6 +90,16 @@ def test_numbers_that_name_something_are_categories_on_request(tmp_path):
 def test_classes_that_are_numbers_are_sorted_by_value(tmp_path):
     assert read(tmp_path, "x,y\n1,10\n2,9\n3,-1\n").info.class_names == ("-1", "9", "10")
     assert read(tmp_path, "x,y\n1,nan\n2,9\n3,inf\n").info.class_names == ("9", "inf", "nan")
+
+
+def test_classes_are_in_the_order_that_is_given(tmp_path):
+    dataset = read(tmp_path, "x,y\n1,10\n2,9\n3,-1\n", classes=["10", "-1", "9"])
+    assert dataset.info.class_names == ("10", "-1", "9")
+    assert dataset.split("train").labels.tolist() == [0, 2, 1]
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, "x,y\n1,b\n2,a\n", classes=["a", "c"])
+    file = tmp_path / "table.csv"
+    assert str(caught.value) == f"classes: expected those of column 'y' of {file}, in any order: a, b; got a, c"
 
 
 def test_spaces_around_names_and_texts_byte_order_marks_and_empty_lines_are_dropped(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -9,39 +10,56 @@ import numpy as np
 
 from mimic_keras.contracts import (
     ROWS_AT_ONCE,
+    Dataset,
     DatasetInfo,
     InputError,
     Member,
-    Split,
     Teacher,
     TeacherContext,
     file_digest,
 )
 from mimic_keras_teachers.outputs import Outputs, check_values, to_logits
 
+SPLITS = ("transfer", "validation", "test")
+
 
 class Predictions(Teacher):
     """Outputs for every example in .npy files of floating-point numbers [examples, num_classes], memory-mapped.
 
-    The rows of a file are the examples of the split of the same name, in the data set's order; those of `transfer` are
-    all virtual copies, first every example's first copy, then every example's second. Its parameters and multiply-adds
-    are not counted.
+    They are in one file of all examples or in a file for each split. Its parameters and multiply-adds are not counted.
 
     Args:
-        transfer: outputs for the transfer set, which are train's examples and then the unlabelled ones.
+        path: the rows are those of the data set's own files, in their order, whatever split each is in; of several
+            files those of train, validation, test and then unlabelled. For data sets `arrays` and `table`, without
+            virtual copies.
+        transfer: instead, a file for each split, with its examples in the data set's order: outputs for the transfer
+            set, which are train's examples and then the unlabelled ones; of all virtual copies, first every example's
+            first copy, then every example's second.
         validation: outputs for the validation set.
         test: outputs for the test set.
         outputs: what they are; see `mimic_keras_teachers.outputs.to_logits`.
 
     Raises:
         InputError: a file is missing, is no such array, or does not fit the data set.
+        ValueError: neither `path` nor all of the others are given, or both.
 
     Example:
-        >>> np.save("test.npy", other_model.predict_proba(test_inputs))
+        >>> np.save("all.npy", other_model.predict_proba(inputs))
     """
 
-    def __init__(self, transfer: Path, validation: Path, test: Path, outputs: Outputs = "logits"):
-        self.files, self.outputs = {"transfer": transfer, "validation": validation, "test": test}, outputs
+    def __init__(
+        self,
+        transfer: Path | None = None,
+        validation: Path | None = None,
+        test: Path | None = None,
+        outputs: Outputs = "logits",
+        path: Path | None = None,
+    ):
+        files = {"transfer": transfer, "validation": validation, "test": test, "path": path}
+        self.files, self.outputs = {name: file for name, file in files.items() if file is not None}, outputs
+        if tuple(self.files) not in (SPLITS, ("path",)):
+            given = ", ".join(self.files) or "none of them"
+            raise ValueError(f"expected path, or transfer, validation and test; got {given}")
 
     def source_digest(self) -> str:
         return hashlib.sha256(" ".join(map(file_digest, self.files.values())).encode()).hexdigest()
@@ -51,15 +69,34 @@ class Predictions(Teacher):
             self._read(split, info)
 
     def member(self, context: TeacherContext) -> Member:
-        info = context.dataset.info
-        rows = {split: self._read(split, info) for split in self.files}
-        for split, found in rows.items():
-            self._check_rows(split, len(found), context.dataset.split(split))
+        arrays = {name: self._read(name, context.dataset.info) for name in self.files}
+        if "path" in arrays:
+            rows, places = arrays["path"], self._find_places(len(arrays["path"]), context.dataset)
+            return Member(predict=lambda split, ids: to_logits(rows[places[split][ids]], self.outputs).numpy())
+        for split, found in arrays.items():
+            self._check_rows(split, len(found), context.dataset)
+        return Member(predict=lambda split, ids: to_logits(arrays[split][ids], self.outputs).numpy())
 
-        def predict(split: str, ids: np.ndarray) -> np.ndarray:
-            return to_logits(rows[split][ids], self.outputs).numpy()
-
-        return Member(predict=predict)
+    def _find_places(self, found: int, dataset: Dataset) -> dict[str, np.ndarray]:
+        """{split: the row of each of its examples in `path`}."""
+        copies = dataset.split("transfer").repeats
+        if copies > 1:
+            raise InputError(
+                f"path: it has one row for all {copies} virtual copies of an example; expected copies: 1, or "
+                "transfer, validation and test, with a row for each copy"
+            )
+        try:
+            places = {split: dataset.given_rows(split) for split in SPLITS}
+        except ValueError as error:
+            raise InputError(
+                f"path: {error} in the data set '{dataset.info.name}'; expected transfer, validation and test"
+            ) from error
+        if found != (examples := sum(map(len, places.values()))):
+            raise InputError(
+                f"path: {self.files['path']} has {found} rows, expected {examples}, one for each row of the data set's "
+                "files"
+            )
+        return places
 
     def _read(self, split: str, info: DatasetInfo) -> np.ndarray:
         """The array of a split, every row of it checked."""
@@ -84,10 +121,21 @@ class Predictions(Teacher):
         check_values(f"{split}: {path}", path, rows[:ROWS_AT_ONCE], self.outputs, info.num_classes)
         return rows
 
-    def _check_rows(self, split: str, found: int, examples: Split) -> None:
+    def _check_rows(self, split: str, found: int, dataset: Dataset) -> None:
+        examples = dataset.split(split)
         copies = examples.repeats if split == "transfer" else 1
         if found != examples.num_examples * copies:
             expected = f"{examples.num_examples * copies}: {examples.num_examples} examples"
             if copies > 1:
                 expected += f" x {copies} virtual copies, each with predictions of its own"
+            elif _are_drawn(dataset, split):
+                expected += ", drawn by shares; give one file for all rows of the data set's files, as path"
             raise InputError(f"{split}: {self.files[split]} has {found} rows, expected {expected}")
+
+
+def _are_drawn(dataset: Dataset, split: str) -> bool:
+    """Whether a split's examples are not the rows of its own file, but some of another."""
+    with contextlib.suppress(ValueError):
+        rows = dataset.given_rows("train" if split == "transfer" else split)  # unlabelled files may follow train's
+        return bool((np.diff(rows) != 1).any())
+    return False

@@ -20,8 +20,8 @@ class SklearnFile(Loaded):
 
     Args:
         path: the file.
-        trusted: types of scikit-learn that skops does not know to be safe, and that you accept in this file; trees are
-            among them, since false ones can crash the process or read its memory.
+        trusted: types of scikit-learn, and numpy.dtype, that skops does not know to be safe, and that you accept in
+            this file; trees are among them, since false ones can crash the process or read its memory.
 
     Raises:
         InputError: skops or the file is missing, it has types that are not trusted, or does not fit the data set.
@@ -35,7 +35,7 @@ class SklearnFile(Loaded):
 
     def __init__(self, path: Path, trusted: list[str] | None = None):
         self.path, self.trusted = path, trusted or []
-        if foreign := [name for name in self.trusted if not name.startswith("sklearn.")]:
+        if foreign := [name for name in self.trusted if not _is_acceptable(name)]:
             raise ValueError(f"trusted: only types of scikit-learn are accepted, got {', '.join(foreign)}")
 
     def source_digest(self) -> str:
@@ -71,7 +71,7 @@ class SklearnFile(Loaded):
         except Exception as error:  # skops raises anything here, depending on the file's content
             raise InputError(f"{self._place} is not a file that skops can read: {error}") from error
         if unknown:
-            own = [name for name in unknown if name.startswith("sklearn.")]
+            own = [name for name in unknown if _is_acceptable(name)]
             advice = f"if you trust the file: trusted: [{', '.join(own)}]"
             if own != unknown:
                 advice = "only scikit-learn's own are accepted; give it as an onnx_file, or its predictions"
@@ -82,3 +82,8 @@ class SklearnFile(Loaded):
             return model
         except Exception as error:  # as above
             raise InputError(f"{self._place} cannot be loaded by this scikit-learn: {error}") from error
+
+
+def _is_acceptable(name: str) -> bool:
+    """Encoders hold a numpy.dtype, which is data: it is read from an empty array."""
+    return name.startswith("sklearn.") or name == "numpy.dtype"

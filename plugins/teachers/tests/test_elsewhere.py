@@ -14,6 +14,8 @@ import tensorflow as tf
 from mimic_keras_teachers import KerasApplication, OnnxFile, Predictions, SklearnFile
 from onnx import TensorProto
 from scipy.special import softmax
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
 
 from mimic_keras.contracts import ArraySplit, Dataset, DatasetInfo, InputError, TeacherContext
 from plugins.teachers.tests import makers
@@ -187,6 +189,22 @@ def test_code_of_others_is_never_trusted(tmp_path):
         SklearnFile(file, ["json.dumps"])
 
 
+def test_a_pipeline_with_an_encoder_and_trees_can_be_trusted(tmp_path):
+    encoder = sklearn.preprocessing.OneHotEncoder(sparse_output=False, handle_unknown="ignore")
+    inputs = np.arange(240).reshape(10, 24) % 2
+    labels = np.arange(10) % CLASSES
+    model = sklearn.pipeline.make_pipeline(SimpleImputer(), encoder, RandomForestClassifier(3))
+    model.fit(inputs, labels)
+    file = makers.save_skops(tmp_path / "encoded.skops", model)
+
+    (listed,) = re.findall(r"trusted: \[(.*)\]", refusal(SklearnFile(file)))
+    assert listed == "numpy.dtype, sklearn.tree._tree.Tree"
+    member = member_of(SklearnFile(file, listed.split(", ")))
+    found = member.call(inputs[:2].reshape(2, *SHAPE).astype(np.float32))
+    expected = np.log(np.maximum(model.predict_proba(inputs[:2]), 1e-7))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -307,6 +325,45 @@ def test_files_that_are_no_arrays_are_refused(content, tmp_path):
     assert refusal(teacher).startswith(f"test: {tmp_path / 'test.npy'} ")
     (tmp_path / "test.npy").unlink()
     assert refusal(teacher) == f"test: no such file: {tmp_path / 'test.npy'}"
+
+
+class FromFiles(Fake):
+    """Three splits of the ten rows of a file."""
+
+    def split(self, name, seed=0):
+        return ArraySplit(np.zeros([len(self.given_rows(name)), *SHAPE], np.float32))
+
+    def given_rows(self, name):
+        return np.array({"validation": [1, 9], "test": [4, 5, 6]}.get(name, [0, 2, 3, 7, 8]), np.int64)
+
+
+def test_predictions_of_all_rows_are_found_by_the_row(tmp_path):
+    rows = np.random.default_rng(1).normal(size=(10, CLASSES)).astype(np.float32)
+    np.save(tmp_path / "all.npy", rows)
+    member = member_of(Predictions(path=tmp_path / "all.npy"), FromFiles())
+
+    np.testing.assert_array_equal(member.predict("transfer", np.array([4, 0, 3])), rows[[8, 0, 7]])
+    np.testing.assert_array_equal(member.predict("validation", np.array([0, 1])), rows[[1, 9]])
+    np.testing.assert_array_equal(member.predict("test", np.array([2])), rows[[6]])
+
+
+def test_predictions_of_all_rows_that_do_not_fit_are_refused(tmp_path):
+    file = tmp_path / "all.npy"
+    np.save(file, np.random.default_rng(1).normal(size=(9, CLASSES)))
+    expected = f"path: {file} has 9 rows, expected 10, one for each row of the data set's files"
+    assert refusal(Predictions(path=file), FromFiles()) == expected
+    assert refusal(Predictions(path=file)) == (
+        "path: it has one row for all 2 virtual copies of an example; expected copies: 1, or transfer, validation and "
+        "test, with a row for each copy"
+    )
+
+
+def test_a_file_for_a_split_that_was_drawn_is_told_of_path(tmp_path):
+    teacher, file = stored(tmp_path, {"transfer": lambda rows: rows[:10]}), tmp_path / "transfer.npy"
+    assert refusal(teacher, FromFiles()) == (
+        f"transfer: {file} has 10 rows, expected 5: 5 examples, drawn by shares; give one file for all rows of the "
+        "data set's files, as path"
+    )
 
 
 # What a member is made from
