@@ -13,6 +13,7 @@ from mimic_keras.stages.evaluation import Evaluation
 METRICS = {
     "experiment": "<script>",
     "stages": {"data": {"seconds": 1.0, "made": 1, "reused": 0}},
+    "stability": {"student": {"curvature": 1234.5, "limit": 0.00123, "learning_rate": 0.0005}},
     "export": {
         "path": "x/saved models/1",
         "version": 1,
@@ -68,6 +69,7 @@ def test_the_report_draws_confusions_and_escapes_names(judged, tmp_path):
     assert "(test phone error 25\N{NO-BREAK SPACE}%)" in text
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
+    assert "<td>student</td><td>1.23e+03</td><td>0.00123</td><td>0.0005</td>" in text
     # Costs, student against teacher, where they agree, and the confusion on test.
     assert text.count("<svg") == 4
 
