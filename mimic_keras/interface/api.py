@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mimic_keras.contracts import InputError
 from mimic_keras.interface.results import (
     ExportResult,
+    NotPublishedError,
     PlanResult,
     RunResult,
     SweepResult,
@@ -64,6 +65,7 @@ def run(
 
     Raises:
         InputError: the experiment or the data is invalid.
+        NotPublishedError: the student is not worth publishing; `result` of the error is the run's.
         RunError: the run cannot continue, and not because of the input.
 
     Example:
@@ -85,7 +87,10 @@ def run(
         if plan.experiment.export.publish:  # its folder is created only to publish: a server may watch it
             _check_writable(exports, *[exports / name] * (exports / name).exists())
         finished = runner.run(plan, Workspace(cache), runs, exports, replace)
-        return RunResult(name, *tabulate(finished.metrics["models"]), finished)
+        result = RunResult(name, *tabulate(finished.metrics["models"]), finished)
+        if result.metrics["refusal"]:
+            raise NotPublishedError(result)
+        return result
 
 
 def validate(experiment: Experiment, *, set: Settings = (), plugins: Sequence[Place] = ()) -> PlanResult:

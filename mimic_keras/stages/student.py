@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -28,10 +28,11 @@ STATE = "training_state.npz"
 
 @dataclass(frozen=True)
 class Net(FinishedNet):
-    """A finished student or baseline; the model gives real logits."""
+    """A finished student or baseline; the model gives real logits. `steps`: of its training; None if only loaded."""
 
     folder: Path
     model: keras.Model
+    steps: int | None = None
 
 
 def make_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Train, store: Store) -> Net:
@@ -58,7 +59,11 @@ def make_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Tr
     artifact = store.get_or_make(
         "students", inputs, plan.name, lambda folder: _train_net(plan, data, teacher, train, folder), check
     )
-    return load(artifact.folder, plan.name)
+    net, examples = (
+        load(artifact.folder, plan.name),
+        _select_examples(plan, data, teacher, "transfer" if teacher else "train"),
+    )
+    return replace(net, steps=len(net.history["loss"]) * examples.steps_per_pass(plan.training.batch_size))
 
 
 def _train_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Train, folder: Path) -> None:
