@@ -11,6 +11,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 PLUGINS = ("losses", "architectures", "teachers", "digits", "cifar", "timit", "arrays")
 LITERT = ["ai-edge-litert>=2.1"]
 ONNX = ["onnx>=1.17,!=1.19.*", "onnxruntime>=1.20", "tf2onnx>=1.17"]  # onnx 1.19 fails with TensorFlow 2.17's ml_dtypes
+RAY = ["ray>=2.40"]  # its core alone
 DEVELOPMENT = [
     "build",
     "hatchling",
@@ -49,6 +50,7 @@ class CustomMetadataHook(MetadataHookInterface):
             "litert": LITERT,
             "onnx": [require("teachers", "[onnx]"), *ONNX],
             "sklearn": [require("teachers", "[sklearn]")],
-            "dev": [*DEVELOPMENT, *LITERT, *ONNX],
+            "ray": RAY,
+            "dev": [*DEVELOPMENT, *LITERT, *ONNX, *RAY],
             "fuzz": ["atheris"],
         }

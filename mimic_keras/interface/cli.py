@@ -92,6 +92,11 @@ SAVED_MODELS_DIR = argument(
     "--saved_models_dir", type=parse_exports_folder, default="saved_models", help="folder of the exports"
 )
 
+CLUSTER = (
+    argument("--cluster", metavar="ADDRESS", help="compute on the Ray cluster there; auto: the one of this machine"),
+    argument("--cpus_per_task", type=float, metavar="N", help="processors that a task on the cluster reserves: 1"),
+    argument("--gpus_per_task", type=float, metavar="N", help="GPUs that a task on the cluster reserves: 0"),
+)
 REPLACE = argument(
     "--replace", action="store_true", help="replace the results, or follow the exports, of another experiment"
 )
@@ -110,6 +115,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
             SAVED_MODELS_DIR,
             REPLACE,
             argument("--no_export", action="store_true", help="publish nothing: --set export.publish=false"),
+            *CLUSTER,
         ),
     ),
     (
@@ -120,12 +126,19 @@ COMMANDS: tuple[tuple[Callable[..., None], str, tuple[Argument, ...]], ...] = (
     (
         commands.sweep,
         "run every experiment of a table or figure; what is finished already is reused",
-        (argument("experiment", type=Path, help="the sweep, a YAML file"), SETTINGS, PLUGINS, HOME, RUNS_DIR),
+        (
+            argument("experiment", type=Path, help="the sweep, a YAML file"),
+            SETTINGS,
+            PLUGINS,
+            HOME,
+            RUNS_DIR,
+            *CLUSTER,
+        ),
     ),
     (
         commands.tune,
         "search the ranges of an experiment; several processes may share the work",
-        (EXPERIMENT, SETTINGS, PLUGINS, HOME, RUNS_DIR),
+        (EXPERIMENT, SETTINGS, PLUGINS, HOME, RUNS_DIR, *CLUSTER),
     ),
     (
         commands.export,

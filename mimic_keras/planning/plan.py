@@ -60,8 +60,11 @@ class NetPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do. `costs` holds the cost of every net that can be built without training or loading."""
+    """What a run will do. `costs` holds the cost of every net that can be built without training or loading;
+    `source` is what the plan was made from.
+    """
 
+    source: Source
     experiment: Experiment
     dataset: Component
     info: DatasetInfo
@@ -121,7 +124,7 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
     Raises:
         InputError: a `Problems` with everything that does not fit.
     """
-    problems = source.problems
+    given, problems = source, source.problems
     ranges.refuse_ranges(source)
     source = budgets.solve_budgets(ranges.draw_members(source))
     experiment = parse_experiment(source)
@@ -149,7 +152,7 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
     if baseline and "student" in meter.costs:
         meter.measure("baseline", baseline.architecture, info, Place("baseline", "architecture"))
     problems.check()
-    return Plan(experiment, dataset, info, tuple(members.values()), student, baseline, meter.costs)
+    return Plan(given, experiment, dataset, info, tuple(members.values()), student, baseline, meter.costs)
 
 
 def _check_standardizable(experiment: Experiment, loss: Component | None, problems: Problems) -> None:

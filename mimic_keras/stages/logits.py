@@ -19,7 +19,7 @@ from mimic_keras.stages.data import Data
 from mimic_keras.stages.plausibility import find_other_scales, find_poor_members
 from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.storage.files import write_bytes
-from mimic_keras.storage.store import REUSED, Artifact, Store
+from mimic_keras.storage.store import REUSED, Artifact, Store, Wanted
 from mimic_keras.training.metrics import log_softmax
 from mimic_keras.training.mixing import MixedSplit
 
@@ -51,7 +51,7 @@ def label_validation(members: Sequence[TeacherMember], data: Data, store: Store)
 
     It comes before all other labelling, which may take hours. What an earlier run has said is marked as reuse.
     """
-    found = {member.name: _label_splits(member, store, ("validation",))["validation"] for member in members}
+    found = {name: labelled["validation"] for name, labelled in _label(members, store, ("validation",)).items()}
     said = {name: {} if artifact.made else REUSED for name, artifact in found.items()}
     for name, reason in find_other_scales(members):
         logging.warning("%s: %s", name, reason, extra=said[name])
@@ -144,13 +144,8 @@ def compute_teacher_logits(
     """Label the other splits with every member, and average; None if there is no teacher."""
     if not members:
         return None
-    artifacts = {
-        member.name: {
-            **_label_splits(member, store, ("transfer", "test"), mixup),
-            "validation": validation[member.name],
-        }
-        for member in members
-    }
+    labelled = _label(members, store, ("transfer", "test"), mixup)
+    artifacts = {name: {**found, "validation": validation[name]} for name, found in labelled.items()}
     # Sorted, so that the last bits of the mean do not depend on the order of the list.
     order = sorted(members, key=lambda member: (member.seed, member.key))
     total = sum(member.weight for member in order)
@@ -203,12 +198,17 @@ def _count_examples(split: Split, name: str) -> int:
     return split.num_examples * (split.repeats if name == "transfer" else 1)
 
 
-def _label_splits(
-    member: TeacherMember, store: Store, splits: Sequence[str], mixup: MixupSection | None = None
-) -> dict[str, Artifact]:
-    """{split: the member's logits}, computed where they are missing."""
+def _label(
+    members: Sequence[TeacherMember], store: Store, splits: Sequence[str], mixup: MixupSection | None = None
+) -> dict[str, dict[str, Artifact]]:
+    """{member: {split: its logits}}, computed where they are missing."""
+    made = store.get_or_make_all(each for member in members for each in _want_logits(member, splits, mixup))
+    return {member.name: {name: next(made) for name in splits} for member in members}
+
+
+def _want_logits(member: TeacherMember, splits: Sequence[str], mixup: MixupSection | None) -> Iterator[Wanted]:
+    """The member's logits on each split; its net is loaded once, for the first that is missing."""
     predict = None
-    artifacts = {}
     for name in splits:
 
         def fill(folder: Path, name: str = name) -> None:
@@ -228,8 +228,7 @@ def _label_splits(
         inputs = {"member": member.key, "data": member.data.identity, "split": name}
         if name == "transfer":
             inputs |= dict(_describe(mixup))
-        artifacts[name] = store.get_or_make("logits", inputs, f"{member.name} logits on {name}", fill, member.check)
-    return artifacts
+        yield Wanted("logits", inputs, f"{member.name} logits on {name}", fill, member.check)
 
 
 def _write_shard(folder: Path, index: int, values: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,17 @@ class Artifact:
 
     def read_json(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What `Store.get_or_make` is asked for."""
+
+    kind: str
+    inputs: Mapping[str, Any]
+    label: str
+    make: Callable[[Path], None]
+    check: Callable[[], None] = lambda: None
 
 
 class Store:
@@ -81,7 +92,7 @@ class Store:
             OSError: a file exists but cannot be read, so nothing is known about it; it stays where it is.
         """
         key = self.key(inputs)
-        final, partial = self.home / kind / key, self.home / kind / f".{key}.partial"
+        final, partial = locate(self.home, kind, key)
         final.parent.mkdir(parents=True, exist_ok=True)
         with locked(final.parent / f".{key}.lock", label):
             if final.exists():
@@ -92,21 +103,36 @@ class Store:
                     return Artifact(final, key, made=False)
                 shutil.rmtree(partial, ignore_errors=True)
                 final.rename(partial)
-            check()
-            partial.mkdir(exist_ok=True)
-            remove_leftovers(partial)
-            make(partial)
-            try:
-                check()
-            except MimicError:
-                shutil.rmtree(partial, ignore_errors=True)  # made from something else: nothing may resume from it
-                raise
+            fill(partial, make, check)
             write_record(partial, kind, key, label, {**self.common, **inputs})
             sync_tree(partial)
             partial.rename(final)
             sync_folder(final.parent)
         self.counts["made"] += 1
         return Artifact(final, key, made=True)
+
+    def get_or_make_all(self, wanted: Iterable[Wanted]) -> Iterator[Artifact]:
+        """The artefacts of `wanted`, in order; they do not depend on each other. Each is made when it is asked for."""
+        for each in wanted:
+            yield self.get_or_make(each.kind, each.inputs, each.label, each.make, each.check)
+
+
+def locate(home: Path, kind: str, key: str) -> tuple[Path, Path]:
+    """The folder of a finished artefact, and of an unfinished one."""
+    return home / kind / key, home / kind / f".{key}.partial"
+
+
+def fill(partial: Path, make: Callable[[Path], None], check: Callable[[], None]) -> None:
+    """Make an artefact in its unfinished folder; `make` and `check` as in `Store.get_or_make`."""
+    check()
+    partial.mkdir(exist_ok=True)
+    remove_leftovers(partial)
+    make(partial)
+    try:
+        check()
+    except MimicError:
+        shutil.rmtree(partial, ignore_errors=True)  # made from something else: nothing may resume from it
+        raise
 
 
 def note_use(folder: Path) -> bool:
