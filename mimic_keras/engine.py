@@ -36,7 +36,7 @@ class Resources:
 
     def __post_init__(self) -> None:
         for name, number in (("cpus_per_task", self.cpus), ("gpus_per_task", self.gpus)):
-            is_whole_or_part = 0 <= number <= 1 or (number > 1 and number == int(number))
+            is_whole_or_part = 0 <= number <= 1 or (number > 1 and float(number).is_integer())
             if not is_whole_or_part or (name == "cpus_per_task" and not number):
                 least = "above 0" if name == "cpus_per_task" else "of at least 0"
                 raise InputError(f"--{name}: expected a number {least}, whole if it is above 1; got {number:g}")

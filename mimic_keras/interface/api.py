@@ -52,8 +52,8 @@ def run(
     replace: bool = False,
     plugins: Sequence[Place] = (),
     cluster: str | None = None,
-    cpus_per_task: float | None = None,
-    gpus_per_task: float | None = None,
+    cpus_per_task: float = 1,
+    gpus_per_task: float = 0,
 ) -> RunResult:
     """Run an experiment; what is finished already is reused.
 
@@ -68,8 +68,8 @@ def run(
         replace: whether the results and exports of another experiment of this name may be replaced.
         plugins: Python files whose components the experiment may name.
         cluster: address of the Ray cluster that computes, "auto" for the one of this machine; None: this process does.
-        cpus_per_task: processors that a task on the cluster reserves; None: 1.
-        gpus_per_task: GPUs that a task on the cluster reserves; None: 0.
+        cpus_per_task: processors that a task on the cluster reserves.
+        gpus_per_task: GPUs that a task on the cluster reserves.
 
     Raises:
         InputError: the experiment, the data or the cluster is invalid.
@@ -139,8 +139,8 @@ def sweep(
     runs_dir: Place = "runs",
     plugins: Sequence[Place] = (),
     cluster: str | None = None,
-    cpus_per_task: float | None = None,
-    gpus_per_task: float | None = None,
+    cpus_per_task: float = 1,
+    gpus_per_task: float = 0,
 ) -> SweepResult:
     """Run every experiment of a table or figure; what is finished already is reused.
 
@@ -177,8 +177,8 @@ def tune(
     runs_dir: Place = "runs",
     plugins: Sequence[Place] = (),
     cluster: str | None = None,
-    cpus_per_task: float | None = None,
-    gpus_per_task: float | None = None,
+    cpus_per_task: float = 1,
+    gpus_per_task: float = 0,
 ) -> TuneResult:
     """Search the ranges of an experiment; several processes may share the work.
 
@@ -376,24 +376,24 @@ def _read(
 
 
 def _check_cluster(
-    cluster: str | None, cpus_per_task: float | None, gpus_per_task: float | None, objects: Sequence[GivenPlugin]
+    cluster: str | None, cpus_per_task: float, gpus_per_task: float, objects: Sequence[GivenPlugin]
 ) -> Resources:
     """What a task reserves.
 
     Raises:
         InputError: there is no Ray, or it cannot do what is asked.
     """
-    from mimic_keras import engine
+    from mimic_keras.engine import Resources, import_ray
 
-    given = {"cpus": cpus_per_task, "gpus": gpus_per_task}
-    given = {name: number for name, number in given.items() if number is not None}
-    if cluster is None and given:
-        raise InputError(f"--{next(iter(given))}_per_task is of a cluster's tasks; it needs --cluster")
-    if cluster is not None:
-        engine.import_ray()
-        if objects:
-            raise InputError("cluster: no object can go to a worker; write its code to a file, and give plugins=[FILE]")
-    return engine.Resources(**given)
+    resources = Resources(cpus_per_task, gpus_per_task)
+    if cluster is None:
+        if resources != Resources():
+            raise InputError("--cpus_per_task and --gpus_per_task are of a cluster's tasks; they need --cluster")
+        return resources
+    import_ray()
+    if objects:
+        raise InputError("cluster: no object can go to a worker; write its code to a file, and give plugins=[FILE]")
+    return resources
 
 
 @contextlib.contextmanager

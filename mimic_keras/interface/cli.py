@@ -94,8 +94,8 @@ SAVED_MODELS_DIR = argument(
 
 CLUSTER = (
     argument("--cluster", metavar="ADDRESS", help="compute on the Ray cluster there; auto: the one of this machine"),
-    argument("--cpus_per_task", type=float, metavar="N", help="processors that a task on the cluster reserves: 1"),
-    argument("--gpus_per_task", type=float, metavar="N", help="GPUs that a task on the cluster reserves: 0"),
+    argument("--cpus_per_task", type=float, default=1, metavar="N", help="processors that a task reserves there (1)"),
+    argument("--gpus_per_task", type=float, default=0, metavar="N", help="GPUs that a task reserves there (0)"),
 )
 REPLACE = argument(
     "--replace", action="store_true", help="replace the results, or follow the exports, of another experiment"
