@@ -105,9 +105,12 @@ def connected(address: str, resources: Resources) -> Iterator[Engine]:
     """Within the block, this process is connected to the cluster at `address`, as Ray takes it: "auto", or HOST:PORT.
 
     Raises:
-        InputError: Ray is not installed, no cluster answers, or none of its machines has the resources of a task.
+        InputError: Ray is not installed, this process uses a cluster already, no cluster answers, or none of its
+            machines has the resources of a task.
     """
     ray = import_ray()
+    if ray.is_initialized():
+        raise InputError("this program is connected to a Ray cluster already; ray.shutdown() ends that")
     with _keeping_handlers():
         try:
             ray.init(address=address, log_to_driver=False, logging_level="error")

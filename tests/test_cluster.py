@@ -9,7 +9,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from pathlib import Path
@@ -22,27 +21,36 @@ import mimic_keras
 from mimic_keras import engine, runner
 from mimic_keras.contracts import InputError
 from mimic_keras.engine import Resources, WorkerDied
-from mimic_keras.interface import bench, worker
-from mimic_keras.stages.workspace import Workspace
+from mimic_keras.interface import bench, cluster, worker
+from mimic_keras.stages.workspace import Workspace, settle
 from mimic_keras.storage.files import hash_json
 from tests.tiny import command, plan_of, tiny, write
 
 
 class EngineHere:
-    """Two slots in this process. `assigned`: of every task; workers die of evaluating what is trained by `deadly`."""
+    """One slot, in this process. `assigned`: of every task; workers die of evaluating what is trained by `deadly`."""
 
-    slots = 2
+    slots = 1
 
     def __init__(self):
-        self.assigned, self.deadly, self.lock = [], None, threading.Lock()
+        self.assigned, self.deadly = [], None
 
     def call(self, function, task, assigned):
-        with self.lock:
-            self.assigned.append(assigned)
-            if assigned is None and task.given["student"]["loss"]["name"] == self.deadly:
-                raise WorkerDied("its worker died 3 times")
-            answer = function(*pickle.loads(pickle.dumps((task, assigned))))
-            return pickle.loads(pickle.dumps(answer))
+        self.assigned.append(assigned)
+        if assigned is None and task.given["student"]["loss"]["name"] == self.deadly:
+            raise WorkerDied("its worker died 3 times")
+        answer = function(*pickle.loads(pickle.dumps((task, assigned))))
+        return pickle.loads(pickle.dumps(answer))
+
+
+class NoThreads(contextlib.nullcontext):
+    """An executor that computes at once: two sessions in two threads of one process would disturb each other."""
+
+    def submit(self, function, *arguments):
+        return settle(lambda: function(*arguments))
+
+    def __enter__(self):
+        return self
 
 
 @pytest.fixture
@@ -51,6 +59,7 @@ def here(monkeypatch):
     found = EngineHere()
     monkeypatch.setattr(engine, "import_ray", lambda: None)
     monkeypatch.setattr(engine, "connected", lambda address, resources: contextlib.nullcontext(found))
+    monkeypatch.setattr(cluster, "ThreadPoolExecutor", NoThreads)
     return found
 
 
