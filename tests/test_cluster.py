@@ -163,6 +163,7 @@ def test_a_cell_whose_workers_die_stops_no_other(tmp_path, local_sweep, here):
     assert (result.cells, len(result.failed)) == (2, 1)
 
 
+@pytest.mark.slow
 def test_random_trials_are_those_of_one_process(tmp_path, here):
     experiment = small(search={"trials": 2, "random_trials": 2})
     experiment["student"]["training"]["optimizer"]["learning_rate"] = {"tune": {"min": 0.01, "max": 0.1}}
