@@ -154,6 +154,10 @@ def test_what_two_cells_share_is_made_once(tmp_path, local_sweep, here):
     here.assigned.clear()
     mimic_keras.sweep(file, **places(tmp_path), cluster="here").check()
     assert here.assigned == []
+    mimic_keras.sweep(file, set={"name": "again"}, **places(tmp_path), cluster="here").check()
+    assert here.assigned == [None, None]
+    users = [file.read_text().split() for file in (tmp_path / "home").glob("*/.*.experiments")]
+    assert users == [["table", "again"]] * 6
 
 
 def test_a_cell_whose_workers_die_stops_no_other(tmp_path, local_sweep, here):

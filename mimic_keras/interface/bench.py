@@ -51,7 +51,7 @@ def compute(task: Task, assigned: str | None) -> Answer:
     runner.configure_devices(source)
     plan = _plan_again(source, task.code)
     bench, messages, logger = _open_bench(task.home, task.code), _Messages(), absl_logging.get_absl_logger()
-    bench.data, bench.assigned, bench.on_assigned = task.data, assigned, messages.take
+    bench.data, bench.used, bench.assigned, bench.on_assigned = task.data, set(), assigned, messages.take
     logger.addHandler(messages)
     try:
         with locks.held_elsewhere():
@@ -61,7 +61,7 @@ def compute(task: Task, assigned: str | None) -> Answer:
     except _Made:
         return Answer(messages=messages.take())
     else:
-        answer = Answer(value, messages=messages.take())
+        answer = Answer(value, tuple(bench.used), messages=messages.take())
     finally:
         logger.removeHandler(messages)
     if assigned:
@@ -113,13 +113,15 @@ class _Bench(Workspace):
     """The home folder as a worker uses it, with the data sets that it holds from task to task.
 
     `whole`: finished artefacts that this process has compared with their records. Of a task: `data` hashes the driver's
-    data sets, `assigned` is the key of what to make, and `on_assigned` is called before it is made.
+    data sets, `used` are folders of artefacts, `assigned` is the key of what to make, and `on_assigned` is called
+    before it is made.
     """
 
     def __init__(self, home: Path):
         super().__init__(home)
         self.whole: set[Path] = set()
         self.data: tuple[str, ...] = ()
+        self.used: set[Path] = set()
         self.assigned: str | None = None
         self.on_assigned: Callable[[], Any] = lambda: None
 
@@ -155,7 +157,9 @@ class _BenchStore(Store):
         if missing:
             raise _Waiting(tuple(Missing(self.common, each.kind, each.inputs, each.label) for _, each in missing))
         for key, each in pairs:
-            yield Artifact(locate(self.home, each.kind, key)[0], key, made=False)
+            folder = locate(self.home, each.kind, key)[0]
+            self._bench.used.add(folder)
+            yield Artifact(folder, key, made=False)
 
     def _fill(self, wanted: Wanted, partial: Path) -> NoReturn:
         if not partial.is_dir():  # the driver has made it

@@ -19,7 +19,8 @@ from mimic_keras.interface.bench import describe_code
 from mimic_keras.interface.worker import Answer, Missing, Task
 from mimic_keras.stages.workspace import Unit, Workspace
 from mimic_keras.storage.files import hash_json
-from mimic_keras.storage.store import Artifact, Store, Wanted
+from mimic_keras.storage.locks import locked
+from mimic_keras.storage.store import Artifact, Store, Wanted, experiments_of, note_experiment
 
 MOST_THREADS = 10_000  # each waits for one task or artefact
 
@@ -88,7 +89,15 @@ class _Cluster(Workspace):
             made = [self._make(task, common, each) for common, each in wanted]
             for each in made:
                 each.result()
+        for folder in answer.used:
+            self._note_experiment(folder)
         return answer.value
+
+    def _note_experiment(self, folder: Path) -> None:
+        """Note who uses an artefact, maybe of another experiment; here, under a lock, which workers do not take."""
+        if self._experiment not in experiments_of(folder.parent, folder.name):
+            with locked(folder.with_name(f".{folder.name}.lock"), folder.name):
+                note_experiment(folder, self._experiment)
 
     def _make(self, task: Task, common: Mapping[str, Any], wanted: Wanted) -> Future[Artifact]:
         """The artefact, which only the first who asks has made. The worker checks that its inputs are unchanged."""

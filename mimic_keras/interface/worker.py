@@ -45,9 +45,12 @@ class Missing:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a worker sends back: the unit's `value`, what is `missing` for it, or its `error`; and what was logged."""
+    """What a worker sends back: the unit's `value` and the folders of the artefacts that it `used`, what is `missing`
+    for it, or its `error`; and what was logged.
+    """
 
     value: Any = None
+    used: tuple[Path, ...] = ()
     missing: tuple[Missing, ...] = ()
     error: Exception | None = None
     messages: list[logging.LogRecord] = field(default_factory=list)
