@@ -12,6 +12,7 @@ PLUGINS = ("losses", "architectures", "teachers", "digits", "cifar", "timit", "a
 LITERT = ["ai-edge-litert>=2.1"]
 ONNX = ["onnx>=1.17,!=1.19.*", "onnxruntime>=1.20", "tf2onnx>=1.17"]  # onnx 1.19 fails with TensorFlow 2.17's ml_dtypes
 DOCUMENTATION = ["mkdocs", "mkdocs-material", "mkdocstrings[python]"]
+RAY = ["ray>=2.40"]  # its core alone
 DEVELOPMENT = [
     "build",
     "hatchling",
@@ -51,7 +52,8 @@ class CustomMetadataHook(MetadataHookInterface):
             "litert": LITERT,
             "onnx": [require("teachers", "[onnx]"), *ONNX],
             "sklearn": [require("teachers", "[sklearn]")],
-            "dev": [*DEVELOPMENT, *DOCUMENTATION, *LITERT, *ONNX],
+            "ray": RAY,
+            "dev": [*DEVELOPMENT, *DOCUMENTATION, *LITERT, *ONNX, *RAY],
             "docs": DOCUMENTATION,
             "fuzz": ["atheris"],
         }

@@ -25,7 +25,7 @@ from mimic_keras.planning.plan import Plan
 from mimic_keras.reporting import console
 from mimic_keras.stages import data, evaluation, export, formats, logits, replacing, report, student, teachers
 from mimic_keras.stages.teachers import TeacherMember
-from mimic_keras.stages.workspace import Workspace
+from mimic_keras.stages.workspace import Unit, Workspace
 from mimic_keras.storage.files import write_bytes, write_json
 from mimic_keras.storage.locks import owned
 from mimic_keras.storage.store import Store, note_use
@@ -207,7 +207,8 @@ def train_and_evaluate(
     """Stages 1 to 5: train every net, or find it in the workspace, and evaluate it on `splits`."""
     experiment = plan.experiment
     strategy = distribution.make_strategy(experiment.distribution)
-    store = workspace.open_store({"trainer": trainer.TRAINER_VERSION, "deterministic": experiment.deterministic})
+    common = {"trainer": trainer.TRAINER_VERSION, "deterministic": experiment.deterministic}
+    store = workspace.open_store(common, Unit(functools.partial(train_and_evaluate, logs=logs), plan))
     train = functools.partial(trainer.train, strategy=strategy, logs=logs)
     stages: dict[str, dict[str, Any]] = {}
     stage = functools.partial(_stage, stages, store)
@@ -227,10 +228,7 @@ def train_and_evaluate(
         members = logits.select_members(library, plan.select, prepared, validation)
         teacher = logits.compute_teacher_logits(members, prepared, store, validation, plan.mixup)
     with stage("student"):
-        nets = [
-            student.make_net(net, workspace.prepare(*net.learns_from), teacher if net.loss else None, train, store)
-            for net in plan.nets
-        ]
+        nets = student.make_nets(plan.nets, teacher, train, store, workspace)
     with stage("evaluation"):
         evaluated = evaluation.evaluate(prepared, members, teacher, nets, splits)
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mimic_keras.storage.store import Store, damaged_files
+from mimic_keras.storage.store import Store, Wanted, damaged_files
 
 
 def fill(content):
@@ -30,6 +30,26 @@ def test_the_same_inputs_are_made_once(store):
     again = store.get_or_make("things", {"a": 1}, "thing", lambda folder: pytest.fail("made twice"))
     assert (first.made, again.made, again.folder) == (True, False, first.folder)
     assert store.counts == {"made": 1, "reused": 1}
+
+
+def test_what_is_missing_of_a_group_is_made_together(store):
+    made = []
+
+    def together(folders):
+        made.append(list(folders))
+        for folder in folders.values():
+            fill(b"1")(folder)
+
+    def want(label, group=together):
+        return Wanted("things", {"label": label}, label, fill(b"1"), make_together=group)
+
+    there = store.get_or_make("things", {"label": "b"}, "b", fill(b"1"))
+    found = list(store.get_or_make_all([want("a"), want("b"), want("c"), want("d", None)]))
+    assert made == [["a", "c"]]
+    assert [each.made for each in found] == [True, False, True, True]
+    assert found[1].folder == there.folder
+    assert len({each.key for each in found}) == 4
+    assert not any(damaged_files(each.folder) for each in found)
 
 
 def test_other_inputs_or_another_common_part_make_another(store, tmp_path):

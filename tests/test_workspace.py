@@ -10,7 +10,7 @@ from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.planning.components import bind
 from mimic_keras.stages import workspace as stage
-from mimic_keras.stages.workspace import Workspace
+from mimic_keras.stages.workspace import Unit, Workspace
 from mimic_keras.storage.locks import USERS
 
 
@@ -67,7 +67,7 @@ def test_the_home_folder_of_the_user(monkeypatch, tmp_path):
 
 
 def test_a_store_lies_in_the_home_folder(tmp_path):
-    store = Workspace(tmp_path).open_store({"trainer": 1})
+    store = Workspace(tmp_path).open_store({"trainer": 1}, Unit(print, None))
     assert (store.home, store.common, store.counts) == (tmp_path, {"trainer": 1}, {"made": 0, "reused": 0})
 
 

@@ -6,9 +6,10 @@ else ends a run a `RunError`, with the message that the command would print.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,11 @@ from mimic_keras.interface.results import (
 from mimic_keras.interface.session import import_tensorflow, quiet_native_libraries, session
 
 if TYPE_CHECKING:
+    from mimic_keras.engine import Resources
     from mimic_keras.experiment.file import Document, Source
     from mimic_keras.planning.components import GivenPlugin
     from mimic_keras.planning.plan import Plan
+    from mimic_keras.stages.workspace import Workspace
     from mimic_keras.sweeping.cells import Sweep
     from mimic_keras.sweeping.running import PlannedCell
 
@@ -49,6 +52,9 @@ def run(
     export: bool = True,
     replace: bool = False,
     plugins: Sequence[Place] = (),
+    cluster: str | None = None,
+    cpus_per_task: float = 1,
+    gpus_per_task: float = 0,
 ) -> RunResult:
     """Run an experiment; what is finished already is reused.
 
@@ -62,9 +68,12 @@ def run(
         export: whether to publish the student.
         replace: whether the results and exports of another experiment of this name may be replaced.
         plugins: Python files whose components the experiment may name.
+        cluster: address of the Ray cluster that computes, "auto" for the one of this machine; None: this process does.
+        cpus_per_task: processors that a task on the cluster reserves.
+        gpus_per_task: GPUs that a task on the cluster reserves.
 
     Raises:
-        InputError: the experiment or the data is invalid.
+        InputError: the experiment, the data or the cluster is invalid.
         NotPublishedError: the student is not worth publishing; `result` of the error is the run's.
         RunError: the run cannot continue, and not because of the input.
 
@@ -75,18 +84,19 @@ def run(
     """
     document, objects = _read(experiment, set, () if export else ("export.publish=false",))
     source = document.source()
+    resources = _check_cluster(cluster, cpus_per_task, gpus_per_task, objects)
     places = as_home(home), as_folder(runs_dir), as_exports_folder(saved_models_dir)
     with session(_as_files(plugins), objects):
         from mimic_keras import runner
         from mimic_keras.stages.evaluation import tabulate
-        from mimic_keras.stages.workspace import Workspace
 
         plan = _make_plan(source)
         name, (cache, runs, exports) = plan.experiment.name, places
         _check_writable(cache, runs / name)
         if plan.experiment.export.publish:  # its folder is created only to publish: a server may watch it
             _check_writable(exports, *[exports / name] * (exports / name).exists())
-        finished = runner.run(plan, Workspace(cache), runs, exports, replace)
+        with _open_workspace(cache, cluster, resources, plugins) as workspace:
+            finished = runner.run(plan, workspace, runs, exports, replace)
         result = RunResult(name, *tabulate(finished.metrics["models"]), finished)
         if result.metrics["refusal"]:
             raise NotPublishedError(result)
@@ -133,6 +143,9 @@ def sweep(
     home: Place | None = None,
     runs_dir: Place = "runs",
     plugins: Sequence[Place] = (),
+    cluster: str | None = None,
+    cpus_per_task: float = 1,
+    gpus_per_task: float = 0,
 ) -> SweepResult:
     """Run every experiment of a table or figure; what is finished already is reused.
 
@@ -142,17 +155,18 @@ def sweep(
     if document.kind != "sweep":
         raise InputError(f"{document.name} is not a sweep: it has no axes; mimic-keras run runs an experiment")
     cache, runs = as_home(home), as_folder(runs_dir)
+    resources = _check_cluster(cluster, cpus_per_task, gpus_per_task, objects)
     with session(_as_files(plugins), objects):
         plan, cells = _plan_sweep(document, runs)
         from mimic_keras import runner
-        from mimic_keras.stages.workspace import Workspace
         from mimic_keras.sweeping import page, results, running
 
         folder = runs / plan.name
         _check_writable(cache, folder)
         outcomes: Sequence[running.Outcome] = ()
-        for outcomes in running.run_cells(plan, cells, folder, Workspace(cache)):
-            page.write_tables(plan, outcomes, folder)
+        with _open_workspace(cache, cluster, resources, plugins) as workspace:
+            for outcomes in running.run_cells(plan, cells, folder, workspace):
+                page.write_tables(plan, outcomes, folder)
         environment = runner.describe_environment(cells[0].plan.experiment.distribution)
         applied = "".join(f"# --set {setting}\n" for setting in _as_texts(set))
         page.write_page(plan, outcomes, folder, applied + document.text, environment)
@@ -167,6 +181,9 @@ def tune(
     home: Place | None = None,
     runs_dir: Place = "runs",
     plugins: Sequence[Place] = (),
+    cluster: str | None = None,
+    cpus_per_task: float = 1,
+    gpus_per_task: float = 0,
 ) -> TuneResult:
     """Search the ranges of an experiment; several processes may share the work.
 
@@ -174,18 +191,21 @@ def tune(
     """
     document, objects = _read(experiment, set)
     source, cache, runs = document.source(), as_home(home), as_folder(runs_dir)
+    resources = _check_cluster(cluster, cpus_per_task, gpus_per_task, objects)
     with session(_as_files(plugins), objects):
         from mimic_keras import runner
         from mimic_keras.reporting import console
         from mimic_keras.searching import page, trials
-        from mimic_keras.stages.workspace import Workspace
 
         runner.configure_devices(source)
         search = trials.open_search(source, runs)
         search = search.with_folder(runs / search.plan_example().experiment.name)
         _check_writable(cache, search.folder)
-        workspace = Workspace(cache)
-        with workspace.in_use(search.folder.name), console.brief(search.folder / "log.jsonl"):
+        with (
+            _open_workspace(cache, cluster, resources, plugins) as workspace,
+            workspace.in_use(search.folder.name),
+            console.brief(search.folder / "log.jsonl"),
+        ):
             search.work(workspace)
         page.write_page(search)
         columns, rows = page.tabulate_trials(search)
@@ -364,6 +384,43 @@ def _read(
     objects = Objects()
     content = objects.name_all(experiment)
     return file.make_document("experiment", file.to_yaml(content), content, texts), objects.plugins
+
+
+def _check_cluster(
+    cluster: str | None, cpus_per_task: float, gpus_per_task: float, objects: Sequence[GivenPlugin]
+) -> Resources:
+    """What a task reserves.
+
+    Raises:
+        InputError: there is no Ray, or it cannot do what is asked.
+    """
+    from mimic_keras.engine import Resources, import_ray
+
+    resources = Resources(cpus_per_task, gpus_per_task)
+    if cluster is None:
+        if resources != Resources():
+            raise InputError("--cpus_per_task and --gpus_per_task are of a cluster's tasks; they need --cluster")
+        return resources
+    import_ray()
+    if objects:
+        raise InputError("cluster: no object can go to a worker; write its code to a file, and give plugins=[FILE]")
+    return resources
+
+
+@contextlib.contextmanager
+def _open_workspace(
+    home: Path, cluster: str | None, resources: Resources, plugins: Sequence[Place]
+) -> Iterator[Workspace]:
+    """The workspace of a home folder, in which this process computes, or a cluster."""
+    if cluster is None:
+        from mimic_keras.stages.workspace import Workspace
+
+        yield Workspace(home)
+        return
+    from mimic_keras.interface.cluster import connected
+
+    with connected(home, cluster, resources, _as_files(plugins)) as workspace:
+        yield workspace
 
 
 def _make_plan(source: Source) -> Plan:

@@ -84,7 +84,11 @@ RUNS_DIR = argument("--runs_dir", type=parse_folder, default="runs", help="folde
 SAVED_MODELS_DIR = argument(
     "--saved_models_dir", type=parse_exports_folder, default="saved_models", help="folder of the exports"
 )
-
+CLUSTER = (
+    argument("--cluster", metavar="ADDRESS", help="compute on the Ray cluster there; auto: the one of this machine"),
+    argument("--cpus_per_task", type=float, default=1, metavar="N", help="processors that a task reserves there (1)"),
+    argument("--gpus_per_task", type=float, default=0, metavar="N", help="GPUs that a task reserves there (0)"),
+)
 REPLACE = argument(
     "--replace", action="store_true", help="replace the results, or follow the exports, of another experiment"
 )
@@ -117,6 +121,7 @@ COMMANDS = (
             SAVED_MODELS_DIR,
             REPLACE,
             argument("--no_export", action="store_true", help="publish nothing: --set export.publish=false"),
+            *CLUSTER,
         ),
         ("experiments/quickstart.yaml", "mine.yaml --set student.training.epochs=5 --set name=short"),
     ),
@@ -129,13 +134,20 @@ COMMANDS = (
     Command(
         commands.sweep,
         "run every experiment of a table or figure; what is finished already is reused",
-        (argument("experiment", type=Path, help="the sweep, a YAML file"), SETTINGS, PLUGINS, HOME, RUNS_DIR),
-        ("experiments/ba_figure1_small.yaml", "my_sweep.yaml --runs_dir results"),
+        (
+            argument("experiment", type=Path, help="the sweep, a YAML file"),
+            SETTINGS,
+            PLUGINS,
+            HOME,
+            RUNS_DIR,
+            *CLUSTER,
+        ),
+        ("experiments/ba_figure1_small.yaml", "my_sweep.yaml --runs_dir results", "my_sweep.yaml --cluster auto"),
     ),
     Command(
         commands.tune,
         "search the ranges of an experiment; several processes may share the work",
-        (EXPERIMENT, SETTINGS, PLUGINS, HOME, RUNS_DIR),
+        (EXPERIMENT, SETTINGS, PLUGINS, HOME, RUNS_DIR, *CLUSTER),
         ("my_search.yaml", "my_search.yaml --set search.trials=50"),
     ),
     Command(

@@ -1,6 +1,7 @@
 """What each command of `mimic-keras` does, given its arguments by name: it calls `api` and prints the result.
 
-TensorFlow and plugins are imported inside the commands that need them: --help and plugins answer at once.
+TensorFlow and plugins are imported inside the commands that need them: --help and plugins answer at once. `cluster`
+stands for the arguments of that name and of its tasks, as `api` describes them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def run(
     saved_models_dir: Path,
     replace: bool,
     no_export: bool,
+    **cluster: Any,
 ) -> None:
     try:
         result = api.run(
@@ -42,6 +44,7 @@ def run(
             saved_models_dir=saved_models_dir,
             export=not no_export,
             replace=replace,
+            **cluster,
         )
     except NotPublishedError as error:
         _show_run(error.result, home)
@@ -74,15 +77,19 @@ def validate(experiment: Path, settings: Sequence[str], plugins: Sequence[Path])
     _show(result)
 
 
-def sweep(experiment: Path, settings: Sequence[str], plugins: Sequence[Path], home: Path, runs_dir: Path) -> None:
-    result = api.sweep(experiment, set=settings, plugins=plugins, home=home, runs_dir=runs_dir)
+def sweep(
+    experiment: Path, settings: Sequence[str], plugins: Sequence[Path], home: Path, runs_dir: Path, **cluster: Any
+) -> None:
+    result = api.sweep(experiment, set=settings, plugins=plugins, home=home, runs_dir=runs_dir, **cluster)
     _show(result)
     print(f"Page:      {result.report}  (tables: {result.folder / 'table.md'}, {result.folder / 'results.csv'})")
     result.check()
 
 
-def tune(experiment: Path, settings: Sequence[str], plugins: Sequence[Path], home: Path, runs_dir: Path) -> None:
-    result = api.tune(experiment, set=settings, plugins=plugins, home=home, runs_dir=runs_dir)
+def tune(
+    experiment: Path, settings: Sequence[str], plugins: Sequence[Path], home: Path, runs_dir: Path, **cluster: Any
+) -> None:
+    result = api.tune(experiment, set=settings, plugins=plugins, home=home, runs_dir=runs_dir, **cluster)
     _show(result)
     print(f"Page:      {result.report}  (numbers: {result.folder / 'trials.csv'})")
     result.check()

@@ -69,12 +69,14 @@ class NetPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do. `costs` holds the cost of every net that can be built without training or loading.
+    """What a run will do. `costs` holds the cost of every net that can be built without training or loading; `source`
+    is what the plan was made from, with absolute paths.
 
     `labelled` is what the baseline learns from. `transfer` is what the teacher labels, the student learns from, and all
     nets are evaluated on; without a `transfer` section they are the same, and so are `info` and `transfer_info`.
     """
 
+    source: Source
     experiment: Experiment
     labelled: DataUse
     transfer: DataUse
@@ -147,8 +149,8 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
     """
     problems = source.problems
     ranges.refuse_ranges(source)
-    source = locations.anchor_paths(source)
-    source = budgets.solve_budgets(ranges.draw_members(source))
+    given = locations.anchor_paths(source)
+    source = budgets.solve_budgets(ranges.draw_members(given))
     experiment = parse_experiment(source)
     bound = {place: components.bind(kind, spec, place, problems) for kind, spec, place in source.components()}
     if experiment:
@@ -176,6 +178,7 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
         meter.measure("baseline", baseline.architecture, info, Place("baseline", "architecture"))
     problems.check()
     return Plan(
+        given,
         experiment,
         uses.learnt_from(experiment.student.seed),
         uses.transfer,

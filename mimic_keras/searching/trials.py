@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from absl import logging
 
 from mimic_keras import runner
 from mimic_keras.contracts import InputError
+from mimic_keras.engine import WorkerDied
 from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.places import Place, substitute
 from mimic_keras.experiment.problems import Problems, parse_section, quote
@@ -36,7 +38,7 @@ from mimic_keras.searching.trial import (
     read_trial,
     write_trial,
 )
-from mimic_keras.stages.workspace import Workspace
+from mimic_keras.stages.workspace import Unit, Workspace
 from mimic_keras.storage.files import hash_json, write_json
 from mimic_keras.training.metrics import INCREASING
 from mimic_keras.training.steps import TrainingDiverged
@@ -99,39 +101,57 @@ class Search:
         """
         self._check_same(workspace)
         while True:
-            with self._claimed() as trial:
-                if trial is None and all(each.state != RUNNING for each in self.list_trials()):
-                    return
-                if trial is None:
-                    time.sleep(SECONDS_BETWEEN_LOOKS)
-                    continue
-                try:
-                    finished = self._do(trial, workspace)
-                except BaseException:  # an error or an interruption: the process does not die of this trial
-                    self._write(replace(trial, attempts=trial.attempts - 1))
-                    raise
-                self._write(finished)
+            self._do_waiting(workspace)
+            if all(each.state != RUNNING for each in self.list_trials()):
+                return
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
-    def _do(self, trial: Trial, workspace: Workspace) -> Trial:
-        """Train the student at the trial's point; returns the finished trial."""
-        started = time.monotonic()
+    def _do_waiting(self, workspace: Workspace) -> None:
+        """Do the trials that no other process does; each is claimed when there is a slot for it."""
+        under_way: dict[int, tuple[Trial, contextlib.ExitStack, float]] = {}
+
+        def claim() -> Iterator[Trial]:
+            while True:
+                with contextlib.ExitStack() as lock:
+                    trial = lock.enter_context(self._claimed())
+                    if trial is None:
+                        return
+                    under_way[trial.number] = trial, lock.pop_all(), time.monotonic()
+                yield trial
+
+        try:
+            for trial, future in workspace.map(lambda each: self._start(each, workspace), claim(), workspace.slots):
+                _, lock, started = under_way[trial.number]
+                finished = self._finish(trial, future)
+                self._write(replace(finished, seconds=round(time.monotonic() - started, 1)))
+                lock.close()
+                del under_way[trial.number]
+        finally:  # after an error or an interruption: the process does not die of these trials
+            for trial, lock, _ in under_way.values():
+                self._write(replace(trial, attempts=trial.attempts - 1))
+                lock.close()
+
+    def _start(self, trial: Trial, workspace: Workspace) -> Future[Any]:
+        """Train the student at the trial's point; the future has its metrics on validation."""
         point = ", ".join(f"{name} {format_value(value)}" for name, value in trial.named_values().items())
         logging.info("trial %d of %d: %s", trial.number + 1, self.section.trials, point)
         keras.backend.clear_session()
+        source = self.source_at(trial.values)
+        given = {key: item for key, item in source.given.items() if key != "baseline"}
+        return workspace.start(Unit(_validate_student, make_plan(source.with_given(given))))
+
+    def _finish(self, trial: Trial, future: Future[Any]) -> Trial:
         try:
-            source = self.source_at(trial.values)
-            given = {key: item for key, item in source.given.items() if key != "baseline"}
-            plan = make_plan(source.with_given(given))
-            results = runner.train_and_evaluate(plan, workspace, splits=("validation",))
+            finished = replace(trial, state=DONE, score=self._score(future.result()))
         except TrainingDiverged as error:
             finished = replace(trial, state=DIVERGED, note=str(error))
         except Problems as error:  # a budget that these widths leave no room for, for one
             finished = replace(trial, state=IMPOSSIBLE, note=" ".join(str(error).split()))
-        else:
-            finished = replace(trial, state=DONE, score=self._score(results.evaluation.models["student"]["validation"]))
+        except WorkerDied as error:
+            finished = replace(trial, state=FAILED, note=str(error))
         result = finished.note if finished.score is None else f"{self.section.metric} {finished.score:.4g}"
         logging.info("trial %d of %d: %s, %s", trial.number + 1, self.section.trials, finished.state, result)
-        return replace(finished, seconds=round(time.monotonic() - started, 1))
+        return finished
 
     def _score(self, metrics: Mapping[str, float | None]) -> float:
         score = metrics.get(self.section.metric)
@@ -224,6 +244,11 @@ class Search:
 
     def _write(self, trial: Trial) -> None:
         write_trial(self._file(trial.number), trial)
+
+
+def _validate_student(plan: Plan, workspace: Workspace) -> dict[str, float | None]:
+    results = runner.train_and_evaluate(plan, workspace, splits=("validation",))
+    return results.evaluation.models["student"]["validation"]
 
 
 def _begin_again(trial: Trial) -> Trial:

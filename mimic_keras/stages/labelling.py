@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from mimic_keras.reporting.console import progress
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.storage.files import hash_json, write_bytes
-from mimic_keras.storage.store import Artifact, Store
+from mimic_keras.storage.store import Artifact, Store, Wanted
 from mimic_keras.training import models
 from mimic_keras.training.mixing import MixedSplit
 
@@ -39,12 +39,24 @@ def label_splits(
     Raises:
         RunError: a member gives infinite or NaN logits.
     """
+    groups = _group(members)
+    made = store.get_or_make_all(_want_all(groups, names, mixup))
     found: dict[str, dict[str, Artifact]] = {member.name: {} for member in members}
-    for group in _group(members):
-        together = _Together(store, mixup)
+    for group in groups:
         for name in names:
-            together.hold(name, group, [], found)
+            for member in group:
+                found[member.name][name] = next(made)
     return found
+
+
+def _want_all(
+    groups: Sequence[Sequence[TeacherMember]], names: Sequence[str], mixup: MixupSection | None
+) -> Iterator[Wanted]:
+    """For each group, for each split, what its members are to give; a group's nets are let go before the next one's."""
+    for group in groups:
+        together = _Together(group, mixup)
+        for name in names:
+            yield from together.want(name)
 
 
 def split_to_label(data: Data, name: str, mixup: MixupSection | None) -> Split:
@@ -112,34 +124,23 @@ class _Shard:
 class _Together:
     """Members of one data set and different keys; each net is loaded once, and only if it has to label."""
 
-    def __init__(self, store: Store, mixup: MixupSection | None):
-        self.store, self.mixup = store, mixup
+    def __init__(self, members: Sequence[TeacherMember], mixup: MixupSection | None):
+        self.members, self.mixup = members, mixup
         self.nets: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {}
 
-    def hold(
-        self,
-        name: str,
-        left: Sequence[TeacherMember],
-        missing: list[tuple[TeacherMember, Path]],
-        found: dict[str, dict[str, Artifact]],
-    ) -> None:
-        """Hold the artefacts of `left` that are missing, one within the other, then fill them and those held before."""
-        if not left:
-            return self._fill(missing, name) if missing else None
-        member, others = left[0], left[1:]
-        inputs: dict[str, Any] = {"member": member.key, "data": member.data.identity, "split": name}
-        if name == "transfer":
-            inputs |= dict(describe_mixup(self.mixup))
-        artifact = self.store.get_or_make(
-            "logits",
-            inputs,
-            f"{member.name} logits on {name}",
-            lambda folder: self.hold(name, others, [*missing, (member, folder)], found),
-            member.check,
-        )
-        found[member.name][name] = artifact
-        if not artifact.made:
-            self.hold(name, others, missing, found)
+    def want(self, name: str) -> list[Wanted]:
+        """The members' logits of a split, which can be made on the same batches."""
+        by_label = {f"{member.name} logits on {name}": member for member in self.members}
+        others = dict(describe_mixup(self.mixup)) if name == "transfer" else {}
+
+        def fill(folders: Mapping[str, Path]) -> None:
+            self._fill([(by_label[label], folder) for label, folder in folders.items()], name)
+
+        def want(label: str, member: TeacherMember) -> Wanted:
+            inputs = {"member": member.key, "data": member.data.identity, "split": name, **others}
+            return Wanted("logits", inputs, label, lambda folder: fill({label: folder}), member.check, fill)
+
+        return [want(label, member) for label, member in by_label.items()]
 
     def _fill(self, missing: Sequence[tuple[TeacherMember, Path]], name: str) -> None:
         """Write the shards that an interrupted run has not left, one thread behind the nets."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import tensorflow as tf
 from mimic_keras.planning.plan import NetPlan
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
-from mimic_keras.storage.store import Store
+from mimic_keras.stages.workspace import Workspace
+from mimic_keras.storage.store import Store, Wanted
 from mimic_keras.training import models
 from mimic_keras.training.batches import Examples
 from mimic_keras.training.models import Cost, FinishedNet
@@ -35,8 +36,23 @@ class Net(FinishedNet):
     steps: int | None = None
 
 
-def make_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Train, store: Store) -> Net:
-    """Train one net, or find it: with a teacher it mimics it on "transfer", else it learns the labels on "train"."""
+def make_nets(
+    plans: Sequence[NetPlan], teacher: TeacherLogits | None, train: Train, store: Store, workspace: Workspace
+) -> list[Net]:
+    """Train each net, or find it: with a loss it mimics the teacher, if there is one, on "transfer", else it learns the
+    labels on "train".
+    """
+    sources = [(plan, workspace.prepare(*plan.learns_from), teacher if plan.loss else None) for plan in plans]
+    made = store.get_or_make_all([_want_net(*source, train) for source in sources])
+    return [_load_trained(*source, artifact.folder) for source, artifact in zip(sources, made, strict=True)]
+
+
+def _load_trained(plan: NetPlan, data: Data, teacher: TeacherLogits | None, folder: Path) -> Net:
+    net, examples = load(folder, plan.name), _select_examples(plan, data, teacher, "transfer" if teacher else "train")
+    return replace(net, steps=len(net.history["loss"]) * examples.steps_per_pass(plan.training.batch_size))
+
+
+def _want_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Train) -> Wanted:
     inputs = {
         "architecture": plan.architecture.key_inputs(),
         "training": plan.training.key_inputs(),
@@ -56,14 +72,7 @@ def make_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Tr
         for component in (plan.architecture, *([plan.loss] if plan.loss else [])):
             component.check_unchanged()
 
-    artifact = store.get_or_make(
-        "students", inputs, plan.name, lambda folder: _train_net(plan, data, teacher, train, folder), check
-    )
-    net, examples = (
-        load(artifact.folder, plan.name),
-        _select_examples(plan, data, teacher, "transfer" if teacher else "train"),
-    )
-    return replace(net, steps=len(net.history["loss"]) * examples.steps_per_pass(plan.training.batch_size))
+    return Wanted("students", inputs, plan.name, lambda folder: _train_net(plan, data, teacher, train, folder), check)
 
 
 def _train_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Train, folder: Path) -> None:

@@ -19,7 +19,7 @@ from mimic_keras.planning.plan import MemberPlan
 from mimic_keras.stages.data import Data, check_same_examples
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import write_json
-from mimic_keras.storage.store import REUSED, Store
+from mimic_keras.storage.store import REUSED, Artifact, Store, Wanted
 from mimic_keras.training import models
 from mimic_keras.training.batches import Examples
 from mimic_keras.training.mixing import MixedSplit
@@ -97,14 +97,17 @@ def make_members(
         RunError: a member diverged and is not to be left out, or every member did.
     """
     prepared = [_prepare(plan, data, workspace) for plan in members]  # all, before anything is trained
-    made: dict[str, TeacherMember] = {}
-    diverged: list[MemberDiverged] = []
-    for plan, (learnt, _) in zip(members, prepared, strict=True):
+    pairs = list(zip(members, prepared, strict=True))
+    for plan, (learnt, _) in pairs:
         if plan.training:
             learnt.check_monitor(plan.training, plan.name)
-    for plan, uses in sorted(zip(members, prepared, strict=True), key=lambda pair: pair[0].is_trained):
+    made = {plan.name: _load_member(plan, *uses, store) for plan, uses in pairs if not plan.is_trained}
+    diverged: list[MemberDiverged] = []
+    trained = [(plan, *uses) for plan, uses in pairs if plan.is_trained]
+    wanted = [_want_member(plan, learnt, labelled, train) for plan, learnt, labelled in trained]
+    for (plan, _, labelled), each, artifact in zip(trained, wanted, store.get_or_make_all(wanted), strict=True):
         try:
-            made[plan.name] = _make_member(plan, *uses, train, store)
+            made[plan.name] = _read_member(plan, labelled, artifact, each.check)
         except MemberDiverged as error:
             if not drops_diverged:
                 raise RunError(f"{error}; teacher.on_divergence: drop leaves such members out") from error
@@ -123,12 +126,13 @@ def _prepare(plan: MemberPlan, data: Data, workspace: Workspace) -> tuple[Data, 
     return workspace.prepare(*plan.learns_from), labelled
 
 
-def _make_member(plan: MemberPlan, learnt: Data, data: Data, train: Train, store: Store) -> TeacherMember:
+def _describe(plan: MemberPlan, learnt: Data) -> dict[str, Any]:
+    """What goes into the key of every member."""
+    return {"teacher": plan.teacher.key_inputs(), "data": learnt.identity}
+
+
+def _want_member(plan: MemberPlan, learnt: Data, data: Data, train: Train) -> Wanted:
     teacher = plan.teacher()
-    inputs: dict[str, Any] = {"teacher": plan.teacher.key_inputs(), "data": learnt.identity}
-    if not plan.is_trained:
-        source = plan.teacher.guard(teacher.source_digest)
-        return _load_member(plan, data, teacher, store, {**inputs, "source": source})
     assert plan.training
 
     def check() -> None:
@@ -136,10 +140,13 @@ def _make_member(plan: MemberPlan, learnt: Data, data: Data, train: Train, store
         data.check_unchanged()
         plan.teacher.check_unchanged()
 
-    inputs |= {"training": plan.training.key_inputs(), "seed": plan.seed}
-    artifact = store.get_or_make(
+    inputs = {**_describe(plan, learnt), "training": plan.training.key_inputs(), "seed": plan.seed}
+    return Wanted(
         "teachers", inputs, plan.name, lambda folder: _train_member(plan, learnt, teacher, train, folder), check
     )
+
+
+def _read_member(plan: MemberPlan, data: Data, artifact: Artifact, check: Callable[[], None]) -> TeacherMember:
     if (artifact.folder / DIVERGENCE).exists():
         error = artifact.read_json(DIVERGENCE)["error"]
         remembered = f"recorded in {artifact.folder}; remove it to train the net again"
@@ -205,7 +212,9 @@ def _replace_by_error(folder: Path, error: TrainingDiverged) -> None:
     write_json(folder / DIVERGENCE, {"error": str(error)})
 
 
-def _load_member(plan: MemberPlan, data: Data, teacher: Teacher, store: Store, inputs: dict[str, Any]) -> TeacherMember:
+def _load_member(plan: MemberPlan, learnt: Data, data: Data, store: Store) -> TeacherMember:
+    teacher = plan.teacher()
+    inputs = {**_describe(plan, learnt), "source": plan.teacher.guard(teacher.source_digest)}
     with tempfile.TemporaryDirectory() as folder:
         context = TeacherContext(data.dataset, plan.seed, Path(folder), _refuse_training)
         member: Member = plan.teacher.guard(teacher.member, context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import json
 import os
@@ -20,6 +21,7 @@ from mimic_keras.storage.files import write_json
 
 USERS = ".users"  # holds a locked file for every process that uses the home folder, named by its start
 STALE = 3600  # seconds; a younger lock file may be about to be locked
+_are_held_elsewhere = contextvars.ContextVar("_are_held_elsewhere", default=False)
 MARGIN = 60  # seconds by which the clocks of two hosts, and of a disk, may differ
 
 
@@ -98,6 +100,9 @@ def _warn_of(file: Path) -> None:
 @contextlib.contextmanager
 def locked(file: Path, label: str) -> Iterator[None]:
     """Hold the lock `file`; if another process holds it, log that and wait."""
+    if _are_held_elsewhere.get():
+        yield
+        return
     lock = filelock.FileLock(file)
     try:
         lock.acquire(timeout=0)
@@ -108,3 +113,13 @@ def locked(file: Path, label: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def held_elsewhere() -> Iterator[None]:
+    """Within the block, `locked` takes no lock: a process on whatever machine holds those that this one needs."""
+    token = _are_held_elsewhere.set(True)
+    try:
+        yield
+    finally:
+        _are_held_elsewhere.reset(token)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,22 @@ class Artifact:
 
     def read_json(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a store is asked for. `kind` to `check` are as in `Store.get_or_make`.
+
+    `make_together`, which artefacts share that are cheaper made together, makes those of them that are missing, given
+    their folders by their labels; `make` makes one of them alone, to the same bits.
+    """
+
+    kind: str
+    inputs: Mapping[str, Any]
+    label: str
+    make: Callable[[Path], None]
+    check: Callable[[], None] = lambda: None
+    make_together: Callable[[Mapping[str, Path]], None] | None = None
 
 
 class Store:
@@ -83,7 +100,7 @@ class Store:
             OSError: a file exists but cannot be read, so nothing is known about it; it stays where it is.
         """
         key = self.key(inputs)
-        final, partial = self.home / kind / key, self.home / kind / f".{key}.partial"
+        final, partial = locate(self.home, kind, key)
         final.parent.mkdir(parents=True, exist_ok=True)
         with locked(final.parent / f".{key}.lock", label):
             if final.exists():
@@ -95,15 +112,7 @@ class Store:
                     return Artifact(final, key, made=False)
                 shutil.rmtree(partial, ignore_errors=True)
                 final.rename(partial)
-            check()
-            partial.mkdir(exist_ok=True)
-            remove_leftovers(partial)
-            make(partial)
-            try:
-                check()
-            except MimicError:
-                shutil.rmtree(partial, ignore_errors=True)  # made from something else: nothing may resume from it
-                raise
+            fill(partial, make, check)
             write_record(partial, kind, key, label, {**self.common, **inputs})
             sync_tree(partial)
             note_experiment(final, self.experiment)
@@ -111,6 +120,60 @@ class Store:
             sync_folder(final.parent)
         self.counts["made"] += 1
         return Artifact(final, key, made=True)
+
+    def get_or_make_all(self, wanted: Iterable[Wanted]) -> Iterator[Artifact]:
+        """The artefacts of `wanted`, in order; they do not depend on each other. Each is made when it is asked for, or
+        with those next to it that share its `make_together`.
+        """
+        for make_together, several in itertools.groupby(wanted, lambda each: each.make_together):
+            if make_together:
+                yield from self._get_or_make_together(list(several), make_together, {})
+            else:
+                yield from (
+                    self.get_or_make(each.kind, each.inputs, each.label, each.make, each.check) for each in several
+                )
+
+    def _get_or_make_together(
+        self,
+        left: Sequence[Wanted],
+        make_together: Callable[[Mapping[str, Path]], None],
+        missing: Mapping[str, Path],
+    ) -> list[Artifact]:
+        """The artefacts of `left`. Those that are missing are held, one within the other, then made with those held
+        before, whose folders are `missing`.
+        """
+        if not left:
+            if missing:
+                make_together(missing)
+            return []
+        first, others = left[0], left[1:]
+        found: list[Artifact] = []
+
+        def make(folder: Path) -> None:
+            found.extend(self._get_or_make_together(others, make_together, {**missing, first.label: folder}))
+
+        artifact = self.get_or_make(first.kind, first.inputs, first.label, make, first.check)
+        if not artifact.made:
+            found = self._get_or_make_together(others, make_together, missing)
+        return [artifact, *found]
+
+
+def locate(home: Path, kind: str, key: str) -> tuple[Path, Path]:
+    """The folder of a finished artefact, and of an unfinished one."""
+    return home / kind / key, home / kind / f".{key}.partial"
+
+
+def fill(partial: Path, make: Callable[[Path], None], check: Callable[[], None]) -> None:
+    """Make an artefact in its unfinished folder; `make` and `check` as in `Store.get_or_make`."""
+    check()
+    partial.mkdir(exist_ok=True)
+    remove_leftovers(partial)
+    make(partial)
+    try:
+        check()
+    except MimicError:
+        shutil.rmtree(partial, ignore_errors=True)  # made from something else: nothing may resume from it
+        raise
 
 
 def experiments_file(kind_folder: Path, key: str) -> Path:

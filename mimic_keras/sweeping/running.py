@@ -6,6 +6,7 @@ import functools
 import json
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from mimic_keras.searching import page as search_page
 from mimic_keras.searching.trials import Search, open_search
 from mimic_keras.stages.evaluation import EVALUATION_VERSION
 from mimic_keras.stages.replacing import CELLS, check_sweep
-from mimic_keras.stages.workspace import Workspace
+from mimic_keras.stages.workspace import Unit, Workspace, settle
 from mimic_keras.storage.files import hash_json, write_bytes, write_json
 from mimic_keras.storage.locks import owned
 from mimic_keras.sweeping import errors
@@ -103,36 +104,60 @@ def run_cells(
             *folder.glob("figure_*.svg"),
         ):  # of an earlier run, which this one replaces
             page.unlink(missing_ok=True)
-        for index, each in enumerate(cells):
+        under_way: dict[int, _RunningCell] = {}
+
+        def start(index: int) -> Future[list[dict[str, Any]]]:
             outcomes[index] = replace(outcomes[index], state=RUNNING)
-            logging.info("cell %d of %d, %s", index + 1, len(cells), each.cell)
-            outcomes[index] = _run_cell(sweep, each, folder, workspace)
+            logging.info("cell %d of %d, %s", index + 1, len(cells), cells[index].cell)
+            under_way[index] = _RunningCell(cells[index], folder)
+            return under_way[index].start(workspace)
+
+        for index, future in workspace.map(start, range(len(cells))):
+            outcomes[index] = under_way.pop(index).finish(sweep, future)
             shown = _describe_outcome(sweep, outcomes[index])
-            logging.info("cell %d of %d, %s: %s", index + 1, len(cells), each.cell, shown)
+            logging.info("cell %d of %d, %s: %s", index + 1, len(cells), cells[index].cell, shown)
             yield list(outcomes)
 
 
-def _run_cell(sweep: Sweep, each: PlannedCell, folder: Path, workspace: Workspace) -> Outcome:
-    started = time.monotonic()
-    file = folder / CELLS / each.cell.name / "results.json"
-    keras.backend.clear_session()
-    try:
-        given = {key: item for key, item in each.cell.source.complete.items() if key not in ("name", "export")}
-        key = hash_json([given, runner.collect_provenance(each.plan, workspace), EVALUATION_VERSION])
-        if stored := _read_results(file, key):
-            _check_metric(sweep, stored["results"])
-            return Outcome(each, DONE, stored["results"], stored["seconds"])
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(file.with_name("experiment.yaml"), to_yaml(anchor_paths(each.cell.source).given).encode())
-        results = [_run_plan(plan, workspace) for plan in _finish_search(each, workspace)]
-        seconds = round(time.monotonic() - started, 1)
-        write_json(file, {"key": key, "axes": each.cell.values, "results": results, "seconds": seconds})
-        _check_metric(sweep, results)
-    except Exception as error:  # no failure may stop the other cells
-        logging.warning("%s failed: %s", each.cell, error)
-        name = "" if isinstance(error, MimicError) else f"{type(error).__name__}: "
-        return Outcome(each, FAILED, seconds=round(time.monotonic() - started, 1), note=f"{name}{error}")
-    return Outcome(each, DONE, results, seconds)
+class _RunningCell:
+    """A cell under way. `key`: what its results follow from; `stored`: those of an earlier run."""
+
+    def __init__(self, planned: PlannedCell, folder: Path):
+        self.planned, self.began = planned, time.monotonic()
+        self.file = folder / CELLS / planned.cell.name / "results.json"
+        self.key = ""
+        self.stored: dict[str, Any] | None = None
+
+    def start(self, workspace: Workspace) -> Future[list[dict[str, Any]]]:
+        """Find or compute the results; a search's trials are done before this returns."""
+        keras.backend.clear_session()
+        source = self.planned.cell.source
+        given = {key: item for key, item in source.complete.items() if key not in ("name", "export")}
+        self.key = hash_json([given, runner.collect_provenance(self.planned.plan, workspace), EVALUATION_VERSION])
+        self.stored = stored = _read_results(self.file, self.key)
+        if stored:
+            return settle(lambda: stored["results"])
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(self.file.with_name("experiment.yaml"), to_yaml(anchor_paths(source).given).encode())
+        if self.planned.search is None:
+            return workspace.start(Unit(_evaluate, self.planned.plan))
+        started = [workspace.start(Unit(_evaluate, plan)) for plan in _finish_search(self.planned.search, workspace)]
+        return settle(lambda: [result for future in started for result in future.result()])
+
+    def finish(self, sweep: Sweep, future: Future[list[dict[str, Any]]]) -> Outcome:
+        """The cell's outcome; new results are written."""
+        seconds = self.stored["seconds"] if self.stored else round(time.monotonic() - self.began, 1)
+        try:
+            results = future.result()
+            if not self.stored:
+                content = {"key": self.key, "axes": self.planned.cell.values, "results": results, "seconds": seconds}
+                write_json(self.file, content)
+            _check_metric(sweep, results)
+        except Exception as error:  # no failure may stop the other cells
+            logging.warning("%s failed: %s", self.planned.cell, error)
+            name = "" if isinstance(error, MimicError) else f"{type(error).__name__}: "
+            return Outcome(self.planned, FAILED, seconds=seconds, note=f"{name}{error}")
+        return Outcome(self.planned, DONE, results, seconds)
 
 
 def _check_metric(sweep: Sweep, results: Sequence[dict[str, Any]]) -> None:
@@ -143,23 +168,21 @@ def _check_metric(sweep: Sweep, results: Sequence[dict[str, Any]]) -> None:
             raise RunError(f"metric: no {sweep.metric!r} on test; there is: {known}")
 
 
-def _finish_search(each: PlannedCell, workspace: Workspace) -> list[Plan]:
-    """Run the cell's search, if it has one; the plans of its best trials, or the cell's own."""
-    if each.search is None:
-        return [each.plan]
-    each.search.work(workspace)
-    search_page.write_page(each.search)
-    best = each.search.rank_trials()[: each.search.section.best]
+def _finish_search(search: Search, workspace: Workspace) -> list[Plan]:
+    """Run a cell's search; the plans of its best trials."""
+    search.work(workspace)
+    search_page.write_page(search)
+    best = search.rank_trials()[: search.section.best]
     if not best:
         raise RunError("no trial of the search has a score")
-    return [make_plan(each.search.source_at(trial.values)) for trial in best]
+    return [make_plan(search.source_at(trial.values)) for trial in best]
 
 
-def _run_plan(plan: Plan, workspace: Workspace) -> dict[str, Any]:
+def _evaluate(plan: Plan, workspace: Workspace) -> list[dict[str, Any]]:
     results = runner.train_and_evaluate(plan, workspace)
     test = {name: of_split["test"] for name, of_split in results.evaluation.logits.items()}
     wrong = errors.pack(results.data.split("test").labels, test)
-    return {"models": results.evaluation.models, "history": results.nets[-1].history, "errors": wrong}
+    return [{"models": results.evaluation.models, "history": results.nets[-1].history, "errors": wrong}]
 
 
 def _read_results(file: Path, key: str) -> dict[str, Any] | None:

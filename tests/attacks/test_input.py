@@ -49,7 +49,9 @@ def test_m4_a_bomb_of_merge_keys_is_refused_before_it_is_expanded(tmp_path):
 
 
 def test_m4_a_setting_cannot_hold_a_merge_key_either():
-    with pytest.raises(InputError, match=r'--set a=\{<<: \{b: 1\}\}: the value is not YAML: line 1, column 2: a merge key "<<"'):
+    with pytest.raises(
+        InputError, match=r'--set a=\{<<: \{b: 1\}\}: the value is not YAML: line 1, column 2: a merge key "<<"'
+    ):
         experiment_file.apply_setting({}, "a={<<: {b: 1}}")
 
 

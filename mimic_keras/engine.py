@@ -1,0 +1,154 @@
+"""Functions computed on a Ray cluster; the only file that imports Ray.
+
+A function whose worker or machine dies is computed again elsewhere. What it computes is none of this file's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from mimic_keras.contracts import InputError, RunError
+
+MOST_ATTEMPTS = 3
+
+
+class WorkerDied(RunError):
+    """The workers that computed one task died, MOST_ATTEMPTS times."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What Ray reserves for one task. A reservation limits nothing: TensorFlow uses every processor of its machine.
+
+    Raises:
+        InputError: Ray cannot reserve so many: 0 processors, less than 0, or a part of more than one.
+    """
+
+    cpus: float = 1
+    gpus: float = 0
+
+    def __post_init__(self) -> None:
+        for name, number in (("cpus_per_task", self.cpus), ("gpus_per_task", self.gpus)):
+            is_whole_or_part = 0 <= number <= 1 or (number > 1 and float(number).is_integer())
+            if not is_whole_or_part or (name == "cpus_per_task" and not number):
+                least = "above 0" if name == "cpus_per_task" else "of at least 0"
+                raise InputError(f"--{name}: expected a number {least}, whole if it is above 1; got {number:g}")
+
+    def count_fitting(self, node: dict[str, float]) -> int:
+        """How many tasks a machine with these resources takes at once."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        return min(int(node.get(name, 0) / number) for name, number in wanted.items() if number)
+
+
+class Engine:
+    """A Ray cluster that this process is connected to."""
+
+    def __init__(self, ray: ModuleType, resources: Resources):
+        self._ray, self._resources = ray, resources
+        self._guard, self._waiting, self._is_closed = threading.Lock(), set[Future[Any]](), False
+
+    @property
+    def slots(self) -> int:
+        """How many tasks the cluster computes at once."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return sum(map(self._resources.count_fitting, nodes))
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The result of `function(*arguments)`, computed by a worker; any thread may wait for one.
+
+        Raises:
+            WorkerDied: its worker died MOST_ATTEMPTS times.
+            RunError: the function raised an error, or the connection is closed.
+        """
+        future = self._submit(function, *arguments)
+        errors = self._ray.exceptions
+        try:
+            return future.result()
+        except errors.RayTaskError as error:
+            raise RunError(f"a worker of the cluster failed: {error.cause!r}") from error
+        except errors.RayError as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise WorkerDied(f"its worker died {MOST_ATTEMPTS} times; the last time: {reason}") from error
+        except CancelledError as error:
+            raise RunError("the connection to the cluster is closed") from error
+        finally:
+            self._waiting.discard(future)
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        options = {"num_cpus": self._resources.cpus, "num_gpus": self._resources.gpus}
+        with self._guard:
+            if self._is_closed:  # Ray would start a cluster of its own
+                raise RunError("the connection to the cluster is closed")
+            task = self._ray.remote(function).options(**options, max_retries=MOST_ATTEMPTS - 1)
+            future = task.remote(*arguments).future()
+            self._waiting.add(future)
+        return future
+
+    def close(self) -> None:
+        """Stop what is under way, and then end the calls that wait for it."""
+        with self._guard:
+            self._is_closed = True
+        self._ray.shutdown()
+        for future in list(self._waiting):
+            future.cancel()
+
+
+@contextlib.contextmanager
+def connected(address: str, resources: Resources) -> Iterator[Engine]:
+    """Within the block, this process is connected to the cluster at `address`, as Ray takes it: "auto", or HOST:PORT.
+
+    Raises:
+        InputError: Ray is not installed, this process uses a cluster already, no cluster answers, or none of its
+            machines has the resources of a task.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        raise InputError("this program is connected to a Ray cluster already; ray.shutdown() ends that")
+    with _keeping_handlers():
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="error")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            message = f"--cluster {address}: no Ray cluster answers there; ray start --head starts one"
+            raise InputError(f"{message} ({reason})") from error
+    engine = Engine(ray, resources)
+    try:
+        if not engine.slots:
+            machines = [{name: node["Resources"].get(name, 0) for name in ("CPU", "GPU")} for node in ray.nodes()]
+            wanted = f"--cpus_per_task {resources.cpus:g} --gpus_per_task {resources.gpus:g}"
+            raise InputError(f"{wanted}: no machine of the cluster has so many; they have {machines}")
+        yield engine
+    finally:
+        engine.close()
+
+
+@contextlib.contextmanager
+def _keeping_handlers() -> Iterator[None]:
+    """Keep Ray from ending the process at a signal, without a message."""
+    numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def import_ray() -> ModuleType:
+    """Ray itself.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("--cluster needs Ray, which is not installed: pip install 'mimic-keras[ray]'") from error
+    return ray

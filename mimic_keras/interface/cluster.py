@@ -1,0 +1,141 @@
+"""A command's use of a Ray cluster: this process, the driver, plans, holds every lock and finishes every artefact."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from mimic_keras import engine
+from mimic_keras.contracts import RunError
+from mimic_keras.engine import Engine
+from mimic_keras.interface import worker
+from mimic_keras.interface.bench import describe_code
+from mimic_keras.interface.worker import Answer, Missing, Task
+from mimic_keras.stages.workspace import Unit, Workspace
+from mimic_keras.storage.files import hash_json
+from mimic_keras.storage.locks import locked
+from mimic_keras.storage.store import Artifact, Store, Wanted, experiments_of, note_experiment
+
+MOST_THREADS = 10_000  # each waits for one task or artefact
+
+
+@contextlib.contextmanager
+def connected(home: Path, address: str, resources: engine.Resources, plugins: Sequence[Path]) -> Iterator[Workspace]:
+    """Within the block, a workspace whose units the cluster at `address` computes; `plugins` are files that the
+    workers read, too. Afterwards what is still under way is stopped.
+
+    Raises:
+        InputError: as of `engine.connected`.
+    """
+    with ThreadPoolExecutor(MOST_THREADS) as threads, engine.connected(address, resources) as connection:
+        yield _Cluster(home, connection, threads, plugins)
+
+
+class _Cluster(Workspace):
+    """A home folder that all machines of a cluster share.
+
+    A unit goes to a worker, which computes it, or answers which artefacts it is missing. Each of those is made by a
+    task of its own, once, whoever else waits for it; then the unit is sent again. What waits occupies a thread of this
+    process and nothing of the cluster.
+    """
+
+    def __init__(self, home: Path, connection: Engine, threads: ThreadPoolExecutor, plugins: Sequence[Path]):
+        super().__init__(home)
+        self._engine, self._threads = connection, threads
+        self._plugins = tuple(file.resolve() for file in plugins)
+        self._guard, self._made = threading.Lock(), dict[str, Future[Artifact]]()
+
+    @property
+    def slots(self) -> int:  # type: ignore[override]
+        return self._engine.slots
+
+    def open_store(self, common: Mapping[str, Any], unit: Unit) -> Store:
+        return _ClusterStore(self.home, common, lambda wanted: self._make(self._describe(unit), common, wanted))
+
+    def start(self, unit: Unit) -> Future[Any]:
+        return self._threads.submit(self._compute, self._describe(unit))
+
+    def _describe(self, unit: Unit) -> Task:
+        """What a worker is sent. The data is prepared first: here, under a lock, which workers do not take."""
+        plan, source = unit.plan, unit.plan.source
+        uses = (plan.transfer, plan.labelled, *plan.other_uses)
+        return Task(
+            unit.function,
+            source.given,
+            source.complete,
+            source.problems.file,
+            describe_code(plan),
+            tuple(hash_json(self.prepare(*use).identity) for use in uses),
+            self.home,
+            self._plugins,
+            Path.cwd(),
+        )
+
+    def _compute(self, task: Task) -> Any:
+        asked: list[Missing] = []
+        while (answer := self._call(task)).missing:
+            if again := [each.label for each in answer.missing if each in asked]:
+                raise RunError(
+                    f"{', '.join(again)}: made, but no worker finds it; all machines have to share {self.home}"
+                )
+            asked += answer.missing
+            wanted = [(each.common, Wanted(each.kind, each.inputs, each.label, _refuse)) for each in answer.missing]
+            made = [self._make(task, common, each) for common, each in wanted]
+            for each in made:
+                each.result()
+        for folder in answer.used:
+            self._note_experiment(folder)
+        return answer.value
+
+    def _note_experiment(self, folder: Path) -> None:
+        """Note who uses an artefact, maybe of another experiment; here, under a lock, which workers do not take."""
+        if self._experiment not in experiments_of(folder.parent, folder.name):
+            with locked(folder.with_name(f".{folder.name}.lock"), folder.name):
+                note_experiment(folder, self._experiment)
+
+    def _make(self, task: Task, common: Mapping[str, Any], wanted: Wanted) -> Future[Artifact]:
+        """The artefact, which only the first who asks has made. The worker checks that its inputs are unchanged."""
+        store = Store(self.home, common, self._experiment)
+        key = store.key(wanted.inputs)
+
+        def make(folder: Path) -> None:
+            self._call(task, key)
+
+        with self._guard:
+            if key not in self._made:
+                self._made[key] = self._threads.submit(
+                    store.get_or_make, wanted.kind, wanted.inputs, wanted.label, make
+                )
+            return self._made[key]
+
+    def _call(self, task: Task, assigned: str | None = None) -> Answer:
+        answer: Answer = self._engine.call(worker.compute, task, assigned)
+        for message in answer.messages:
+            logging.get_absl_logger().handle(message)
+        if answer.error:
+            raise answer.error
+        return answer
+
+
+class _ClusterStore(Store):
+    """The artefacts of a unit that the driver itself goes through: a cluster makes what is missing, all at once."""
+
+    def __init__(self, home: Path, common: Mapping[str, Any], make: Callable[[Wanted], Future[Artifact]]):
+        super().__init__(home, common)
+        self._make = make
+
+    def get_or_make_all(self, wanted: Iterable[Wanted]) -> Iterator[Artifact]:
+        for future in [self._make(each) for each in wanted]:
+            artifact = future.result()
+            self.counts["made" if artifact.made else "reused"] += 1
+            yield artifact
+
+
+def _refuse(folder: Path) -> None:
+    raise AssertionError("only a worker makes artefacts")
