@@ -68,7 +68,7 @@ def whole(tmp_path_factory):
 def test_killed_three_times_it_is_the_same_search(whole, tmp_path):
     file = write(tmp_path, searched())
     began = [0]
-    for left in (45, 25, 31):
+    for left in (45, 60, 75):
         finish(tmp_path, "tune", file, left)
         began.append(len(trials(tmp_path)))
     assert 0 < began[1] < began[2] < began[3] <= 12

@@ -264,7 +264,11 @@ def test_every_kind_of_file_that_is_written_may_be_damaged(damage, tmp_path):
         if not path.exists() or not path.stat().st_size:
             continue
         path.write_bytes(DAMAGES[damage](path.read_bytes()))
-        assert command(*arguments(tmp_path, file)) == 0, path
+        code = command(*arguments(tmp_path, file))
+        if path == tmp_path / "runs" / "tiny" / "experiment.yaml" and code:  # it may be another experiment's
+            assert code == 2
+            code = command(*arguments(tmp_path, file), "--replace")
+        assert code == 0, path
         weights, logits, models, exports = results(tmp_path)
         assert_same((weights, logits, models, expected[3]), expected)
-        assert exports[: len(expected[3])] == expected[3], path
+        assert set(expected[3]) <= set(exports), path
