@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from mimic_keras.contracts import InputError, MimicError, RunError
     from mimic_keras.interface.api import export, predict, run, sweep, tune, validate, verify
     from mimic_keras.interface.distilling import distill
+    from mimic_keras.interface.results import NotPublishedError
 
 __version__ = "0.1.0"
 
@@ -14,10 +15,12 @@ _PLACES = {
     **dict.fromkeys(("InputError", "MimicError", "RunError"), "mimic_keras.contracts"),
     **dict.fromkeys(("export", "predict", "run", "sweep", "tune", "validate", "verify"), "mimic_keras.interface.api"),
     "distill": "mimic_keras.interface.distilling",
+    "NotPublishedError": "mimic_keras.interface.results",
 }
 __all__ = [
     "InputError",
     "MimicError",
+    "NotPublishedError",
     "RunError",
     "distill",
     "export",

@@ -7,7 +7,6 @@ import functools
 import importlib.metadata
 import json
 import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +84,7 @@ def run(plan: Plan, workspace: Workspace, runs_dir: Path, saved_models_dir: Path
 
     Raises:
         InputError: another process is running this experiment, or another experiment has this name.
-        RunError: for one, the student is not worth publishing; everything else is written.
+        RunError: for one, the exported graph computes something else than the student.
     """
     experiment = plan.experiment
     folder = runs_dir / experiment.name
@@ -94,16 +93,21 @@ def run(plan: Plan, workspace: Workspace, runs_dir: Path, saved_models_dir: Path
         replacing.check_run(folder, experiment, replace)
         if experiment.export.publish:
             replacing.check_export(saved_models_dir / experiment.name, experiment, replace)
-        with workspace.in_use(experiment.name), console.journal(folder / "log.jsonl"):
-            return _run(plan, workspace, folder, saved_models_dir)
+        with workspace.in_use(experiment.name), console.journal(folder / "log.jsonl") as warnings:
+            return _run(plan, workspace, folder, saved_models_dir, warnings)
 
 
-def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path) -> Finished:
-    """Publish last, and replace the files of an earlier run only once every net is evaluated."""
+def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path, warnings: list[str]) -> Finished:
+    """Publish last, and replace the files of an earlier run only once every net is evaluated.
+
+    `warnings` grows with the run's; metrics.json and the report have those until then.
+    """
     experiment = plan.experiment
     source = describe_given(plan) + resolve(experiment)
     environment = describe_environment(experiment.distribution)
     results = train_and_evaluate(plan, workspace, folder / "tensorboard")
+    if remark := evaluation.compare_with_baseline(results.evaluation.models):
+        logging.warning("%s", remark)
 
     metrics: dict[str, Any] = {
         "experiment": experiment.name,
@@ -112,7 +116,9 @@ def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path)
         "classes": results.evaluation.classes,
         "stability": results.stability,
         "stages": results.stages,
+        "warnings": warnings,
         "export": None,
+        "refusal": None,
     }
     write_bytes(folder / "experiment.yaml", source.encode())
     write_json(folder / "environment.json", environment)
@@ -122,22 +128,23 @@ def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path)
         write_report = _draw_report(folder, source, metrics, results, environment)
         write_report()
     if experiment.export.publish:
-        with _stage(results.stages, results.store, "export"):
-            published = _publish(results, experiment, folder, saved_models_dir)
-        metrics["export"] = published.to_json()
+        on_validation, labels = (
+            results.evaluation.models["student"]["validation"],
+            results.data.split("validation").labels,
+        )
+        metrics["refusal"] = export.find_refusal(on_validation, labels, experiment.export)
+        if not metrics["refusal"]:
+            with _stage(results.stages, results.store, "export"):
+                published = _publish(results, experiment, saved_models_dir)
+            metrics["export"], metrics["refusal"] = published.to_json(), published.refusal
         write_json(folder / "metrics.json", metrics)
         write_report()
-        published.check_formats()
     return Finished(folder, metrics, results)
 
 
-def _publish(results: Results, experiment: Experiment, folder: Path, saved_models_dir: Path) -> export.Published:
-    """Publish the student, if it is worth it."""
-    metrics, labels = results.evaluation.models["student"], results.data.split("validation").labels
-    places = ["--home", str(results.store.home), "--saved_models_dir", str(saved_models_dir)]
-    command = shlex.join(["mimic-keras", "export", str(folder), "--set", "export.minimum_agreement=0", *places])
-    remedy = f"Everything else is written. To publish it all the same: {command}"
-    export.check_student(metrics["validation"], labels, experiment.export, remedy)
+def _publish(results: Results, experiment: Experiment, saved_models_dir: Path) -> export.Published:
+    """Publish the student, which is worth it."""
+    metrics = results.evaluation.models["student"]
     student, teacher = results.nets[-1], _teacher_net(results)
     published = export.publish(student, results.data, experiment, metrics, saved_models_dir, teacher)
     results.store.counts["made" if published.made else "reused"] += 1
@@ -264,10 +271,11 @@ def republish(
                 f"{place}, the student of {run_folder}, is missing or damaged; mimic-keras run rebuilds it"
             )
         prepared = workspace.prepare(*plan.transfer)
-        remedy = "The same command with --set export.minimum_agreement=0 publishes it all the same"
-        export.check_student(on_validation, prepared.split("validation").labels, experiment.export, remedy)
+        if refusal := export.find_refusal(on_validation, prepared.split("validation").labels, experiment.export):
+            raise RunError(f"{refusal}. The same command with --set {export.ALL_THE_SAME} publishes it all the same")
         published = export.publish(student.load(place), prepared, experiment, metrics, saved_models_dir)
-        published.check_formats()
+        if published.refusal:
+            raise RunError(published.refusal)
         return published
 
 

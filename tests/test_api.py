@@ -48,7 +48,7 @@ def result(places):
 def test_the_import_is_light_and_lists_what_there_is():
     code = "import sys, mimic_keras; print('tensorflow' in sys.modules, 'numpy' in sys.modules, *mimic_keras.__all__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    names = "InputError MimicError RunError distill export predict run sweep tune validate verify"
+    names = "InputError MimicError NotPublishedError RunError distill export predict run sweep tune validate verify"
     assert done.stdout == f"False False {names}\n"
     assert set(names.split()) <= set(dir(mimic_keras))
     with pytest.raises(AttributeError, match="module 'mimic_keras' has no attribute 'rnu'"):
@@ -79,6 +79,24 @@ def test_a_result_has_the_numbers_the_nets_and_the_files(result, places):
     with refusing("logits: expected 'validation', 'test' or, with a teacher, 'transfer', got 'x'"):
         result.logits("x")
     assert repr(result) == f"RunResult('tiny', {result.folder})"
+
+
+def test_a_refused_student_is_an_error_with_the_result_of_the_run(result, places):
+    settings = {"name": "refused", "export.minimum_agreement": 1.0}
+    with pytest.raises(mimic_keras.NotPublishedError) as caught:
+        mimic_keras.run(tiny(), set=settings, **places)
+    error = caught.value
+    assert error.result.metrics["models"] == result.metrics["models"]
+    assert error.result.export is None
+    assert error.refusal.startswith("the student is not published: on validation, its agreement with the teacher, ")
+    assert str(error) == (
+        f"{error.refusal}. Everything else is in {places['runs_dir'] / 'refused'}. The same call with "
+        '"export.minimum_agreement": 0 in set publishes it all the same'
+    )
+
+
+def test_members_are_told_apart_by_what_they_are(result):
+    assert [row.get("source") for row in result.rows] == [None, "mlp", "mlp", None, None]
 
 
 def test_a_table_in_a_notebook_and_for_pandas(monkeypatch):

@@ -97,7 +97,7 @@ def test_a_plugin_is_found_by_its_name_or_with_its_distribution(installed):
     ("name", "message"),
     [
         ("evrything", "no teacher 'evrything'. Did you mean 'everything'? Installed: everything"),
-        ("zz", "no teacher 'zz'. Installed: everything"),
+        ("zz", "no teacher 'zz'. Installed: everything; --plugins FILE.py adds those of a file"),
         ("other:everything", "no teacher 'other:everything'. Did you mean 'everything'? Installed: everything"),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_name_that_no_plugin_has(installed, name, message):
 def test_a_kind_without_plugins(installed):
     with pytest.raises(InputError) as caught:
         components.find_plugin("loss", "kl")
-    assert str(caught.value) == "no loss 'kl'. Installed: none"
+    assert str(caught.value) == "no loss 'kl'. Installed: none; --plugins FILE.py adds those of a file"
 
 
 def test_a_name_that_two_distributions_claim(installed):

@@ -97,8 +97,9 @@ def test_a_journal_is_lines_of_json_behind_those_of_before(shown, tmp_path):
         logging.info("two\nlines %s", "é")
         assert len(read(file)) == 1, "each message is there at once"
         logging.debug("hidden")
-    with console.journal(file):
+    with console.journal(file) as warnings:
         logging.warning("later")
+    assert warnings == ["later"]
     logging.info("after")
     found = read(file)
     assert [(line["level"], line["message"]) for line in found] == [("INFO", "two\nlines é"), ("WARNING", "later")]

@@ -47,7 +47,10 @@ def read_yaml(block):
     if "name" in content:
         return content
     whole = tiny(baseline=None)
-    return {**whole, **{key: {**whole[key], **part} if key != "dataset" else part for key, part in content.items()}}
+    return {
+        **whole,
+        **{key: {**whole.get(key, {}), **part} if key != "dataset" else part for key, part in content.items()},
+    }
 
 
 def list_specs(content):

@@ -90,6 +90,26 @@ def test_fidelity_on_the_transfer_set_is_of_evenly_spaced_originals(monkeypatch)
     assert (alone.classes, list(alone.logits["teacher"])) == ([], ["validation"])
 
 
+@pytest.mark.parametrize(
+    ("student", "baseline", "said"),
+    [
+        ({"error_rate": 0.25}, {"error_rate": 0.125}, "error rate 0.2500 against 0.1250"),
+        (
+            {"error_rate": 0.1, "phone_error_rate": 0.5},
+            {"phone_error_rate": 0.4},
+            "phone error rate 0.5000 against 0.4",
+        ),
+        ({"error_rate": 0.125}, {"error_rate": 0.125}, None),
+        ({"error_rate": None}, {"error_rate": 0.125}, None),
+    ],
+)
+def test_a_student_that_errs_more_than_its_baseline_is_remarked(student, baseline, said):
+    remark = evaluation.compare_with_baseline({"student": {"test": student}, "baseline": {"test": baseline}})
+    assert (remark or "").startswith(f"the student errs more on test than its baseline: {said}" if said else "")
+    assert (remark is None) == (said is None)
+    assert evaluation.compare_with_baseline({"student": {"test": student}}) is None
+
+
 def test_the_tables_have_errors_first_and_probabilities_apart():
     models = {
         "teacher": {"parameters": 9, "multiply_adds": 8, "validation": {"error_rate": 0.5}, "test": {"nll": 0.25}},
@@ -100,12 +120,15 @@ def test_the_tables_have_errors_first_and_probabilities_apart():
             "test": {"accuracy": 0.5, "nll": 0.75, "calibration_error": 0.125, "phone_error_rate": 0.2, "kl": 2.0},
             "transfer": {"agreement": 1.0},
         },
+        "teacher/0": {"parameters": 9, "multiply_adds": 8, "source": "a.keras", "validation": {}, "test": {}},
     }
     columns, rows = evaluation.tabulate(models)
     assert columns == [
         "model", "parameters", "multiply-adds", "validation error rate", "test phone error rate", "test kl",
+        "source",
     ]  # fmt: skip
-    assert rows[1] == dict(zip(columns, ["student", "3", "2", 0.5, 0.2, 2.0], strict=True))
+    assert rows[1] == dict(zip(columns[:-1], ["student", "3", "2", 0.5, 0.2, 2.0], strict=True))
+    assert rows[2]["source"] == "a.keras"
     columns, rows = evaluation.tabulate_details(models)
     assert columns == ["model", "test nll", "test accuracy", "test calibration error", "transfer agreement"]
     assert rows[0] == {"model": "teacher", "test nll": 0.25}

@@ -23,15 +23,15 @@ def test_stages_line_by_line(plan):
         "student     mimics with logit_l2",
         "baseline    learns the labels",
         "evaluation  on validation and test",
-        "report      tiny/report.html",
-        "export      tiny, a new version unless the newest is this student",
+        "report      runs/tiny/report.html",
+        "export      saved_models/tiny, a new version unless the newest is this student",
     ]
 
 
 def test_a_student_that_is_not_published(plan):
     options = plan.experiment.export.model_copy(update={"publish": False})
     kept = replace(plan, experiment=plan.experiment.model_copy(update={"export": options}))
-    assert plan_table.describe_stages(kept)[-1] == "export      tiny, not published"
+    assert plan_table.describe_stages(kept)[-1] == "export      saved_models/tiny, not published"
 
 
 def test_stages_without_a_teacher_of_a_data_set_of_unknown_size(plan):

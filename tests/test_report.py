@@ -13,6 +13,9 @@ from mimic_keras.stages.evaluation import Evaluation
 METRICS = {
     "experiment": "<script>",
     "stages": {"data": {"seconds": 1.0, "made": 1, "reused": 0}},
+    "stability": {"student": {"curvature": 1234.5, "limit": 0.00123, "learning_rate": 0.0005}},
+    "warnings": [],
+    "refusal": None,
     "export": {
         "path": "x/saved models/1",
         "version": 1,
@@ -68,6 +71,7 @@ def test_the_report_draws_confusions_and_escapes_names(judged, tmp_path):
     assert "(test phone error 25\N{NO-BREAK SPACE}%)" in text
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
+    assert "<td>student</td><td>1.23e+03</td><td>0.00123</td><td>0.0005</td>" in text
     # Costs, student against teacher, where they agree, and the confusion on test.
     assert text.count("<svg") == 4
 
@@ -157,6 +161,11 @@ def model(multiply_adds, error, parameters=1234, **test):
             "The student has 1,234 parameters and a test frame error of 40.0 %; it takes 1.0 times fewer "
             "multiply-adds than its teacher (test frame error 20.0 %), with which it agrees on 50.0 % of the test "
             "examples. Its architecture trained on the labels reaches 45.0 %.",
+        ),
+        (
+            {"student": model(10, 0.5) | {"steps": 1645}, "baseline": model(10, 0.25) | {"steps": 405}},
+            "The student has 1,234 parameters and a test error of 50.0 %. Its architecture trained on the labels "
+            "reaches 25.0 % in 405 steps; the student took 1,645.",
         ),
     ],
 )
@@ -251,8 +260,18 @@ def test_a_published_student_says_how_it_is_used(judged, tmp_path):
 
 def test_a_student_that_is_not_published_says_how_to(judged, tmp_path):
     text = html.unescape(written(tmp_path, judged, {}, metrics={**METRICS, "export": None}))
-    assert f"mimic-keras export {tmp_path}" in text
+    assert f"mimic-keras export {tmp_path}</pre>" in text
     assert "saved_model" not in text
+    refused = {**METRICS, "export": None, "refusal": "the student is not published: it errs"}
+    text = html.unescape(written(tmp_path, judged, {}, metrics=refused))
+    assert "<p>The student is not published: it errs. To publish it all the same (a click selects):</p>" in text
+    assert f"mimic-keras export {tmp_path} --set export.minimum_agreement=0</pre>" in text
+
+
+def test_the_page_has_the_warnings_of_the_run(judged, tmp_path):
+    assert "Warnings" not in written(tmp_path, judged, {})
+    text = written(tmp_path, judged, {}, metrics={**METRICS, "warnings": ["teacher/0 (<a>.keras): poor", "other"]})
+    assert "<h2>Warnings</h2>\n<ul>\n<li>teacher/0 (&lt;a&gt;.keras): poor</li>\n<li>other</li>\n</ul>" in text
 
 
 def test_what_there_is_not_is_a_word(judged, tmp_path):

@@ -6,6 +6,7 @@ import os
 from unittest import mock
 
 from mimic_keras.interface import cli
+from mimic_keras.interface.arguments import COMMANDS
 
 OPENING = """# Command line
 
@@ -16,7 +17,7 @@ interrupted, and 1 for any other failure.
 
 def write() -> str:
     """The page, as Markdown."""
-    names = [function.__name__ for function, *_ in cli.COMMANDS]
+    names = [function.__name__ for function, *_ in COMMANDS]
     sections = [f"## mimic-keras {name}\n\n```text\n{capture_help(name)}```\n" for name in names]
     return "\n".join([OPENING, f"```text\n{capture_help()}```\n", *sections])
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mimic_keras.contracts import InputError
 from mimic_keras.interface.results import (
     ExportResult,
+    NotPublishedError,
     PlanResult,
     RunResult,
     SweepResult,
@@ -73,6 +74,7 @@ def run(
 
     Raises:
         InputError: the experiment, the data or the cluster is invalid.
+        NotPublishedError: the student is not worth publishing; `result` of the error is the run's.
         RunError: the run cannot continue, and not because of the input.
 
     Example:
@@ -95,7 +97,10 @@ def run(
             _check_writable(exports, *[exports / name] * (exports / name).exists())
         with _open_workspace(cache, cluster, resources, plugins) as workspace:
             finished = runner.run(plan, workspace, runs, exports, replace)
-        return RunResult(name, *tabulate(finished.metrics["models"]), finished)
+        result = RunResult(name, *tabulate(finished.metrics["models"]), finished)
+        if result.metrics["refusal"]:
+            raise NotPublishedError(result)
+        return result
 
 
 def validate(experiment: Experiment, *, set: Settings = (), plugins: Sequence[Place] = ()) -> PlanResult:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mimic_keras.contracts import InputError, RunError
 from mimic_keras.interface import api
-from mimic_keras.interface.results import Table
+from mimic_keras.interface.results import NotPublishedError, RunResult, Table
 from mimic_keras.interface.session import session
 
 if TYPE_CHECKING:
@@ -34,17 +34,32 @@ def run(
     no_export: bool,
     **cluster: Any,
 ) -> None:
-    result = api.run(
-        experiment,
-        set=settings,
-        plugins=plugins,
-        home=home,
-        runs_dir=runs_dir,
-        saved_models_dir=saved_models_dir,
-        export=not no_export,
-        replace=replace,
-        **cluster,
-    )
+    try:
+        result = api.run(
+            experiment,
+            set=settings,
+            plugins=plugins,
+            home=home,
+            runs_dir=runs_dir,
+            saved_models_dir=saved_models_dir,
+            export=not no_export,
+            replace=replace,
+            **cluster,
+        )
+    except NotPublishedError as error:
+        _show_run(error.result, home)
+        if error.result.export:
+            raise
+        from mimic_keras.stages.export import ALL_THE_SAME
+
+        files = (part for file in plugins for part in ("--plugins", str(file)))
+        places = ["--home", str(home), "--saved_models_dir", str(saved_models_dir)]
+        command = ["mimic-keras", "export", str(error.result.folder), "--set", ALL_THE_SAME, *files, *places]
+        raise RunError(f"{error.refusal}. To publish it all the same: {shlex.join(command)}") from error
+    _show_run(result, home)
+
+
+def _show_run(result: RunResult, home: Path) -> None:
     _show(result)
     if result.deployment:
         _show(result.deployment)
@@ -52,7 +67,8 @@ def run(
     made, reused = (sum(stage[key] for stage in stages) for key in ("made", "reused"))
     print(f"Artefacts: {made} made, {reused} reused, in {home.expanduser().resolve()}")
     print(f"Report:    {result.report}  (numbers: {result.folder / 'metrics.json'})")
-    print(f"Export:    {result.export or f'none; mimic-keras export {result.folder}'}")
+    refused = "none, it was refused" if result.metrics["refusal"] else f"none; mimic-keras export {result.folder}"
+    print(f"Export:    {result.export or refused}")
 
 
 def validate(experiment: Path, settings: Sequence[str], plugins: Sequence[Path]) -> None:

@@ -51,6 +51,7 @@ def distill(
 
     Raises:
         InputError: an array, a model or another argument does not fit.
+        NotPublishedError: the student is not worth publishing; `result` of the error is the run's.
         RunError: the run cannot continue, and not because of the input.
 
     Example:

@@ -34,8 +34,8 @@ def describe_stages(plan: Plan) -> list[str]:
     return [
         *lines,
         "evaluation  on validation and test",
-        f"report      {plan.experiment.name}/report.html",
-        f"export      {plan.experiment.name}, {export}",
+        f"report      runs/{plan.experiment.name}/report.html",
+        f"export      saved_models/{plan.experiment.name}, {export}",
     ]
 
 
@@ -56,10 +56,10 @@ def note_missing(plan: Plan) -> list[str]:
 
 
 def _describe_labelling(plan: Plan) -> str:
-    nets = len(plan.members)
+    nets = f"of {len(plan.members)} member{'s' * (len(plan.members) != 1)}"
     if plan.select:
-        return f"of {nets} members on validation, and of the {plan.select.members} chosen there on transfer and test"
-    return f"of {nets} members on transfer, validation and test"
+        return f"{nets} on validation, and of the {plan.select.members} chosen there on transfer and test"
+    return f"{nets} on transfer, validation and test"
 
 
 def estimate_resources(plan: Plan) -> tuple[list[str], list[dict[str, Any]]]:

@@ -138,6 +138,25 @@ class RunResult(Table):
         return f"RunResult({self.title!r}, {self.folder})"
 
 
+class NotPublishedError(RunError):
+    """The student of a finished run, or one of its formats, is not published; everything else is written.
+
+    `result` is the run's, with all numbers and models; `refusal` says what was not worth publishing, and why.
+
+    Example:
+        >>> try:
+        ...     result = mimic_keras.distill(...)
+        ... except mimic_keras.NotPublishedError as error:
+        ...     result = error.result
+    """
+
+    def __init__(self, result: RunResult):
+        self.result, self.refusal = result, str(result.metrics["refusal"])
+        again = 'The same call with "export.minimum_agreement": 0 in set publishes it all the same'
+        remedy = "" if result.export else f". {again}"
+        super().__init__(f"{self.refusal}. Everything else is in {result.folder}{remedy}")
+
+
 @dataclass(frozen=True)
 class PlanResult(Table):
     """A checked experiment: what its nets cost. `lines` say what the run would do; `plans` has one for each cell."""

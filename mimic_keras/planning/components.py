@@ -182,7 +182,7 @@ class GivenPlugin(Plugin):
 
     def describe_use(self) -> str:
         """How an experiment can name it again, for people."""
-        return f"--plugins {self.distribution} makes it known; its digest was {self.identity[:16]}"
+        return f"--plugins {inspect.getsourcefile(self.given)} makes it known; its digest was {self.identity[:16]}"
 
 
 @dataclass(frozen=True)
@@ -330,7 +330,9 @@ def find_plugin(kind: str, name: str) -> Plugin:
         raise InputError(
             f"no {kind} {name!r}: an experiment cannot name code; use --plugins {file} and name: {code['name']}"
         )
-    raise InputError(f"no {kind} {name!r}. {did_you_mean(name, options)}Installed: {', '.join(options) or 'none'}")
+    suggested = did_you_mean(name, options)
+    of_files = "" if suggested else "; --plugins FILE.py adds those of a file"
+    raise InputError(f"no {kind} {name!r}. {suggested}Installed: {', '.join(options) or 'none'}{of_files}")
 
 
 def code_versions_of(name: str) -> list[str]:

@@ -46,6 +46,12 @@ class MemberPlan:
         """Whether the net is trained here rather than loaded."""
         return getattr(self.teacher.plugin.target, "source_digest", None) is Teacher.source_digest
 
+    @property
+    def source(self) -> str:
+        """What people know the net by: its architecture, or else its files, or the name of its teacher."""
+        architectures = [part.plugin.name for part in self.teacher.nested.values()]
+        return ", ".join(architectures or map(str, self.teacher.paths())) or self.teacher.plugin.name
+
 
 @dataclass(frozen=True)
 class NetPlan:

@@ -92,14 +92,18 @@ class _ConsoleHandler(standard_logging.Handler):
 
 
 class _JournalHandler(standard_logging.Handler):
-    """Writes messages as lines of JSON."""
+    """Writes messages as lines of JSON, and collects the warnings, each once."""
 
     def __init__(self, file: Path):
         super().__init__()
+        self.warnings: list[str] = []
         self.stream = file.open("a", encoding="utf-8")
 
     def emit(self, record: standard_logging.LogRecord) -> None:
-        line = {"time": round(record.created, 3), "level": record.levelname, "message": record.getMessage()}
+        message = record.getMessage()
+        if record.levelno >= standard_logging.WARNING and message not in self.warnings:
+            self.warnings.append(message)
+        line = {"time": round(record.created, 3), "level": record.levelname, "message": message}
         self.stream.write(json.dumps(line) + "\n")
         self.stream.flush()
 
@@ -126,12 +130,12 @@ def showing_messages() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def journal(file: Path) -> Iterator[None]:
-    """Write every message inside the block to `file` too."""
+def journal(file: Path) -> Iterator[list[str]]:
+    """Write every message inside the block to `file` too; yields the list to which warnings are added."""
     handler, logger = _JournalHandler(file), logging.get_absl_logger()
     logger.addHandler(handler)
     try:
-        yield
+        yield handler.warnings
     finally:
         logger.removeHandler(handler)
         handler.close()

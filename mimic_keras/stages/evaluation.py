@@ -51,10 +51,15 @@ def evaluate(
             split: predictors[net.name](data.split(split), np.arange(data.split(split).num_examples))
             for split in splits
         }
+    described: dict[str, dict[str, Any]] = {
+        "teacher": {"members": len(members)},
+        **{member.name: {"source": member.source} for member in members},
+        **{net.name: {"steps": net.steps} for net in nets},
+    }
     results: dict[str, dict[str, Any]] = {}
     confusions: dict[str, dict[str, dict[str, Confusion]]] = {}
     for name, of_split in logits.items():
-        results[name] = asdict(costs[name]) | ({"members": len(members)} if name == "teacher" else {})
+        results[name] = asdict(costs[name]) | described[name]
         for split, metrics in data.evaluate(of_split).items():
             tables = {key: value for key, value in metrics.items() if isinstance(value, Confusion)}
             confusions.setdefault(name, {})[split] = tables
@@ -105,6 +110,26 @@ def _tabulate_classes(data: Data, logits: Mapping[str, Mapping[str, np.ndarray]]
     return count_by_class(data.dataset.info.class_names, data.split("test").labels, of_test)
 
 
+def main_error(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """The error rate that counts; of several, the last is the data set's main one."""
+    return [key for key in ("error_rate", *models["student"]["test"]) if key.endswith("error_rate")][-1]
+
+
+def compare_with_baseline(models: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """What to say if the student errs more on test than its baseline, its architecture trained on the labels.
+
+    Example:
+        >>> compare_with_baseline({"student": {"test": {"error_rate": 0.2}}, "baseline": {"test": {"error_rate": 0.1}}})
+        'the student errs more on test than its baseline: error rate 0.2000 against 0.1000; mimicry did not help here'
+    """
+    key = main_error(models)
+    own, baseline = (models.get(name, {}).get("test", {}).get(key) for name in ("student", "baseline"))
+    if own is None or baseline is None or own <= baseline:
+        return None
+    rates = f"{key.replace('_', ' ')} {own:.4f} against {baseline:.4f}"
+    return f"the student errs more on test than its baseline: {rates}; mimicry did not help here"
+
+
 def tabulate(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of the table at the end of a run: costs, errors, and fidelity on test."""
     rows = []
@@ -114,6 +139,7 @@ def tabulate(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[d
         for split in SPLITS:
             hidden = DETAILS if split == "test" else (*DETAILS, *FIDELITY)
             row |= {head(split, key): value for key, value in values[split].items() if key not in hidden}
+        row |= {key: values[key] for key in ("source",) if key in values}
         rows.append(row)
     return list(dict.fromkeys(key for row in rows for key in row)), rows
 

@@ -33,6 +33,7 @@ from mimic_keras.training import models
 from mimic_keras.training.machine import describe_machine
 
 EXPORT_VERSION = 2  # part of the export's key: raise it when the same student would be exported differently
+ALL_THE_SAME = "export.minimum_agreement=0"  # the setting that publishes a student whatever it is worth
 EXAMPLES = 64  # stored with an export, to verify it
 
 Examples = dict[str, tuple[dict[str, np.ndarray], np.ndarray]]  # {signature: ({input: array}, the student's logits)}
@@ -53,36 +54,31 @@ class Published:
         known = {key: self.record[key] for key in shown if key in self.record}
         return {"path": str(self.path), "version": self.version, "bytes": formats.count_bytes(self.path), **known}
 
-    def check_formats(self) -> None:
-        """Check that every format is there.
-
-        Raises:
-            RunError: one was refused; the version has the others.
-        """
+    @property
+    def refusal(self) -> str | None:
+        """Which formats were refused, and why; None if the version has all of them."""
         formats = self.record.get("formats", {})
         refused = [f"{name}: {each['refused']}" for name, each in formats.items() if "refused" in each]
-        if refused:
-            raise RunError(
-                f"{self.path} is published without {'; without '.join(refused)}. Leave it out of export.formats"
-                ", or accept more with export.maximum_error_increase"
-            )
+        if not refused:
+            return None
+        return (
+            f"{self.path} is published without {'; without '.join(refused)}. Leave it out of export.formats"
+            ", or accept more with export.maximum_error_increase"
+        )
 
 
-def check_student(metrics: Mapping[str, float | None], labels: np.ndarray, options: ExportSection, remedy: str) -> None:
-    """Check that a student is worth publishing: better than chance, and as close to its teacher as `options` ask.
+def find_refusal(metrics: Mapping[str, float | None], labels: np.ndarray, options: ExportSection) -> str | None:
+    """Why a student is not worth publishing; None if it is: better than chance, and as close to its teacher as
+    `options` ask.
 
     It is better than chance if its error rate is lower than that of always answering the most frequent class.
 
     Args:
         metrics: the student's on validation, as in metrics.json.
         labels: int [N], of validation; -1 where unknown.
-        remedy: how to publish the student all the same, for the message.
-
-    Raises:
-        RunError: it is not.
     """
     if options.minimum_agreement == 0:
-        return
+        return None
     known = labels[labels >= 0]
     chance = float(np.mean(known != np.bincount(known).argmax())) if known.size else 0.0
     error, agreement, least = metrics.get("error_rate"), metrics.get("agreement"), options.minimum_agreement or 0.0
@@ -93,8 +89,7 @@ def check_student(metrics: Mapping[str, float | None], labels: np.ndarray, optio
         reason = f"its error rate, {error:.4f}, is no lower than that of the most frequent class alone, {chance:.4f}"
     if agreement is not None and agreement < least:
         reason = f"its agreement with the teacher, {agreement:.4f}, is below export.minimum_agreement, {least}"
-    if reason:
-        raise RunError(f"the student is not published: on validation, {reason}. {remedy}")
+    return reason and f"the student is not published: on validation, {reason}"
 
 
 def publish(

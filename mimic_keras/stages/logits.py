@@ -55,17 +55,18 @@ def label_validation(members: Sequence[TeacherMember], data: Data, store: Store)
     """
     found = {name: each["validation"] for name, each in label_splits(members, ("validation",), store).items()}
     said = {name: {} if artifact.made else REUSED for name, artifact in found.items()}
+    called = {member.name: str(member) for member in members}
     for name, reason in find_other_scales(members):
-        logging.warning("%s: %s", name, reason, extra=said[name])
+        logging.warning("%s: %s", called[name], reason, extra=said[name])
     labels = data.split("validation").labels
     if members and (labels >= 0).any():
         errors = {name: error_rate(labels, load_shards(artifact)) for name, artifact in found.items()}
         poor = find_poor_members(labels, errors)
         for name, error in errors.items():
-            logging.info("%s: error rate %.4f on validation", name, error, extra=said[name])
+            logging.info("%s: error rate %.4f on validation", called[name], error, extra=said[name])
             if name in poor:
                 reason = poor[name] + _describe_order(labels, load_shards(found[name]), data.dataset.info.class_names)
-                logging.warning("%s: its error rate on validation is %s", name, reason, extra=said[name])
+                logging.warning("%s: its error rate on validation is %s", called[name], reason, extra=said[name])
     return found
 
 
@@ -191,4 +192,5 @@ def _log_error_rate(means: Iterable[np.ndarray], split: Split) -> Iterator[np.nd
         start += len(shard)
         yield shard
     if known:
-        logging.info("teacher: error rate %.4f on the transfer set, virtual copies included", errors / known)
+        copies = ", virtual copies included" if start > len(split.labels) else ""
+        logging.info("teacher: error rate %.4f on the transfer set%s", errors / known, copies)

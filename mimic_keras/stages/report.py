@@ -17,7 +17,14 @@ from mimic_keras.reporting import pages
 from mimic_keras.reporting.pages import Picture
 from mimic_keras.reporting.tables import format_bytes, format_count, format_share, format_value
 from mimic_keras.stages import drawings
-from mimic_keras.stages.evaluation import MOST_TRANSFER_EXAMPLES, Evaluation, head, tabulate, tabulate_details
+from mimic_keras.stages.evaluation import (
+    MOST_TRANSFER_EXAMPLES,
+    Evaluation,
+    head,
+    main_error,
+    tabulate,
+    tabulate_details,
+)
 from mimic_keras.stages.formats import tabulate as tabulate_deployment
 from mimic_keras.training.metrics import NOT_SHARES, log_softmax
 
@@ -204,10 +211,9 @@ def _describe_use(exported: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _summarise(models: Mapping[str, Any], examples: int) -> str:
-    """The finding in a sentence or two, on so many test examples; of several error rates, the last is the data set's
-    main one."""
+    """The finding in a sentence or two, on so many test examples."""
     student = models["student"]
-    error = [key for key in ("error_rate", *student["test"]) if key.endswith("error_rate")][-1]
+    error = main_error(models)
     called = error.removesuffix("_rate").replace("_", " ")
 
     def share(model: str, metric: str) -> str:
@@ -224,6 +230,9 @@ def _summarise(models: Mapping[str, Any], examples: int) -> str:
         words.append(f", with which it agrees on {share('student', 'agreement')} of the test examples")
     if baselines := share("baseline", error):
         words.append(f". Its architecture trained on the labels reaches {baselines}")
+        steps, its_steps = student.get("steps"), models["baseline"].get("steps")
+        if steps != its_steps:  # its examples are fewer where some have no label, or its training is another
+            words.append(f" in {format_count(its_steps)} steps; the student took {format_count(steps)}")
     return "".join(words) + "."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -29,10 +29,11 @@ STATE = "training_state.npz"
 
 @dataclass(frozen=True)
 class Net(FinishedNet):
-    """A finished student or baseline; the model gives real logits."""
+    """A finished student or baseline; the model gives real logits. `steps`: of its training; None if only loaded."""
 
     folder: Path
     model: keras.Model
+    steps: int | None = None
 
 
 def make_nets(
@@ -41,11 +42,14 @@ def make_nets(
     """Train each net, or find it: with a loss it mimics the teacher, if there is one, on "transfer", else it learns the
     labels on "train".
     """
-    wanted = [
-        _want_net(plan, workspace.prepare(*plan.learns_from), teacher if plan.loss else None, train) for plan in plans
-    ]
-    made = store.get_or_make_all(wanted)
-    return [load(artifact.folder, plan.name) for plan, artifact in zip(plans, made, strict=True)]
+    sources = [(plan, workspace.prepare(*plan.learns_from), teacher if plan.loss else None) for plan in plans]
+    made = store.get_or_make_all([_want_net(*source, train) for source in sources])
+    return [_load_trained(*source, artifact.folder) for source, artifact in zip(sources, made, strict=True)]
+
+
+def _load_trained(plan: NetPlan, data: Data, teacher: TeacherLogits | None, folder: Path) -> Net:
+    net, examples = load(folder, plan.name), _select_examples(plan, data, teacher, "transfer" if teacher else "train")
+    return replace(net, steps=len(net.history["loss"]) * examples.steps_per_pass(plan.training.batch_size))
 
 
 def _want_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Train) -> Wanted:

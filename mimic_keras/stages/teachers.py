@@ -47,6 +47,7 @@ class TeacherMember(FinishedNet):
     by somebody else, it is None, and `stored` gives them: (name of a split, virtual ids int64 [N]) to [N, num_classes].
 
     `expects` is the range of inputs that a loaded net's own scaling suggests, as in `contracts.Member`.
+    `source` is what people know it by: its architecture or its file.
     `data` is what it labels. `check` raises RunError if the code, the data or the loaded model is no longer what `key`
     says.
     """
@@ -58,6 +59,10 @@ class TeacherMember(FinishedNet):
     check: Callable[[], None] = lambda: None
     expects: tuple[float, float] | None = None
     stored: Callable[[str, np.ndarray], np.ndarray] | None = None
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.source})" if self.source else self.name
 
     def predictor(self) -> Predictor:
         """A function of (name of a split, its examples, virtual ids int64 [N]) to float32 logits [N, num_classes]."""
@@ -152,7 +157,17 @@ def _read_member(plan: MemberPlan, data: Data, artifact: Artifact, check: Callab
         return models.inference_call(models.load(artifact.folder))
 
     return TeacherMember(
-        plan.name, artifact.key, cost, artifact.folder, history, plan.seed, plan.weight, data, load, check
+        name=plan.name,
+        key=artifact.key,
+        cost=cost,
+        folder=artifact.folder,
+        history=history,
+        source=plan.source,
+        seed=plan.seed,
+        weight=plan.weight,
+        data=data,
+        load=load,
+        check=check,
     )
 
 
@@ -215,18 +230,19 @@ def _load_member(plan: MemberPlan, learnt: Data, data: Data, store: Store) -> Te
     call, shape = member.call, data.dataset.info.input_shape
     cost = Cost(member.parameters, models.count_multiply_adds(call, shape) if call else None)
     return TeacherMember(
-        plan.name,
-        store.key(inputs),
-        cost,
-        None,
-        {},
-        plan.seed,
-        plan.weight,
-        data,
-        (lambda: call) if call else None,
-        check,
-        member.expects,
-        member.predict,
+        name=plan.name,
+        key=store.key(inputs),
+        cost=cost,
+        folder=None,
+        history={},
+        source=plan.source,
+        seed=plan.seed,
+        weight=plan.weight,
+        data=data,
+        load=(lambda: call) if call else None,
+        check=check,
+        expects=member.expects,
+        stored=member.predict,
     )
 
 

@@ -215,7 +215,10 @@ def _draw_curves(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
             ]
             rest = [f"{axis} {value}" for axis, value in group.values.items() if axis != figure.series]
             label = (
-                ", ".join(filter(None, [name and f"{figure.series} {name}", *map(pages.literal, rest)])) or "student"
+                ", ".join(
+                    filter(None, [name and f"{pages.literal(str(figure.series))} {name}", *map(pages.literal, rest)])
+                )
+                or "student"
             )
             line = {"color": colour, "linestyle": style}
             for epochs, values in curves:

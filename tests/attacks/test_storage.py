@@ -211,7 +211,7 @@ def test_h4_the_student_of_an_export_is_kept(is_whole, tmp_path, monkeypatch):
         return types.SimpleNamespace(split=lambda _: types.SimpleNamespace(labels=None))
 
     monkeypatch.setattr(workspace, "prepare", prepare)
-    monkeypatch.setattr(export, "check_student", lambda *_: None)
+    monkeypatch.setattr(export, "find_refusal", lambda *_: None)
     monkeypatch.setattr(student, "load", lambda place: pytest.fail("removed") if not place.exists() else sys.exit(7))
     with pytest.raises(SystemExit if is_whole else InputError, match="7" if is_whole else "missing or damaged"):
         runner.republish(plan, tmp_path, workspace, tmp_path / "exports")
@@ -304,8 +304,8 @@ def test_m7_a_prune_may_be_killed_at_every_removal(order, tmp_path):
         shutil.rmtree(home)
     pruner.communicate()
     assert code == 0
-    # 4 + 3 + 1 files, 2 + 2 + 1 folders, 3 renames; then it ends.
-    assert (number, halves > 5) == (17, True)
+    # 4 + 3 + 1 files, 2 + 2 + 1 folders, 3 renames, 3 notes of experiments; then it ends.
+    assert (number, halves > 5) == (20, True)
 
 
 def test_m8_two_writers_with_one_process_id(tmp_path):

@@ -522,7 +522,7 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_trained(
         ({"validation": 0}, "validation must be from 1 to 99 images, got 0"),
         ({"copies": 2}, "copies: 2 with mirror: false and shift: 0; "),
         ({"preparation": "whiten"}, "standardize"),
-        ({"unlabelled": "nowhere.npy"}, "unlabelled: nowhere.npy cannot be read "),
+        ({"unlabelled": "nowhere.npy"}, "nowhere.npy cannot be read "),
     ],
 )
 def test_wrong_arguments_are_said_before_anything_is_read(cifar10, arguments, message, tmp_path, capsys):
