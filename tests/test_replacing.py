@@ -66,9 +66,7 @@ def test_a_run_may_not_replace_anothers_results(tmp_path):
 @pytest.mark.parametrize("text", ["name: [", "{}", "dataset: 3", "- 1"])
 def test_a_run_whose_experiment_cannot_be_read_may_be_anothers(tmp_path, text):
     (tmp_path / "experiment.yaml").write_text(text)
-    with pytest.raises(
-        InputError, match=r"(?s)experiment\.yaml: .+; so .* may hold the results of another"
-    ):
+    with pytest.raises(InputError, match=r"(?s)experiment\.yaml: .+; so .* may hold the results of another"):
         replacing.check_run(tmp_path, load(), replace=False)
     replacing.check_run(tmp_path, load(), replace=True)
 

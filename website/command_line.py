@@ -5,8 +5,7 @@ import io
 import os
 from unittest import mock
 
-from mimic_keras.interface import cli
-from mimic_keras.interface.arguments import COMMANDS
+from mimic_keras.interface.arguments import COMMANDS, parse
 
 OPENING = """# Command line
 
@@ -17,7 +16,7 @@ interrupted, and 1 for any other failure.
 
 def write() -> str:
     """The page, as Markdown."""
-    names = [function.__name__ for function, *_ in COMMANDS]
+    names = [command.name for command in COMMANDS]
     sections = [f"## mimic-keras {name}\n\n```text\n{capture_help(name)}```\n" for name in names]
     return "\n".join([OPENING, f"```text\n{capture_help()}```\n", *sections])
 
@@ -27,5 +26,5 @@ def capture_help(*command: str) -> str:
     printed = io.StringIO()
     terminal = mock.patch.dict(os.environ, COLUMNS="82")  # argparse leaves two columns free
     with terminal, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        cli.parse(["mimic-keras", *command, "--help"])
+        parse(["mimic-keras", *command, "--help"])
     return printed.getvalue()
