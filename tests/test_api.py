@@ -81,6 +81,22 @@ def test_a_result_has_the_numbers_the_nets_and_the_files(result, places):
     assert repr(result) == f"RunResult('tiny', {result.folder})"
 
 
+def test_a_printed_table_is_its_rows():
+    table = Table("nets", ["net", "test error"], [{"net": "a", "test error": 0.25}, {"net": "b"}])
+    assert [line.rstrip() for line in str(table).splitlines()] == [
+        "nets",
+        "      test",
+        "net  error",
+        "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 11,
+        "a     0.25",
+        "b",
+    ]
+
+
+def test_a_result_compiles_its_student_once(result):
+    assert result._student is result._student
+
+
 def test_a_refused_student_is_an_error_with_the_result_of_the_run(result, places):
     settings = {"name": "refused", "export.minimum_agreement": 1.0}
     with pytest.raises(mimic_keras.NotPublishedError) as caught:
@@ -115,7 +131,7 @@ def test_settings_are_a_mapping_or_texts_of_the_command_line():
     texts = mimic_keras.validate(tiny(), set=["student.architecture.linear_units=4"])
     assert plan.costs["student"] == texts.costs["student"]
     assert plan.costs["student"].parameters == 64 * 4 + 4 * 32 + 32 + 32 * 10 + 10
-    assert plan.lines[-1].startswith("export      other, ")
+    assert plan.lines[-1].startswith("export      saved_models/other, ")
     with refusing("set: expected numbers, texts, booleans, lists and mappings: "):
         mimic_keras.validate(tiny(), set={"student.loss": keras.losses.Huber()})
 

@@ -75,7 +75,24 @@ def test_options_of_other_programs_and_shortened_ones_are_refused(capsys):
         with pytest.raises(SystemExit) as exit_:
             command("cache", option)
         assert exit_.value.code == 2
-        assert f"unrecognized arguments: {option}" in capsys.readouterr().err
+        assert f"unrecognized arguments: {option}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--home", "x", "validate", "a"], "--home: options come after the command, as in mimic-keras run FILE --home"),
+        (
+            ["validate", "a.yaml", "--home", "x"],
+            "unrecognized arguments: --home x; validate takes no --home, but run, sweep, tune, export, cache\n",
+        ),
+    ],
+)
+def test_an_option_in_the_wrong_place_says_where_it_belongs(given, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        arguments.parse(["mimic-keras", *given])
+    assert exit_.value.code == 2
+    assert f"error: {message}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", SHELLS)

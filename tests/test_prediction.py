@@ -1,5 +1,8 @@
 """Files become requests of the signature that takes them, and answers become rows."""
 
+import csv
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -82,6 +85,25 @@ def test_rows_have_columns_by_place_or_by_name(tmp_path):
     np.testing.assert_array_equal(request["age"], np.array([30, np.nan], np.float32))
 
 
+def test_columns_that_are_no_inputs_are_skipped_and_named(tmp_path, caplog):
+    (tmp_path / "named.csv").write_text("target,age,note\n1,30,a\n0,40,b\n")
+    caplog.set_level("INFO", logger="absl")
+    row = {"serve_rows": {"age": Input(FLOAT, (None,))}}
+    chosen, request = prediction.choose(row, prediction.read([tmp_path / "named.csv"]))
+    assert (chosen, list(request), request["age"].tolist()) == ("serve_rows", ["age"], [30, 40])
+    assert [each.message for each in caplog.records] == ["serve_rows: no inputs, skipped: note, target"]
+
+
+def test_a_folder_is_its_files_in_the_order_of_their_names(tmp_path):
+    (tmp_path / "none").mkdir()
+    for name, text in (("b.csv", "3,4\n"), ("a.csv", "1,2\n"), (".hidden", "x")):
+        (tmp_path / name).write_text(text)
+    found = prediction.read([tmp_path])
+    assert (found.names, found.arrays[""].tolist()) == (["a.csv", "b.csv"], [[1, 2], [3, 4]])
+    with pytest.raises(InputError, match="none: it has no files; folders inside of it are not searched"):
+        prediction.read([tmp_path / "none"])
+
+
 @given(st.lists(st.lists(st.floats(width=32, allow_nan=False), min_size=2, max_size=2), min_size=1, max_size=5))
 def test_rows_of_numbers_come_back(rows):
     found = prediction._parse_rows([[repr(number) for number in row] for row in rows])
@@ -147,10 +169,16 @@ class Frames:
 
 def test_examples_of_several_rows_have_a_line_for_each():
     rows = list(prediction.predict(Frames(), {"sound": np.zeros([2, 5])}, ["a.wav", "b.wav"], ["aa", "sil"]))
+    probabilities = [row.pop("probabilities") for row in rows]
     assert rows == [
         {"example": "a.wav", "row": 0, "class": 0, "label": "aa", "probability": pytest.approx(0.9)},
         {"example": "a.wav", "row": 1, "class": 1, "label": "sil", "probability": pytest.approx(0.7)},
         {"example": "b.wav", "row": 0, "class": -1, "label": "", "probability": None},
+    ]
+    assert probabilities == [
+        {"aa": pytest.approx(0.9), "sil": pytest.approx(0.1)},
+        {"aa": pytest.approx(0.3), "sil": pytest.approx(0.7)},
+        {"aa": None, "sil": None},
     ]
 
 
@@ -178,6 +206,22 @@ def test_the_command_prints_the_nets_classes(export, tmp_path, capsys):
         name, number, label, probability = line.split()
         assert (name, int(number), label) == (f"rows.npy[{place}]", row.argmax(), str(row.argmax()))
         assert float(probability) == pytest.approx(row.max(), rel=5e-3)
+
+
+def test_programs_get_the_probability_of_every_class(export, tmp_path, capsys):
+    folder, net = export
+    inputs = np.random.default_rng(0).random([COUNT, 8, 8, 1], np.float32)
+    np.save(tmp_path / "rows.npy", inputs)
+    expected = tf.nn.softmax(net(inputs)).numpy()
+    assert command("predict", folder, tmp_path / "rows.npy", "--output", "json") == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert [list(each["probabilities"]) for each in answers] == [list(NAMES)] * COUNT
+    np.testing.assert_allclose([[*each["probabilities"].values()] for each in answers], expected, rtol=1e-4)
+    assert command("predict", folder, tmp_path / "rows.npy", "--output", "csv") == 0
+    head, *rows = csv.reader(capsys.readouterr().out.splitlines())
+    assert head == ["example", "class", "label", *(f"probability of {name}" for name in NAMES)]
+    assert [row[:3] for row in rows] == [[each["example"], str(each["class"]), each["label"]] for each in answers]
+    np.testing.assert_allclose([[float(cell) for cell in row[3:]] for row in rows], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

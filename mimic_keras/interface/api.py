@@ -284,9 +284,12 @@ def verify(version: Place) -> VerifyResult:
 def predict(version: Place, *inputs: Place, signature: str | None = None, form: str = "saved_model") -> Table:
     """A table of the class, label and probability that an export answers for every example.
 
+    Its rows also have "probabilities", {label: probability} of every class.
+
     Args:
         version: the export's folder, as saved_models/quickstart/1.
-        inputs: files: arrays (.npy, .npz), rows (.csv), images, or others, whose bytes a signature of texts takes.
+        inputs: files: arrays (.npy, .npz), rows (.csv), images, or others, whose bytes a signature of texts takes; or
+            folders of them.
         signature: which to use; None: the only one that takes the inputs.
         form: which of the export's formats to run: saved_model, litert, litert_dynamic, litert_int8 or onnx.
 
@@ -306,11 +309,13 @@ def predict(version: Place, *inputs: Place, signature: str | None = None, form: 
         from mimic_keras.serving import portable, prediction
 
         runtimes = portable.load(Path(version), record, form)
+        from mimic_keras.reporting import console
     examples = prediction.read([Path(file) for file in inputs])
     if signature and signature not in runtimes:
         raise InputError(f"--signature {signature}: {form} has {', '.join(runtimes)}")
     known = {name: each.inputs for name, each in runtimes.items() if signature in (None, name)}
-    chosen, request = prediction.choose(known, examples)
+    with console.showing_messages():
+        chosen, request = prediction.choose(known, examples)
     rows = list(prediction.predict(runtimes[chosen], request, examples.names, record["class_names"]))
     columns = ["example", *["row"] * any("row" in row for row in rows), "class", "label", "probability"]
     return Table(f"{chosen}, {form}", columns, rows)

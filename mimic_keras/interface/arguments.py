@@ -174,10 +174,18 @@ COMMANDS = (
         "classify examples with an export",
         (
             argument("export", type=Path, help="the folder of the version, as saved_models/quickstart/1"),
-            argument("inputs", type=Path, nargs="+", help="arrays (.npy, .npz), rows (.csv), images, or other files"),
+            argument(
+                "inputs", type=Path, nargs="+", help="arrays (.npy, .npz), rows (.csv), images, other files, or folders"
+            ),
             argument("--signature", help="which signature to use; by default the only one that takes the inputs"),
             argument(
                 "--format", dest="form", choices=(SAVED_MODEL, *FORMATS), default=SAVED_MODEL, help="which files to run"
+            ),
+            argument(
+                "--output",
+                choices=("table", "csv", "json"),
+                default="table",
+                help="csv and json have the probability of every class",
             ),
         ),
         ("saved_models/quickstart/1 digits.npy", "saved_models/pets/3 cat.jpg dog.jpg --format litert"),
@@ -247,7 +255,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if not given:
         parser.print_help()
         parser.exit()
-    return parser.parse_args(given)
+    if given[0] not in ("--help", "-h", "--version") and given[0].startswith("-"):
+        parser.error(f"{given[0]}: options come after the command, as in mimic-keras run FILE --home FOLDER")
+    arguments, unknown = parser.parse_known_args(given)
+    if unknown:
+        option = unknown[0].partition("=")[0]
+        takers = [each.name for each in COMMANDS if any(option in taken.names for taken in each.arguments)]
+        known = f"; {arguments.command} takes no {option}, but {', '.join(takers)}" if takers else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{known}")
+    return arguments
 
 
 def make_parser(files: Any = None) -> argparse.ArgumentParser:

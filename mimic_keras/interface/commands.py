@@ -6,7 +6,10 @@ stands for the arguments of that name and of its tasks, as `api` describes them.
 
 from __future__ import annotations
 
+import csv
+import json
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,8 +115,18 @@ def verify(version: Path) -> None:
         _show(result.others)
 
 
-def predict(export: Path, inputs: Sequence[Path], signature: str | None, form: str) -> None:
-    _show(api.predict(export, *inputs, signature=signature, form=form))
+def predict(export: Path, inputs: Sequence[Path], signature: str | None, form: str, output: str) -> None:
+    answers = api.predict(export, *inputs, signature=signature, form=form)
+    if output == "table":
+        _show(answers)
+    elif output == "json":
+        print(json.dumps(answers.rows, indent=1))
+    else:
+        kept = [column for column in answers.columns if column != "probability"]
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        labels = [label for row in answers.rows[:1] for label in row["probabilities"]]
+        writer.writerow([*kept, *(f"probability of {label}" for label in labels)])
+        writer.writerows([[row[key] for key in kept] + [*row["probabilities"].values()] for row in answers.rows])
 
 
 def _show(table: Table) -> None:

@@ -35,6 +35,11 @@ class Table:
 
         return pandas.DataFrame(self.rows, columns=list(self.columns)).set_index(self.columns[0])
 
+    def __str__(self) -> str:
+        from mimic_keras.reporting import console
+
+        return console.format_table(self.title, self.columns, self.rows)
+
     def _repr_html_(self) -> str:
         from mimic_keras.reporting.tables import format_value
 
@@ -95,9 +100,14 @@ class RunResult(Table):
 
     def student(self, inputs: Any) -> np.ndarray:
         """The student's logits, float32 [batch, num_classes], of prepared inputs [batch, *input_shape]."""
+        return _predict(self._student, inputs)
+
+    @functools.cached_property
+    def _student(self) -> Any:
+        """Compiled once: TensorFlow warns of a program that compiles the same again and again."""
         from mimic_keras.training import models
 
-        return _predict(models.make_predictor(models.inference_call(self.student_model)), inputs)
+        return models.make_predictor(models.inference_call(self.student_model))
 
     def teacher(self, inputs: Any) -> np.ndarray:
         """The weighted mean of the members' logits, float32 [batch, num_classes], of inputs as the student takes them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import json
 import logging as standard_logging
 import sys
@@ -162,6 +163,19 @@ def _cells(columns: Sequence[str], row: Mapping[str, Any]) -> list[Text]:
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print `rows` to standard output, never cut to the terminal's width; missing values are left empty."""
+    _print_table(rich.console.Console(highlight=False), title, columns, rows)
+
+
+def format_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """What `show_table` prints, as text without colours."""
+    stream = io.StringIO()
+    _print_table(rich.console.Console(file=stream, highlight=False, width=1), title, columns, rows)
+    return stream.getvalue().rstrip("\n")
+
+
+def _print_table(
+    output: rich.console.Console, title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
     heading = Text(title, style="table.title") if title else None
     table = rich.table.Table(
         title=heading, title_justify="left", box=rich.box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
@@ -174,7 +188,6 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, A
         )
     for row in rows:
         table.add_row(*_cells(columns, row))
-    output = rich.console.Console(highlight=False)
     output.width = max(output.width, output.measure(table, options=output.options.update(width=1000)).maximum)
     output.print(table)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from mimic_keras.contracts import InputError
 from mimic_keras.serving.runtimes import Arrays, Input, Runtime
@@ -28,7 +29,7 @@ class Examples:
 
 
 def read(files: Sequence[Path]) -> Examples:
-    """Read .npy, .npz and .csv files as numbers, all others as they are, one example each.
+    """Read .npy, .npz and .csv files as numbers, all others as they are, one example each; of a folder, its files.
 
     A .csv file has a row for each example. If its first line is no row of numbers, it names the inputs.
 
@@ -39,6 +40,7 @@ def read(files: Sequence[Path]) -> Examples:
         >>> read([Path("cat.png"), Path("dog.png")]).names
         ['cat.png', 'dog.png']
     """
+    files = [part for file in files for part in (_list_folder(file) if file.is_dir() else [file])]
     parts = [_read_file(file) for file in files]
     names = [name for file, part in zip(files, parts, strict=True) for name in _name_examples(file, part)]
     first = parts[0]
@@ -47,6 +49,14 @@ def read(files: Sequence[Path]) -> Examples:
         if kinds[0] != kinds[1]:
             raise InputError(f"{file}: other names, types or sizes than {files[0]}; give them to commands of their own")
     return Examples(names, {name: np.concatenate([part[name] for part in parts]) for name in first})
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    """The files of a folder in the order of their names, without hidden ones and folders."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise InputError(f"{folder}: it has no files; folders inside of it are not searched")
+    return files
 
 
 def _read_file(file: Path) -> Arrays:
@@ -122,8 +132,24 @@ def choose(signatures: Mapping[str, Mapping[str, Input]], given: Examples) -> tu
     known = "".join(f"\n  {name}: {_describe_inputs(inputs)}" for name, inputs in signatures.items())
     if fitting:
         raise InputError(f"{', '.join(fitting)} take these examples; choose with --signature{known}")
+    if skipped := _skip_columns(signatures, given):
+        return skipped
     found = _describe_inputs({name: Input(array.dtype, array.shape) for name, array in given.arrays.items()})
     raise InputError(f"no signature takes {found.strip()}; accepted{known}")
+
+
+def _skip_columns(signatures: Mapping[str, Mapping[str, Input]], given: Examples) -> tuple[str, Arrays] | None:
+    """The signature, and the request for it, that takes the most of the named arrays, if all it takes are among them:
+    a table may have columns that are no inputs, as the one of the labels."""
+    best: tuple[str, Arrays] | None = None
+    for name, inputs in signatures.items():
+        request = _fit(inputs, {key: given.arrays[key] for key in inputs if key in given.arrays})
+        if request is not None and (best is None or len(request) > len(best[1])):
+            best = name, request
+    if best:
+        others = ", ".join(sorted(set(given.arrays) - set(best[1])))
+        logging.info("%s: no inputs, skipped: %s", best[0], others)
+    return best
 
 
 def _describe_inputs(inputs: Mapping[str, Input]) -> str:
@@ -181,7 +207,7 @@ def _decode_images(inputs: Mapping[str, Input], given: Examples) -> Arrays | Non
 
 def predict(runtime: Runtime, request: Arrays, names: Sequence[str], labels: Sequence[str]) -> Iterator[dict[str, Any]]:
     """A row for each example, or for each of its rows: {"example", "row" where there are several, "class", "label",
-    "probability"}.
+    "probability" of that class, "probabilities" {label: of every class}}.
 
     Raises:
         RunError: the runtime refuses the request.
@@ -205,4 +231,7 @@ def _describe_class(number: Any, probabilities: np.ndarray, labels: Sequence[str
         "class": int(number),
         "label": labels[number] if known else "",
         "probability": float(probabilities[number]) if known else None,
+        "probabilities": {
+            label: float(value) if known else None for label, value in zip(labels, probabilities, strict=True)
+        },
     }
