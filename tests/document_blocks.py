@@ -17,10 +17,11 @@ DRAWINGS = (
     "interface\n",
     "          command line",
     "argv --",
+    "driver: ",
     "$MIMIC_KERAS_HOME/  ",
     "saved_models/quickstart/\n",
 )
-PROGRAMS = ("mimic-keras", "make", "pip", "python", "python3.11", "for", "export", "docker", "curl", "cd", ".")
+PROGRAMS = ("mimic-keras", "make", "pip", "python", "python3.11", "for", "export", "docker", "curl", "ray", "cd", ".")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Block:
             line = re.sub(r"(^|(?<=\S))\s{3,}[a-z].*", "", line).strip()  # the explanation has a column of its own
             words = shlex.split(re.sub(r"^(\w+=\S+ )+", "", line), comments=True)
             if words and words[0] not in ("for", "done"):
-                found.append(words)
+                found.append(words[: words.index(">")] if ">" in words else words)
         return found
 
 
