@@ -12,8 +12,7 @@ import time
 import pytest
 
 from mimic_keras.interface import arguments
-from mimic_keras.interface.arguments import COMMANDS
-from mimic_keras.interface.commands import SHELLS
+from mimic_keras.interface.arguments import COMMANDS, SHELLS
 from tests.tiny import command, tiny, write
 
 MODULE = [sys.executable, "-m", "mimic_keras"]

@@ -21,7 +21,7 @@ import mimic_keras
 from mimic_keras import engine, runner
 from mimic_keras.contracts import InputError
 from mimic_keras.engine import Resources, WorkerDied
-from mimic_keras.interface import bench, cluster, worker
+from mimic_keras.interface import bench, cluster, tasks, worker
 from mimic_keras.stages.workspace import Workspace, settle
 from mimic_keras.storage.files import hash_json
 from tests.tiny import command, plan_of, tiny, write
@@ -187,7 +187,7 @@ def task(tmp_path):
     plan = plan_of(tmp_path, small())
     data = hash_json(Workspace(tmp_path / "home").prepare(*plan.transfer).identity)
     given = (plan.source.given, plan.source.complete, "tiny.yaml", bench.describe_code(plan), (data,))
-    return worker.Task(runner.train_and_evaluate, *given, tmp_path / "home", (), Path.cwd())
+    return tasks.Task(runner.train_and_evaluate, *given, tmp_path / "home", (), Path.cwd())
 
 
 def test_a_worker_says_what_is_missing(task):

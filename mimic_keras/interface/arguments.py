@@ -57,6 +57,7 @@ def _parse(convert: Callable[[str], Path], text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+SHELLS = ("bash", "zsh", "tcsh")  # that shtab writes completions for
 EXPERIMENT = argument("experiment", type=Path, help="the experiment, a YAML file")
 SETTINGS = argument(
     "--set",
@@ -106,6 +107,13 @@ class Command:
     @property
     def name(self) -> str:
         return self.function.__name__
+
+
+def completion(shell: str) -> None:
+    """Print the script that completes this command line in a shell."""
+    import shtab
+
+    print(shtab.complete(make_parser(shtab.FILE), shell))
 
 
 COMMANDS = (
@@ -238,9 +246,9 @@ COMMANDS = (
         ("", "verify", "prune --older_than 30d --dry_run", "prune --experiment quickstart", "prune --max_size 20GB"),
     ),
     Command(
-        commands.completion,
+        completion,
         "print a script that completes commands, options and files in a shell",
-        (argument("shell", choices=commands.SHELLS),),
+        (argument("shell", choices=SHELLS),),
         ("bash > ~/.local/share/bash-completion/completions/mimic-keras", "zsh > ~/.zfunc/_mimic-keras"),
     ),
 )

@@ -22,7 +22,7 @@ from mimic_keras import runner
 from mimic_keras.contracts import InputError, MimicError, RunError
 from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.problems import Problems
-from mimic_keras.interface.worker import Answer, Missing, Task
+from mimic_keras.interface.tasks import Answer, Missing, Task
 from mimic_keras.planning.components import Component
 from mimic_keras.planning.plan import Plan, make_plan
 from mimic_keras.stages.data import Data

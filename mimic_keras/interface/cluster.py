@@ -16,7 +16,7 @@ from mimic_keras.contracts import RunError
 from mimic_keras.engine import Engine
 from mimic_keras.interface import worker
 from mimic_keras.interface.bench import describe_code
-from mimic_keras.interface.worker import Answer, Missing, Task
+from mimic_keras.interface.tasks import Answer, Missing, Task
 from mimic_keras.stages.workspace import Unit, Workspace
 from mimic_keras.storage.files import hash_json
 from mimic_keras.storage.locks import locked

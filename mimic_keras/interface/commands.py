@@ -23,8 +23,6 @@ from mimic_keras.interface.session import session
 if TYPE_CHECKING:
     from mimic_keras.storage.prune import Choice, Entry
 
-SHELLS = ("bash", "zsh", "tcsh")  # that shtab writes completions for
-
 
 def run(
     experiment: Path,
@@ -268,11 +266,3 @@ def _tabulate_entries(entries: Sequence[Entry]) -> tuple[list[str], list[dict[st
     ]
     columns = ["artefact", "made for", "used by", "size", "days since use"]
     return [*columns, *["state"] * any("state" in row for row in rows)], rows
-
-
-def completion(shell: str) -> None:
-    import shtab
-
-    from mimic_keras.interface.arguments import make_parser
-
-    print(shtab.complete(make_parser(shtab.FILE), shell))

@@ -1,0 +1,51 @@
+"""What a driver and its workers send each other: tasks, and answers to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is sent: `function` of a plan and a workspace, and all that both follow from.
+
+    `given` and `complete` are those of the experiment's Source, `file` is its name. `code`: what the driver's plan is
+    carried out by. `data`: hashes of its data sets' identities. `folder`: the driver's working directory.
+    """
+
+    function: Callable[[Any, Any], Any]
+    given: dict[str, Any]
+    complete: dict[str, Any]
+    file: str
+    code: tuple[str, ...]
+    data: tuple[str, ...]
+    home: Path
+    plugins: tuple[Path, ...]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An artefact that a unit waits for; arguments of `Store`."""
+
+    common: Mapping[str, Any]
+    kind: str
+    inputs: Mapping[str, Any]
+    label: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker sends back: the unit's `value` and the folders of the artefacts that it `used`, what is `missing`
+    for it, or its `error`; and what was logged.
+    """
+
+    value: Any = None
+    used: tuple[Path, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    error: Exception | None = None
+    messages: list[logging.LogRecord] = field(default_factory=list)
