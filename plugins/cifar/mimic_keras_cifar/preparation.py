@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import operator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from absl import logging
 
 from mimic_keras.contracts import atomic_writer, host_variable
 
+Fitted = TypeVar("Fitted")
 # The constants of pylearn2's CIFAR-10 script (Goodfellow et al. 2013, "Maxout networks"); Ba & Caruana give none.
 CONTRAST = 55.0
 EIGENVALUE_BIAS = 0.1
@@ -83,18 +85,7 @@ class Whitening:
         version = 1  # to raise when `fit` changes
         digest = hashlib.sha256(f"{version} {CONTRAST} {EIGENVALUE_BIAS} {images.shape[1:]}".encode())
         digest.update(images[rows].data)
-        file = folder / f"zca-{digest.hexdigest()}.npz"
-        try:
-            with np.load(file) as stored:  # a zip file, whose checksums NumPy verifies
-                return cls(stored["mean"], stored["matrix"])
-        except FileNotFoundError:
-            pass
-        except Exception as error:  # NumPy raises anything here, depending on the file's content
-            logging.warning("%s is damaged (%s); it is rebuilt", file, error)
-        fitted = cls.fit(images, rows)
-        with atomic_writer(file) as stream:
-            np.savez(stream, mean=fitted.mean, matrix=fitted.matrix)
-        return fitted
+        return keep_fitted(cls, folder / f"zca-{digest.hexdigest()}.npz", lambda: cls.fit(images, rows))
 
     @classmethod
     def fit(cls, images: np.ndarray, rows: np.ndarray) -> Whitening:
@@ -111,3 +102,23 @@ class Whitening:
         eigenvalues, vectors = np.linalg.eigh(products / len(rows) - np.outer(mean, mean))
         matrix = (vectors / np.sqrt(eigenvalues + EIGENVALUE_BIAS)) @ vectors.T
         return cls(mean.astype(np.float32), matrix.astype(np.float32))
+
+
+def keep_fitted(kind: type[Fitted], file: Path, fit: Callable[[], Fitted]) -> Fitted:
+    """A dataclass of arrays that `file`, a .npz, holds; if it is missing or damaged, it is fitted and written there.
+
+    Example:
+        >>> keep_fitted(Whitening, Path("zca.npz"), lambda: Whitening.fit(images, rows))
+        Whitening(mean=array(...), matrix=array(...))
+    """
+    try:
+        with np.load(file) as stored:  # a zip file, whose checksums NumPy verifies
+            return kind(**stored)
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # NumPy raises anything here, depending on the file's content
+        logging.warning("%s is damaged (%s); it is rebuilt", file, error)
+    fitted = fit()
+    with atomic_writer(file) as stream:
+        np.savez(stream, **asdict(fitted))  # type: ignore[call-overload]
+    return fitted

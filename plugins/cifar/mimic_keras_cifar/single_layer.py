@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 
-from mimic_keras.contracts import atomic_writer, host_variable
+from mimic_keras.contracts import host_variable
+from mimic_keras_cifar.preparation import keep_fitted
 
 # Their constants, for pixels from 0 to 255; the stride of the patches is 1.
 PATCH = 6
@@ -82,17 +82,7 @@ class SingleLayer:
         digest = hashlib.sha256(f"{version} {filters} {PATCHES} {images.shape[1:]}".encode())
         digest.update(images[rows].data)
         file = folder / f"single-layer-{digest.hexdigest()}.npz"
-        try:
-            with np.load(file) as stored:  # a zip file, whose checksums NumPy verifies
-                return cls(**stored)
-        except FileNotFoundError:
-            pass
-        except Exception as error:  # NumPy raises anything here, depending on the file's content
-            logging.warning("%s is damaged (%s); it is rebuilt", file, error)
-        fitted = cls.fit(images, rows, filters)
-        with atomic_writer(file) as stream:
-            np.savez(stream, **asdict(fitted))
-        return fitted
+        return keep_fitted(cls, file, lambda: cls.fit(images, rows, filters))
 
     @classmethod
     def fit(cls, images: np.ndarray, rows: np.ndarray, filters: int) -> SingleLayer:
