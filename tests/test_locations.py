@@ -50,6 +50,13 @@ def test_only_paths_are_changed(places):
     assert anchored({"name": "no_such", "train": "both.npy"}, places[0])["train"] == "both.npy"
 
 
+def test_paths_of_a_transfer_section_are_those_of_the_data_set(places):
+    content = tiny(dataset={"name": "arrays", "train": "both.npy"}, transfer={"unlabelled": "beside.npy", "copies": 2})
+    source = anchor_paths(make_source(content, Problems("x.yaml"), folder=places[0]))
+    assert source.given["transfer"] == {"unlabelled": str(places[0] / "beside.npy"), "copies": 2}
+    assert source.complete["transfer"] == source.given["transfer"]
+
+
 def test_an_experiment_without_a_file_is_left_as_it_is():
     assert anchored({"name": "arrays", "train": "both.npy"}, None)["train"] == "both.npy"
 

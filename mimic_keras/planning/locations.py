@@ -28,7 +28,11 @@ def anchor_paths(source: Source) -> Source:
     if source.folder is None:
         return source
     changes: dict[Place, Any] = {}
-    for kind, spec, place in source.components():
+    transfer, dataset = source.complete.get("transfer"), source.complete.get("dataset")
+    parts = list(source.components())
+    if isinstance(transfer, dict) and isinstance(dataset, dict):  # arguments of the data set, without its name
+        parts.append(("dataset", {**transfer, "name": dataset.get("name")}, Place("transfer")))
+    for kind, spec, place in parts:
         changes |= {where: _anchor(text, source.folder) for where, text in _find_paths(kind, spec, place)}
     return replace(source, given=substitute(source.given, changes), complete=substitute(source.complete, changes))
 
