@@ -133,6 +133,16 @@ def test_members_that_are_large_together_run_one_after_another(store, monkeypatc
     assert len(data.read) == 2 * 3, "two together, then one"
 
 
+def test_three_hundred_small_members_label(store, monkeypatch):
+    """Artefacts that are made together are held one within the other: not as deep as Python's stack."""
+    monkeypatch.setattr(labelling._Together, "_fill", lambda *_: None)
+    data = Data()
+    members = [
+        TeacherMember(f"{i:03}", f"{i:03}", Cost(4, 4), None, {}, i, 1.0, data, lambda: None) for i in range(300)
+    ]
+    assert list(label(members, store)) == [each.name for each in members]
+
+
 def test_infinite_logits_are_refused_by_the_name_of_their_member(store):
     data = Data()
     bad = TeacherMember(

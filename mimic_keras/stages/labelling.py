@@ -29,6 +29,7 @@ from mimic_keras.training.mixing import MixedSplit
 
 SHARD_EXAMPLES = 1 << 16
 BYTES_AT_ONCE = 1 << 30  # of the members that are run together: their parameters and a shard of their logits
+MOST_AT_ONCE = 32  # members: their artefacts are held one within the other
 
 
 def label_splits(
@@ -104,7 +105,7 @@ def _parts(group: Sequence[TeacherMember]) -> Iterator[list[TeacherMember]]:
     taken = 0
     for member in group:
         size = 4 * ((member.cost.parameters or 0) + member.data.dataset.info.num_classes * SHARD_EXAMPLES)
-        if part and taken + size > BYTES_AT_ONCE:
+        if part and (taken + size > BYTES_AT_ONCE or len(part) == MOST_AT_ONCE):
             yield part
             part, taken = [], 0
         part.append(member)
