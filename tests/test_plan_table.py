@@ -40,9 +40,11 @@ def test_stages_without_a_teacher_of_a_data_set_of_unknown_size(plan):
     alone = replace(plan, members=(), student=student, baseline=None, info=info, transfer_info=info)
     assert plan_table.describe_stages(alone)[:3] == [
         "data        digits 3: inputs [2], 4 classes; sizes unknown before it is prepared",
-        "student     learns the labels with logit_l2: there is no teacher",
+        "student     learns the labels: there is no teacher",
         "evaluation  on validation and test",
     ]
+    of_labels = replace(alone, student=plan.student)
+    assert plan_table.describe_stages(of_labels)[1] == "student     learns the labels with logit_l2: there is no teacher"
 
 
 def test_the_transfer_set_has_a_size_of_its_own(plan):
