@@ -43,8 +43,8 @@ def test_stages_without_a_teacher_of_a_data_set_of_unknown_size(plan):
         "student     learns the labels: there is no teacher",
         "evaluation  on validation and test",
     ]
-    of_labels = replace(alone, student=plan.student)
-    assert plan_table.describe_stages(of_labels)[1] == "student     learns the labels with logit_l2: there is no teacher"
+    line = plan_table.describe_stages(replace(alone, student=plan.student))[1]
+    assert line == "student     learns the labels with logit_l2: there is no teacher"
 
 
 def test_the_transfer_set_has_a_size_of_its_own(plan):
