@@ -1,6 +1,7 @@
 """Damage to every kind of file that a sweep, a search and an export leave (of a run: tests/test_survival.py)."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def damage_each(folder: Path, damage: str, again, results, capsys) -> int:
             assert code in (1, 2)
             assert path.name in said, path
             assert "remove" in said, said
-            path.unlink()
+            shutil.rmtree(path.parent) if f"remove the folder {path.parent}" in said else path.unlink()
             assert again() == 0, path
         assert results() == expected, path
         damaged += 1
