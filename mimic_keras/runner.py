@@ -18,10 +18,11 @@ import tensorflow as tf
 from absl import logging
 
 from mimic_keras.contracts import InputError, RunError
-from mimic_keras.experiment.file import Source, to_yaml
+from mimic_keras.experiment import yaml_text
+from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.schema import DistributionSection, Experiment, parse_distribution
-from mimic_keras.planning.components import GivenPlugin
 from mimic_keras.planning.plan import Plan
+from mimic_keras.planning.plugins import GivenPlugin
 from mimic_keras.reporting import console
 from mimic_keras.stages import data, evaluation, export, formats, logits, replacing, report, student, teachers
 from mimic_keras.stages.teachers import TeacherMember
@@ -311,7 +312,7 @@ def resolve(experiment: Experiment) -> str:
     for section in (content.get("teacher", {}), content["student"]):
         if section.get("seed") == experiment.seed:
             del section["seed"]
-    return to_yaml(content)
+    return yaml_text.dump(content)
 
 
 def describe_environment(section: DistributionSection) -> dict[str, Any]:

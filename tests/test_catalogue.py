@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mimic_keras.interface import catalogue
-from mimic_keras.planning.components import installed
+from mimic_keras.planning.plugins import installed
 from tests.tiny import command
 
 ROOT = Path(__file__).parent.parent

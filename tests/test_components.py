@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import importlib.metadata
+import inspect
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,9 @@ from typing_extensions import TypedDict
 from mimic_keras.contracts import Architecture, InputError, RunError
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
-from mimic_keras.planning import components
-from mimic_keras.planning.components import Component, Plugin, PluginError
+from mimic_keras.planning import components, plugins
+from mimic_keras.planning.components import Component
+from mimic_keras.planning.plugins import Plugin, PluginError
 
 PLACE = Place("teacher", "members", 0, "teacher")
 
@@ -59,7 +61,7 @@ def small(input_shape, num_classes, *, units: int = 3) -> keras.Model:
 
 
 def plugin(kind="teacher", name="everything", distribution="my-plugins", target=Everything):
-    entry = importlib.metadata.EntryPoint(name, "tests.test_components:Everything", components.GROUPS[kind])
+    entry = importlib.metadata.EntryPoint(name, "tests.test_components:Everything", plugins.GROUPS[kind])
     made = Plugin(kind, name, entry, distribution, "2.0", "")
     made.__dict__["target"] = target  # as if it had been imported
     return made
@@ -73,7 +75,7 @@ def installed(monkeypatch):
         ("architecture", "small"): plugin("architecture", "small", target=small),
     }
     monkeypatch.setattr(
-        components, "installed", lambda kind: {name: each for (of, name), each in found.items() if of == kind}
+        plugins, "installed", lambda kind: {name: each for (of, name), each in found.items() if of == kind}
     )
     return found
 
@@ -89,8 +91,8 @@ def bind(problems, **arguments):
 
 def test_a_plugin_is_found_by_its_name_or_with_its_distribution(installed):
     expected = installed["teacher", "everything"]
-    assert components.find_plugin("teacher", "everything") is expected
-    assert components.find_plugin("teacher", "my-plugins:everything") is expected
+    assert plugins.find_plugin("teacher", "everything") is expected
+    assert plugins.find_plugin("teacher", "my-plugins:everything") is expected
 
 
 @pytest.mark.parametrize(
@@ -103,13 +105,13 @@ def test_a_plugin_is_found_by_its_name_or_with_its_distribution(installed):
 )
 def test_a_name_that_no_plugin_has(installed, name, message):
     with pytest.raises(InputError) as caught:
-        components.find_plugin("teacher", name)
+        plugins.find_plugin("teacher", name)
     assert str(caught.value) == message
 
 
 def test_a_kind_without_plugins(installed):
     with pytest.raises(InputError) as caught:
-        components.find_plugin("loss", "kl")
+        plugins.find_plugin("loss", "kl")
     assert str(caught.value) == "no loss 'kl'. Installed: none; --plugins FILE.py adds those of a file"
 
 
@@ -117,11 +119,11 @@ def test_a_name_that_two_distributions_claim(installed):
     for distribution in ("first", "second"):
         installed["loss", f"{distribution}:twice"] = plugin("loss", "twice", distribution)
     with pytest.raises(InputError) as caught:
-        components.find_plugin("loss", "twice")
+        plugins.find_plugin("loss", "twice")
     assert str(caught.value) == (
         "loss 'twice' is claimed by several distributions; accepted: first:twice, second:twice"
     )
-    assert components.find_plugin("loss", "second:twice").distribution == "second"
+    assert plugins.find_plugin("loss", "second:twice").distribution == "second"
 
 
 def test_arguments_are_bound_with_their_defaults(installed, problems):
@@ -277,7 +279,7 @@ def test_parameters_are_those_that_an_experiment_may_set():
     nothing = object()
     shown = {
         kind: {
-            name: (hint, nothing if default is components.inspect.Parameter.empty else default)
+            name: (hint, nothing if default is inspect.Parameter.empty else default)
             for name, (hint, default) in plugin(kind, target=target).parameters().items()
         }
         for kind, target in (("loss", Loss), ("architecture", build))

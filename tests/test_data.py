@@ -11,7 +11,8 @@ from mimic_keras.contracts import ArraySplit, Confusion, InputError, RunError
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.experiment.training import TrainingSection
-from mimic_keras.planning.components import Component, Plugin, PluginError, bind
+from mimic_keras.planning.components import Component, bind
+from mimic_keras.planning.plugins import Plugin, PluginError
 from mimic_keras.stages import data
 from mimic_keras.stages.data import Data
 from mimic_keras.storage.store import damaged_files

@@ -23,7 +23,7 @@ from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.experiment.schema import parse_experiment
-from mimic_keras.planning import components
+from mimic_keras.planning import components, plugins
 from mimic_keras.stages.data import prepare
 from tests.document_blocks import BLOCKS, blocks_of
 from tests.tiny import command, plan_of, tiny, write
@@ -79,7 +79,7 @@ def test_yaml_fits_the_schema_and_the_signatures(block, tmp_path):
 def test_toml_and_json_and_the_servers_configuration_are_read():
     (toml,), (metrics,), (server,) = (blocks_of(kind) for kind in ("toml", "json", "models.config"))
     (groups,) = tomllib.loads(toml.text)["project"]["entry-points"]
-    assert groups in components.GROUPS.values()
+    assert groups in plugins.GROUPS.values()
     assert {"experiment", "models", "classes", "stages", "export"} <= json.loads(metrics.text).keys()
     text_format.Parse(server.text, model_server_config_pb2.ModelServerConfig())
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mimic_keras.contracts import ArraySplit, Confusion, Dataset, DatasetInfo, host_variable
-from mimic_keras.planning.components import Component, Plugin
+from mimic_keras.planning.components import Component
+from mimic_keras.planning.plugins import Plugin
 from mimic_keras.stages import evaluation
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits

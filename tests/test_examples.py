@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mimic_keras.planning.components import GROUPS
+from mimic_keras.planning.plugins import GROUPS
 from tests.tiny import tiny, write
 
 pytestmark = pytest.mark.wheels

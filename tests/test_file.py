@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment import file as experiment_file
-from mimic_keras.experiment import schema
+from mimic_keras.experiment import schema, yaml_text
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from tests.tiny import command, tiny, write
@@ -90,9 +90,9 @@ def test_validate_reads_the_file_once(tmp_path, content, monkeypatch):
 
 
 def test_a_file_of_the_largest_size_is_read_and_a_larger_one_is_not(tmp_path, monkeypatch):
-    assert experiment_file.LARGEST_FILE == 1_000_000
+    assert yaml_text.LARGEST_FILE == 1_000_000
     file = write(tmp_path, "a: 1\n")
-    monkeypatch.setattr(experiment_file, "LARGEST_FILE", 5)
+    monkeypatch.setattr(yaml_text, "LARGEST_FILE", 5)
     assert experiment_file.read(file).content == {"a": 1}
     write(tmp_path, "a: 10\n")
     with pytest.raises(InputError) as caught:
@@ -165,7 +165,7 @@ plain = st.recursive(
 @given(st.dictionaries(words, plain, min_size=1, max_size=3))
 def test_what_is_written_is_read_back(content):
     with tempfile.TemporaryDirectory() as folder:
-        file = write(Path(folder), experiment_file.to_yaml(content))
+        file = write(Path(folder), yaml_text.dump(content))
         document = experiment_file.read(file)
     assert document.problems.found == {}
     assert document.content == content
@@ -175,7 +175,7 @@ def test_what_is_written_is_read_back(content):
 @given(st.text("ab  ,:#'\"[]{}&*!|>\\", min_size=80, max_size=300).map(lambda text: text.lstrip(":")))
 def test_a_long_text_is_read_back(text):
     with tempfile.TemporaryDirectory() as folder:
-        file = write(Path(folder), experiment_file.to_yaml({"name": text, "dataset": [text, text]}))
+        file = write(Path(folder), yaml_text.dump({"name": text, "dataset": [text, text]}))
         assert experiment_file.read(file).content == {"name": text, "dataset": [text, text]}
 
 

@@ -15,7 +15,7 @@ from mimic_keras.contracts import ArraySplit, Dataset, DatasetInfo, Member, Teac
 from mimic_keras.interface.arrays import InMemory
 from mimic_keras.interface.identity import NoIdentityError, identify
 from mimic_keras.interface.objects import Objects
-from mimic_keras.planning import components
+from mimic_keras.planning import plugins
 from mimic_keras.testing import RULES
 from mimic_keras.testing.rules import Subject
 from tests.tiny import counts
@@ -221,7 +221,7 @@ def test_objects_keep_their_contracts(tmp_path):
     objects = Objects()
     data = InMemory(DATA, X[400:405])
     objects.name_all({"dataset": data, "teacher": dense(3)})
-    with components.knowing(objects.plugins):
+    with plugins.knowing(objects.plugins):
         for plugin in objects.plugins:
             arguments = {"input_shape": (8, 8, 1), "num_classes": 10} if plugin.kind == "teacher" else {}
             for rule in RULES[plugin.kind]:

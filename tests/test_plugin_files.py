@@ -6,10 +6,9 @@ import sys
 import keras
 import pytest
 
-from mimic_keras.contracts import InputError
-from mimic_keras.planning import components
-from mimic_keras.planning.components import find_plugin, known
+from mimic_keras.contracts import InputError, RunError
 from mimic_keras.planning.files import components_of
+from mimic_keras.planning.plugins import find_plugin, known
 from tests.tiny import command, counts, run, tiny, write
 
 LOSS = '''
@@ -93,7 +92,7 @@ def test_a_file_that_is_changed_in_the_block_is_noticed(parts):
     with components_of([parts]) as plugins:
         plugins[0].check_unchanged()
         parts.write_text(LOSS + "# changed\n")
-        with pytest.raises(components.RunError, match=r"^my_parts\.py was changed after this process imported it"):
+        with pytest.raises(RunError, match=r"^my_parts\.py was changed after this process imported it"):
             plugins[0].check_unchanged()
 
 

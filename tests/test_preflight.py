@@ -11,7 +11,8 @@ from mimic_keras.contracts import Dataset, DatasetInfo, InputError, RunError, Te
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.planning import preflight
-from mimic_keras.planning.components import Component, Plugin
+from mimic_keras.planning.components import Component
+from mimic_keras.planning.plugins import Plugin
 from mimic_keras.training.models import Cost
 
 INFO = DatasetInfo("squares", "1", (3, 2), 4, ("a", "b", "c", "d"))

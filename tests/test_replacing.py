@@ -5,7 +5,8 @@ import json
 import pytest
 
 from mimic_keras.contracts import InputError
-from mimic_keras.experiment.file import make_source, to_yaml
+from mimic_keras.experiment import yaml_text
+from mimic_keras.experiment.file import make_source
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.experiment.schema import parse_experiment
 from mimic_keras.stages import replacing
@@ -47,14 +48,14 @@ def test_a_run_may_replace_its_own_results(tmp_path):
     tuned = tiny(seed=3, dataset={"name": "digits", "copies": 2}, baseline=None, export={"publish": False})
     tuned["student"] |= {"standardize_logits": False, "hard_label_weight": 0.5}
     tuned["student"]["architecture"]["hidden_units"] = [5, 5]
-    (tmp_path / "experiment.yaml").write_text(to_yaml(tuned))
+    (tmp_path / "experiment.yaml").write_text(yaml_text.dump(tuned))
     replacing.check_run(tmp_path, load(), replace=False)
 
 
 def test_a_run_may_not_replace_anothers_results(tmp_path):
     other = tiny(dataset={"name": "cifar10"})
     other["student"]["loss"] = {"name": "kl"}
-    (tmp_path / "experiment.yaml").write_text(to_yaml(other))
+    (tmp_path / "experiment.yaml").write_text(yaml_text.dump(other))
     with pytest.raises(InputError) as caught:
         replacing.check_run(tmp_path, load(), replace=False)
     assert str(caught.value) == (
@@ -78,7 +79,7 @@ def test_a_sweep_and_an_experiment_do_not_share_a_folder(tmp_path, replace):
     replacing.check_sweep(tmp_path)
     with pytest.raises(InputError, match=r"holds the results of a sweep; give .*, --set name=NAME, or move the folder"):
         replacing.check_run(tmp_path, load(), replace)
-    (tmp_path / "experiment.yaml").write_text(to_yaml(tiny()))
+    (tmp_path / "experiment.yaml").write_text(yaml_text.dump(tiny()))
     with pytest.raises(InputError, match=r"holds the results of an experiment; give .*, or move the folder away"):
         replacing.check_sweep(tmp_path)
 

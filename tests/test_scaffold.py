@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from mimic_keras.planning.components import GROUPS
+from mimic_keras.planning.plugins import GROUPS
 from tests.tiny import command
 
 

@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 from mimic_keras.contracts import Dataset, Teacher
-from mimic_keras.planning.components import Plugin
+from mimic_keras.planning.plugins import Plugin
 from mimic_keras.testing import RULES, conformance
 from mimic_keras.testing.rules import BrokenRuleError, Subject
 from tests import wrong_plugins
@@ -96,7 +96,7 @@ def test_a_skip_has_a_reason():
 
 def test_wrong_arguments_are_said(tmp_path, monkeypatch):
     monkeypatch.undo()
-    from mimic_keras.planning.components import installed
+    from mimic_keras.planning.plugins import installed
 
     wrong = Subject(installed("loss")["temperature"], {"temprature": 3.0})
     with pytest.raises(BrokenRuleError, match="temprature: unknown argument of 'temperature'"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import griffe
 
 from mimic_keras.experiment.problems import describe_type, quote
-from mimic_keras.planning.components import GROUPS, Plugin, installed
+from mimic_keras.planning.plugins import GROUPS, Plugin, installed
 
 ROOT = Path(__file__).parent.parent
 OPENING = """# Components

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic_keras.contracts import InputError
+from mimic_keras.experiment import yaml_text
 from mimic_keras.interface.results import (
     ExportResult,
     NotPublishedError,
@@ -29,8 +30,8 @@ from mimic_keras.interface.session import import_tensorflow, quiet_native_librar
 if TYPE_CHECKING:
     from mimic_keras.engine import Resources
     from mimic_keras.experiment.file import Document, Source
-    from mimic_keras.planning.components import GivenPlugin
     from mimic_keras.planning.plan import Plan
+    from mimic_keras.planning.plugins import GivenPlugin
     from mimic_keras.stages.workspace import Workspace
     from mimic_keras.sweeping.cells import Sweep
     from mimic_keras.sweeping.running import PlannedCell
@@ -388,7 +389,7 @@ def _read(
 
     objects = Objects()
     content = objects.name_all(experiment)
-    return file.make_document("experiment", file.to_yaml(content), content, texts), objects.plugins
+    return file.make_document("experiment", yaml_text.dump(content), content, texts), objects.plugins
 
 
 def _check_cluster(

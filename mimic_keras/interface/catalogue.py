@@ -14,12 +14,12 @@ from pathlib import Path
 
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment.problems import describe_type
-from mimic_keras.planning.components import GROUPS, GivenPlugin, Plugin, find_plugin, known
+from mimic_keras.planning.plugins import GROUPS, GivenPlugin, Plugin, find_plugin, known
 
 IMPORT = """
 import sys
 from mimic_keras.contracts import InputError, RunError
-from mimic_keras.planning.components import installed
+from mimic_keras.planning.plugins import installed
 try:
     installed(sys.argv[1])[sys.argv[2]].parameters()
 except (InputError, RunError) as error:

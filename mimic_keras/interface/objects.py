@@ -18,8 +18,8 @@ from absl import logging
 from mimic_keras.contracts import Dataset, DatasetInfo, InputError, Member, Teacher, TeacherContext
 from mimic_keras.experiment.places import Place
 from mimic_keras.interface.identity import NoIdentityError, identify, temporary_identity
-from mimic_keras.planning.components import GROUPS, PYTHON, GivenPlugin
 from mimic_keras.planning.files import kind_of
+from mimic_keras.planning.plugins import GROUPS, PYTHON, GivenPlugin
 from mimic_keras.training import models
 
 ACCEPTED = {

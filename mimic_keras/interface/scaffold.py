@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 
 from mimic_keras.contracts import InputError
-from mimic_keras.planning.components import GROUPS
+from mimic_keras.planning.plugins import GROUPS
 
 # How an experiment uses the component.
 USAGE = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mimic_keras.planning.components import GivenPlugin
+    from mimic_keras.planning.plugins import GivenPlugin
 
 
 @contextlib.contextmanager
@@ -26,8 +26,8 @@ def session(files: Sequence[Path] = (), objects: Sequence[GivenPlugin] = ()) -> 
     with console.showing_messages():
         with console.waiting("loading TensorFlow"):
             import_tensorflow()
-            from mimic_keras.planning.components import knowing
             from mimic_keras.planning.files import components_of
+            from mimic_keras.planning.plugins import knowing
             from mimic_keras.training.process import keeping_settings
 
         with keeping_settings(), components_of(files), knowing(objects):

@@ -16,8 +16,8 @@ from types import ModuleType
 from typing import Any
 
 from mimic_keras.contracts import Dataset, InputError, MimicError, Teacher
-from mimic_keras.planning import components, sources
-from mimic_keras.planning.components import GROUPS, GivenPlugin
+from mimic_keras.planning import sources
+from mimic_keras.planning.plugins import GROUPS, GivenPlugin, knowing
 
 ACCEPTED = (
     "a subclass of keras.losses.Loss, or of Dataset or Teacher of mimic_keras.contracts, or a function "
@@ -44,7 +44,7 @@ def components_of(files: Sequence[Path]) -> Iterator[list[GivenPlugin]]:
         plugins: list[GivenPlugin] = []
         for file in dict.fromkeys(Path(each).resolve() for each in files):
             plugins += stack.enter_context(_imported(file))
-        stack.enter_context(components.knowing(plugins))
+        stack.enter_context(knowing(plugins))
         yield plugins
 
 

@@ -15,7 +15,7 @@ from absl import logging
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.places import Place, substitute
-from mimic_keras.planning.components import find_plugin, is_type, mentions
+from mimic_keras.planning.plugins import find_plugin, is_type, mentions
 
 
 def anchor_paths(source: Source) -> Source:

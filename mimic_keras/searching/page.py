@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from mimic_keras.experiment.file import to_yaml
+from mimic_keras.experiment import yaml_text
 from mimic_keras.experiment.ranges import Range
 from mimic_keras.planning.locations import anchor_paths
 from mimic_keras.reporting import pages
@@ -32,7 +32,7 @@ def write_page(search: Search) -> None:
         named = {**given, "name": f"{str(given['name'])[:90]}_best"}
         count, metric = len(search.list_trials()), search.section.metric
         header = f"# The best of {count} trials: {metric} {best[0].score} on validation.\n"
-        text = header + to_yaml(named)
+        text = header + yaml_text.dump(named)
         write_bytes(search.folder / "best.yaml", text.encode())
     labels = shorten_places([str(place) for place in search.space])
     pictures = [pages.Picture("History", pages.to_svg(_draw_history(search)), _explain_history(search))]

@@ -22,8 +22,8 @@ from mimic_keras.experiment.places import Place, substitute
 from mimic_keras.experiment.problems import Problems, parse_section, quote
 from mimic_keras.experiment.ranges import Range
 from mimic_keras.experiment.schema import SearchSection
-from mimic_keras.planning.components import code_versions_of
 from mimic_keras.planning.plan import Costs, Plan, make_plan
+from mimic_keras.planning.plugins import code_versions_of
 from mimic_keras.reporting.tables import format_value
 from mimic_keras.searching.space import read_space, suggest
 from mimic_keras.searching.trial import (

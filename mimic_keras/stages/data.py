@@ -16,7 +16,8 @@ from absl import logging
 from mimic_keras.contracts import Confusion, Dataset, InputError, MimicError, RawSignature, RunError, Split
 from mimic_keras.experiment.problems import suggest
 from mimic_keras.experiment.training import TrainingSection
-from mimic_keras.planning.components import Component, PluginError
+from mimic_keras.planning.components import Component
+from mimic_keras.planning.plugins import PluginError
 from mimic_keras.storage.files import LEFTOVER, file_digest, file_names, remove_leftovers, stamp_files
 from mimic_keras.storage.locks import locked
 from mimic_keras.storage.store import RECORD, move_damage_aside, read_record, write_claim, write_record

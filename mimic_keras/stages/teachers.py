@@ -14,8 +14,8 @@ import numpy as np
 from absl import logging
 
 from mimic_keras.contracts import SPLITS, InputError, Member, MimicError, RunError, Split, Teacher, TeacherContext
-from mimic_keras.planning.components import PluginError
 from mimic_keras.planning.plan import MemberPlan
+from mimic_keras.planning.plugins import PluginError
 from mimic_keras.stages.data import Data, check_same_examples
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.storage.files import write_json

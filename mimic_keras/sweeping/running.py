@@ -16,7 +16,8 @@ from absl import logging
 
 from mimic_keras import runner
 from mimic_keras.contracts import MimicError, RunError
-from mimic_keras.experiment.file import has_ranges, to_yaml
+from mimic_keras.experiment import yaml_text
+from mimic_keras.experiment.file import has_ranges
 from mimic_keras.planning.locations import anchor_paths
 from mimic_keras.planning.plan import Costs, Plan, make_plan
 from mimic_keras.reporting import console
@@ -138,7 +139,7 @@ class _RunningCell:
         if stored:
             return settle(lambda: stored["results"])
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(self.file.with_name("experiment.yaml"), to_yaml(anchor_paths(source).given).encode())
+        write_bytes(self.file.with_name("experiment.yaml"), yaml_text.dump(anchor_paths(source).given).encode())
         if self.planned.search is None:
             return workspace.start(Unit(_evaluate, self.planned.plan))
         started = [workspace.start(Unit(_evaluate, plan)) for plan in _finish_search(self.planned.search, workspace)]

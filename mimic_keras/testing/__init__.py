@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mimic_keras.planning.components import GROUPS, installed
+from mimic_keras.planning.plugins import GROUPS, installed
 from mimic_keras.testing import architectures, datasets, losses, teachers
 from mimic_keras.testing.rules import Arguments, Rule, Subject
 

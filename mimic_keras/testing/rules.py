@@ -15,7 +15,8 @@ import numpy as np
 
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
-from mimic_keras.planning.components import Component, Plugin, bind
+from mimic_keras.planning.components import Component, bind
+from mimic_keras.planning.plugins import Plugin
 
 Arguments = Mapping[str, Any] | Callable[[Path], Mapping[str, Any]]
 INPUT_SHAPE, NUM_CLASSES = (8, 8, 3), 5

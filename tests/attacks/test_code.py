@@ -15,7 +15,7 @@ from mimic_keras_teachers import KerasFile
 
 from mimic_keras.contracts import DatasetInfo, InputError, RunError
 from mimic_keras.interface import catalogue
-from mimic_keras.planning.components import find_plugin
+from mimic_keras.planning.plugins import find_plugin
 from mimic_keras.serving.verification import VerificationError, verify
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mimic_keras import runner
 from mimic_keras.contracts import ArraySplit, InputError
 from mimic_keras.experiment import file as experiment_file
-from mimic_keras.experiment import schema
+from mimic_keras.experiment import schema, yaml_text
 from mimic_keras.interface import arguments, cli
 from mimic_keras.storage import files
 from tests.tiny import command, tiny, write
@@ -80,7 +80,7 @@ def test_low_only_a_regular_file_is_an_experiment(name):
 
 def round_trip(content, folder):
     file = folder / "x.yaml"
-    file.write_bytes(experiment_file.to_yaml(content).encode())
+    file.write_bytes(yaml_text.dump(content).encode())
     return experiment_file.read(file).content
 
 

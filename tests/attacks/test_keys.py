@@ -14,7 +14,8 @@ from mimic_keras.contracts import RunError, files_below
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.planning import sources
-from mimic_keras.planning.components import bind, installed
+from mimic_keras.planning.components import bind
+from mimic_keras.planning.plugins import installed
 from mimic_keras.planning.sources import compute_digest
 from mimic_keras.stages.workspace import Workspace
 from mimic_keras.training import models
