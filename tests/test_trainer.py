@@ -166,6 +166,25 @@ def test_mixed_precision_trains_nearly_the_same_and_returns_float32():
     np.testing.assert_allclose(mixed.history["loss"][:5], exact.history["loss"][:5], rtol=0.06)
 
 
+def test_the_tensor_cores_format_is_on_in_the_training_alone():
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled
+    seen = []
+
+    def build():
+        seen.append(enabled())
+        return hidden()
+
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    exact = train(build, data(), Objective(LogitL2()), settings())
+    assert seen == [False, False]  # the net under training, and the one that is returned
+    fast = train(build, data(), Objective(LogitL2()), settings(precision="tensor_float_32"))
+    assert seen[2:] == [True, False]
+    assert not enabled()
+    if not tf.config.list_physical_devices("GPU"):
+        assert fast.history == exact.history
+    assert settings().key_inputs() != settings(precision="tensor_float_32").key_inputs()
+
+
 RATES = {
     "constant": ({"name": "constant"}, [0.02] * 6),
     "step": ({"name": "step", "every": 2, "factor": 0.5}, [0.02, 0.02, 0.01, 0.01, 0.005, 0.005]),

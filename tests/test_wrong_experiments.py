@@ -241,7 +241,7 @@ WRONG = {
     "choice": (["student.training.restore=bst"], ["student.training.restore: expected 'best' or 'last', got 'bst'"]),
     "precision": (
         ["student.training.precision=float16"],
-        ["student.training.precision: expected 'float32' or 'mixed_bfloat16', got 'float16'"],
+        ["student.training.precision: expected 'float32', 'tensor_float_32' or 'mixed_bfloat16', got 'float16'"],
     ),
     "share above one": (
         ["student.hard_label_weight=1.5"],

@@ -68,7 +68,7 @@ class TrainingSection(Section):
     warmup: NotNegative = 0.0
     clip_norm: Rate | None = None
     exponential_moving_average: Annotated[float, Field(gt=0, lt=1)] | None = None
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    precision: Literal["float32", "tensor_float_32", "mixed_bfloat16"] = "float32"
     checkpoint_every: Positive | None = None
     evaluate_every: Positive | None = None
 

@@ -227,10 +227,13 @@ def _gather_curves(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, l
 
 @contextlib.contextmanager
 def _precision(name: str) -> Iterator[None]:
-    """Keras' global dtype policy within a `with` block."""
+    """Keras' global dtype policy within a `with` block, or, with "tensor_float_32", the products of float32 on the tensor
+    cores of GPUs from Ampere on, which read 10 bits of each mantissa. Elsewhere that is float32."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
+    keras.config.set_dtype_policy("float32" if name == "tensor_float_32" else name)
+    tf.config.experimental.enable_tensor_float_32_execution(name == "tensor_float_32")
     try:
         yield
     finally:
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         keras.config.set_dtype_policy(before)
