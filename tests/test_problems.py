@@ -238,6 +238,8 @@ def test_quote(value, expected):
         (None | int, "null | int"),
         (list[int | list[int]], "list[int | list[int]]"),
         (dict[str, float], "dict[str, float]"),
+        (tuple[int, float], "[int, float]"),
+        (tuple[int, ...], "list[int]"),
         (Literal["best", "last"], "'best' | 'last'"),
         (Literal[1, None], "1 | None"),
         (Annotated[int, annotated_types.Ge(0), annotated_types.Lt(8)], "int >= 0 < 8"),

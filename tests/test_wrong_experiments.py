@@ -453,7 +453,7 @@ WRONG = {
     ),
     "one number for an image's size": (
         ["dataset={name: image_folder, path: no/such, image_size: 8}"],
-        ["dataset.image_size: expected tuple[int, int], got 8"],
+        ["dataset.image_size: expected [int, int], got 8"],
     ),
     "images without a height": (
         ["dataset={name: image_folder, path: no/such, image_size: [0, 8]}"],
@@ -584,7 +584,7 @@ WRONG = {
     ),
     "one number for a size": (
         ["dataset={name: tfds, builder: mnist, shares: {validation: 0.1}, test: test, image_size: 28}"],
-        ["dataset.image_size: expected tuple[int, int] | null, got 28"],
+        ["dataset.image_size: expected [int, int] | null, got 28"],
     ),
 }
 

@@ -81,7 +81,7 @@ def format_section(model: Model, sections: Mapping[Model, str]) -> str:
     ]
     columns = ["key", "type", "default", "meaning"][: 4 if meanings else 3]
     table = "\n".join(f"| {' | '.join(row[: len(columns)])} |" for row in [columns, ["---"] * 4, *rows])
-    parts = [f"## {name} {{ #{to_anchor(name)} }}", NOTES.get(name), text, table]
+    parts = [f"## {name} {{ #{to_anchor(name)} }}", NOTES.get(name), text, table if rows else ""]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

@@ -148,6 +148,10 @@ def describe_type(annotation: Any) -> str:
         return " | ".join(repr(value) for value in arguments)
     if origin in (typing.Union, types.UnionType):
         return " | ".join(dict.fromkeys(describe_type(item) for item in arguments))
+    if origin is tuple and arguments[-1] is Ellipsis:  # YAML has lists alone
+        return f"list[{describe_type(arguments[0])}]"
+    if origin is tuple:
+        return f"[{', '.join(describe_type(item) for item in arguments)}]"
     if origin is not None:
         return f"{origin.__name__}[{', '.join(describe_type(item) for item in arguments)}]"
     if annotation is type(None):
