@@ -227,8 +227,8 @@ def _gather_curves(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, l
 
 @contextlib.contextmanager
 def _precision(name: str) -> Iterator[None]:
-    """Keras' global dtype policy within a `with` block, or, with "tensor_float_32", the products of float32 on the tensor
-    cores of GPUs from Ampere on, which read 10 bits of each mantissa. Elsewhere that is float32."""
+    """Keras' global dtype policy within the block; "tensor_float_32" is float32 whose products the tensor cores of GPUs
+    from Ampere on compute from 10 bits of each mantissa."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32" if name == "tensor_float_32" else name)
     tf.config.experimental.enable_tensor_float_32_execution(name == "tensor_float_32")
