@@ -50,7 +50,7 @@ check: lint docs test test-wheels  ## what CI runs
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml build_extras.py $(PLUGINS) $(CONSTRAINTS)
+$(STAMP): pyproject.toml $(PLUGINS) $(CONSTRAINTS)
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(EDITABLE)

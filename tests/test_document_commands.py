@@ -17,7 +17,7 @@ from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment.schema import parse_experiment
 from mimic_keras.interface import cli
 from tests.document_blocks import BLOCKS, PAGES, ROOT, blocks_of, parametrize_commands
-from tests.test_packaging import load_hook
+from tests.test_packaging import EXTRAS
 from tests.tiny import command, tiny, write
 
 # What a reader puts in place of a word in capitals, where the value is checked.
@@ -66,9 +66,7 @@ def test_a_target_of_make_exists(words):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_extras_that_a_page_installs_exist(page):
-    metadata = {"version": "0.1.0"}
-    load_hook().CustomMetadataHook(str(ROOT), {}).update(metadata)
-    extras = {"mimic-keras": metadata["optional-dependencies"], ".": metadata["optional-dependencies"]}
+    extras = {"mimic-keras": EXTRAS, ".": EXTRAS}
     for file in ROOT.glob("plugins/*/pyproject.toml"):
         project = tomllib.loads(file.read_text())["project"]
         extras[project["name"]] = project.get("optional-dependencies", {})
