@@ -27,7 +27,10 @@ def test_a_name_is_a_built_in_experiment_and_a_file_of_this_name_goes_before(tmp
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("quikstart", "quikstart: no such file, and no experiment of this name. Did you mean 'quickstart'? There are: ba_"),
+        (
+            "quikstart",
+            "quikstart: no such file, and no experiment of this name. Did you mean 'quickstart'? There are: ",
+        ),
         ("zzz", "zzz: no such file, and no experiment of this name. There are: ba_figure1, "),
         ("mine.yaml", "mine.yaml: cannot be read: No such file or directory"),
         (

@@ -134,13 +134,34 @@ for loudness, name in ((300, "quiet"), (9000, "loud")):
         assert example.name in listed
 
 
-@pytest.mark.parametrize("kind", GROUPS)
-def test_a_new_plugin_passes_its_own_tests(kind, python, tmp_path):
-    name = f"my-{kind}"
-    shell(python, "-m", "mimic_keras", "new", kind, name, cwd=tmp_path)
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--target", tmp_path / "site"]
-    shell(sys.executable, "-m", "pip", "install", *options, tmp_path / name, cwd=tmp_path)
-    tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
-    assert " passed" in shell(*tests, cwd=tmp_path / name, PYTHONPATH=str(tmp_path / "site"))
+@pytest.fixture(scope="module")
+def new_plugins(python, tmp_path_factory):
+    """A folder with a new package of every kind, which the environment has as links."""
+    folder = tmp_path_factory.mktemp("new")
+    for kind in GROUPS:
+        shell(python, "-m", "mimic_keras", "new", kind, f"my-{kind}", cwd=folder)
+    editable = [part for kind in GROUPS for part in ("--editable", folder / f"my-{kind}")]
+    shell(python, "-m", "pip", "--quiet", "install", "--no-deps", *editable, cwd=folder)
+    return folder
+
+
+def check_new_plugins(python, folder):
+    tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib"]
+    assert " passed" in shell(*tests, *folder.glob("my-*/tests"), cwd=folder)
     style = ["--isolated", "--line-length", "120", "--select", "E,F,W,B,UP"]
-    shell(sys.executable, "-m", "ruff", "check", *style, name, cwd=tmp_path)
+    shell(sys.executable, "-m", "ruff", "check", *style, ".", cwd=folder)
+
+
+def test_new_plugins_pass_their_own_tests(python, new_plugins):
+    check_new_plugins(python, new_plugins)
+
+
+def test_they_still_do_after_the_change_that_their_readme_shows(python, new_plugins):
+    for kind in GROUPS:
+        readme = (new_plugins / f"my-{kind}" / "README.md").read_text()
+        old, new = re.search(r"replace\n\n(.*?)\n\nby\n\n(.*?)\n\n", readme, re.DOTALL).groups()
+        code = new_plugins / f"my-{kind}" / f"my_{kind}" / "__init__.py"
+        before, after = (re.sub(r"^ {4}", "", lines, flags=re.MULTILINE) for lines in (old, new))
+        assert code.read_text().count(before) == 1
+        code.write_text(code.read_text().replace(before, after))
+    check_new_plugins(python, new_plugins)
