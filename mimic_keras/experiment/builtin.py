@@ -29,6 +29,8 @@ def find_file(experiment: str | os.PathLike[str]) -> Path:
         known = f"; {file.stem!r} alone is the one that comes with the program" if file.stem in names else ""
         raise InputError(f"{file}: cannot be read: No such file or directory{known}")
     if file.name not in names:
-        known = f"{did_you_mean(file.name, names)}There are: {', '.join(names)}"
-        raise InputError(f"{file}: no such file, and no experiment of this name. {known}")
+        suggested = did_you_mean(file.name, names)
+        raise InputError(
+            f"{file}: no such file, and no experiment of this name. {suggested}There are: {', '.join(names)}"
+        )
     return FOLDER / f"{file.name}.yaml"
