@@ -36,10 +36,10 @@ def shell(*command, cwd, **more):
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory):
-    """A folder of the wheels of everything here."""
+    """A folder of the wheels of everything here, built as for a release: each from its source distribution."""
     folder = tmp_path_factory.mktemp("wheels")
-    build = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--no-build-isolation"]
-    shell(*build, "--wheel-dir", folder, *SOURCES, cwd=folder)
+    for source in SOURCES:
+        shell(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source, cwd=folder)
     return folder
 
 
