@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import mimic_keras
+from mimic_keras.experiment.formats import FORMATS
 
 ROOT = Path(__file__).parent.parent
 PROJECTS = [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
@@ -62,3 +63,13 @@ def test_constraints_are_names_and_versions(name):
         assert package
         assert version
         assert "/" not in line
+
+
+def test_messages_name_extras_that_there_are():
+    """A message whose extra is a variable is tested where it is written."""
+    folders = [ROOT / "mimic_keras", *ROOT.glob("plugins/*/mimic_keras_*")]
+    files = [file for folder in folders for file in folder.rglob("*.py")]
+    named = {name for file in files for name in re.findall(r"pip install 'mimic-keras\[(\w+)\]'", file.read_text())}
+    assert named == {"onnx", "plugins", "ray", "sklearn", "tfds"}
+    assert named <= EXTRAS.keys()
+    assert {form.extra for form in FORMATS.values()} <= EXTRAS.keys()
