@@ -20,7 +20,7 @@ test: install  ## the tests, on the newest supported TensorFlow
 test-floor:  ## the same tests on the oldest supported TensorFlow and Keras
 	$(MAKE) test VENV=.venv-floor CONSTRAINTS=constraints-floor.txt
 
-test-wheels: install  ## the example packages and new plugins, built and installed as a stranger does
+test-wheels: install  ## the quickstart, the examples and new plugins, from built wheels as a stranger has them
 	$(BIN)/python -m pytest -m wheels
 
 test-slow: install  ## whole experiments; MIMIC_KERAS_TEST_CIFAR10 and MIMIC_KERAS_TEST_TIMIT say where data is
@@ -50,7 +50,7 @@ check: lint docs test test-wheels  ## what CI runs
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml build_extras.py $(PLUGINS) $(CONSTRAINTS)
+$(STAMP): pyproject.toml $(PLUGINS) $(CONSTRAINTS)
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(EDITABLE)

@@ -21,7 +21,22 @@ DRAWINGS = (
     "$MIMIC_KERAS_HOME/  ",
     "saved_models/quickstart/\n",
 )
-PROGRAMS = ("mimic-keras", "make", "pip", "python", "python3.11", "for", "export", "docker", "curl", "ray", "cd", ".")
+PROGRAMS = (
+    "mimic-keras",
+    "make",
+    "pip",
+    "python",
+    "python3.11",
+    "for",
+    "export",
+    "docker",
+    "curl",
+    "ray",
+    "cd",
+    "uv",
+    "pipx",
+    ".",
+)
 
 
 @dataclass(frozen=True)

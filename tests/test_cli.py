@@ -45,7 +45,7 @@ def test_bare_the_command_shows_its_help_with_every_command(capsys):
     assert exit_.value.code == 0
     said = capsys.readouterr().out
     assert all(f"    {each.name}" in said for each in COMMANDS)
-    assert "examples:\n  mimic-keras run experiments/quickstart.yaml" in said
+    assert "examples:\n  mimic-keras run quickstart" in said
 
 
 @pytest.mark.parametrize("each", COMMANDS, ids=lambda each: each.name)

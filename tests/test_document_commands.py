@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mimic_keras.experiment import builtin
 from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment.schema import parse_experiment
 from mimic_keras.interface import cli
 from tests.document_blocks import BLOCKS, PAGES, ROOT, blocks_of, parametrize_commands
-from tests.test_packaging import load_hook
+from tests.test_packaging import EXTRAS
 from tests.tiny import command, tiny, write
 
 # What a reader puts in place of a word in capitals, where the value is checked.
 READERS = {"RATE": "0.001", "LOSS": "kl", "$seed": "0"}
 # Not ours to test.
-OTHERS = {".", "cd", "curl", "docker", "export", "ray"}
+OTHERS = {".", "cd", "curl", "docker", "export", "pipx", "ray", "uv"}
 
 
 def test_every_block_is_of_a_kind_that_is_checked():
@@ -50,6 +51,8 @@ def test_the_settings_of_a_command_fit_the_experiment(words, tmp_path):
     for word, value in READERS.items():
         settings = [setting.replace(word, value) for setting in settings]
     named = ROOT / arguments.experiment
+    if (builtin.FOLDER / f"{arguments.experiment}.yaml").exists():
+        named = builtin.find_file(arguments.experiment)
     document = experiment_file.read(named if named.exists() else write(tmp_path, tiny()), settings)
     if document.kind == "sweep":
         assert set(document.settings) == {"dataset.root=PATH"}, "a setting of every cell, of which this test knows none"
@@ -66,9 +69,7 @@ def test_a_target_of_make_exists(words):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_extras_that_a_page_installs_exist(page):
-    metadata = {"version": "0.1.0"}
-    load_hook().CustomMetadataHook(str(ROOT), {}).update(metadata)
-    extras = {"mimic-keras": metadata["optional-dependencies"], ".": metadata["optional-dependencies"]}
+    extras = {"mimic-keras": EXTRAS, ".": EXTRAS}
     for file in ROOT.glob("plugins/*/pyproject.toml"):
         project = tomllib.loads(file.read_text())["project"]
         extras[project["name"]] = project.get("optional-dependencies", {})
@@ -88,8 +89,20 @@ def test_a_call_of_python_is_of_code_that_is_there(words):
 
 
 @parametrize_commands("docker")
-def test_a_file_of_docker_exists(words):
-    assert (ROOT / words[words.index("-f") + 1]).exists()
+def test_a_call_of_docker_is_of_what_is_there(words):
+    if "-f" in words:
+        assert (ROOT / words[words.index("-f") + 1]).exists()
+    elif words[1] == "build":
+        assert words[-1] == "."
+        assert (ROOT / "Dockerfile").exists()
+        arguments = re.findall(r"^ARG (\w+)=", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+        for given in (words[index + 1] for index, word in enumerate(words) if word == "--build-arg"):
+            name, _, value = given.partition("=")
+            assert name in arguments
+            assert {*value.split(",")} <= EXTRAS.keys()
+    else:  # the program in a container
+        (image,) = [index for index, word in enumerate(words) if word.startswith("mimic-keras")]
+        cli.parse(["mimic-keras", *words[image + 1 :]])
 
 
 def test_the_commands_that_train_nothing_run(tmp_path, monkeypatch, capsys):

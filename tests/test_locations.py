@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mimic_keras.experiment import builtin
 from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment.file import make_source
 from mimic_keras.experiment.problems import Problems
@@ -42,6 +43,12 @@ def test_a_path_is_beside_the_experiment_or_else_in_the_working_directory(places
 @pytest.mark.parametrize("path", ["/absolute.npy", "~/home.npy", "s3://bucket/x"])
 def test_what_is_not_relative_is_kept(places, path):
     assert anchored({"name": "arrays", "train": path}, places[0])["train"] == path
+
+
+def test_a_path_for_a_built_in_experiment_is_in_the_working_directory(places):
+    dataset = {"name": "arrays", "train": "neither.npy"}
+    assert anchored(dataset, builtin.FOLDER)["train"] == str(places[1] / "neither.npy")
+    assert anchored(dataset, builtin.FOLDER / "parts")["train"] == str(places[1] / "neither.npy")
 
 
 def test_only_paths_are_changed(places):

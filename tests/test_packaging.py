@@ -1,51 +1,53 @@
-"""The `[plugins]` extra: folders in a checkout, names where it is published; and versions that agree."""
+"""What the distributions declare: extras, versions that agree, and nothing of the machine that builds them."""
 
-import importlib.util
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import mimic_keras
+from mimic_keras.experiment.formats import FORMATS
 
 ROOT = Path(__file__).parent.parent
+PROJECTS = [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
+OF_USERS = {"plugins", "litert", "onnx", "ray", "sklearn", "tfds"}
 
 
-def load_hook():
-    specification = importlib.util.spec_from_file_location("build_extras", ROOT / "build_extras.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def read_project(file):
+    return tomllib.loads(file.read_text())["project"]
 
 
-def extras(root):
-    metadata = {"version": "0.1.0"}
-    load_hook().CustomMetadataHook(str(root), {}).update(metadata)
-    return metadata["optional-dependencies"]["plugins"]
+EXTRAS = read_project(ROOT / "pyproject.toml")["optional-dependencies"]
 
 
-def test_in_a_checkout_the_extra_is_its_folders():
-    assert extras(ROOT)[0] == f"mimic-keras-losses @ {(ROOT / 'plugins' / 'losses').as_uri()}"
+def test_the_extra_of_plugins_is_every_first_party_plugin_of_this_version():
+    names = [read_project(file)["name"] for file in PROJECTS[1:]]
+    assert EXTRAS["plugins"] == [f"{name}=={mimic_keras.__version__}" for name in names]
 
 
-def test_published_the_extra_is_names(tmp_path):
-    assert extras(tmp_path) == [f"mimic-keras-{name}==0.1.0" for name in load_hook().PLUGINS]
+def test_all_is_every_extra_of_users_that_any_machine_can_use():
+    (everything,) = EXTRAS["all"]
+    assert set(re.fullmatch(r"mimic-keras\[(.*)\]", everything)[1].split(",")) == OF_USERS
+    assert EXTRAS.keys() - OF_USERS == {"all", "gpu", "docs", "fuzz", "dev"}
 
 
-def test_built_for_an_index_the_extra_is_names(monkeypatch):
-    monkeypatch.setenv("MIMIC_KERAS_RELEASE", "1")
-    assert extras(ROOT) == [f"mimic-keras-{name}==0.1.0" for name in load_hook().PLUGINS]
+@pytest.mark.parametrize("file", PROJECTS, ids=str)
+def test_no_requirement_is_a_place(file):
+    project = read_project(file)
+    for lines in [project["dependencies"], *project.get("optional-dependencies", {}).values()]:
+        assert not [line for line in lines if "@" in line or "/" in line]
+    for line in (line for lines in EXTRAS.values() for line in lines):
+        if match := re.match(r"(mimic-keras-\w+)\[(\w+)\]", line):
+            (its,) = [each for each in map(read_project, PROJECTS) if each["name"] == match[1]]
+            assert match[2] in its["optional-dependencies"]
 
 
-def test_every_first_party_plugin_is_in_the_extra():
-    assert sorted(load_hook().PLUGINS) == sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
-
-
-@pytest.mark.parametrize("file", [ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")], ids=str)
+@pytest.mark.parametrize("file", PROJECTS, ids=str)
 def test_versions_and_supported_releases_agree(file):
-    project = tomllib.loads(file.read_text())["project"]
+    project = read_project(file)
     assert project["version"] == mimic_keras.__version__
-    assert project["requires-python"] == ">=3.11,<3.13"
+    assert project["requires-python"] == ">=3.11,<3.14"
     for requirement in project["dependencies"]:
         if requirement.startswith("tensorflow>"):
             assert requirement == "tensorflow>=2.17.1,<2.22"
@@ -61,3 +63,13 @@ def test_constraints_are_names_and_versions(name):
         assert package
         assert version
         assert "/" not in line
+
+
+def test_messages_name_extras_that_there_are():
+    """A message whose extra is a variable is tested where it is written."""
+    folders = [ROOT / "mimic_keras", *ROOT.glob("plugins/*/mimic_keras_*")]
+    files = [file for folder in folders for file in folder.rglob("*.py")]
+    named = {name for file in files for name in re.findall(r"pip install 'mimic-keras\[(\w+)\]'", file.read_text())}
+    assert named == {"onnx", "plugins", "ray", "sklearn", "tfds"}
+    assert named <= EXTRAS.keys()
+    assert {form.extra for form in FORMATS.values()} <= EXTRAS.keys()

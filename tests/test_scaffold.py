@@ -1,4 +1,4 @@
-"""`mimic-keras new`: what it writes, and what it refuses; tests/test_examples.py installs it and runs its tests."""
+"""`mimic-keras new`: what it writes and refuses; tests/test_wheels.py installs it, changes it and runs its tests."""
 
 import tomllib
 
@@ -12,7 +12,9 @@ from tests.tiny import command
 def test_a_new_plugin_is_a_whole_distribution(kind, tmp_path, capsys):
     assert command("new", kind, f"my-{kind}", "--into", tmp_path) == 0
     folder = tmp_path / f"my-{kind}"
-    assert f"cd {folder}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"cd {folder}" in printed
+    assert f", in my_{kind}/__init__.py. README.md has an example." in printed
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     ((name, target),) = project["entry-points"][GROUPS[kind]].items()
     assert (name, target.partition(":")[0]) == (f"my_{kind}", f"my_{kind}")

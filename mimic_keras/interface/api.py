@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mimic_keras.sweeping.running import PlannedCell
 
 Place = str | os.PathLike[str]
-# A file, or the same as a mapping, in which objects may stand for components.
+# A file, the name of a built-in one, or the same as a mapping, in which objects may stand for components.
 Experiment = Place | Mapping[str, Any]
 # {"student.training.epochs": 5}, or ["student.training.epochs=5"] as on the command line.
 Settings = Mapping[str, Any] | Sequence[str]
@@ -60,8 +60,9 @@ def run(
     """Run an experiment; what is finished already is reused.
 
     Args:
-        experiment: a YAML file, or a mapping of the same keys. In a mapping, an object may stand where the file has a
-            component, or for its name: `{"loss": MyLoss()}`, `{"architecture": {"name": build, "units": 8}}`.
+        experiment: a YAML file, the name of one that comes with the program, or a mapping of the same keys. In a
+            mapping, an object may stand where the file has a component, or for its name: `{"loss": MyLoss()}`,
+            `{"architecture": {"name": build, "units": 8}}`.
         set: values of the experiment to change.
         home: folder of the artefacts that experiments share; None: $MIMIC_KERAS_HOME or ~/.cache/mimic_keras.
         runs_dir: the run's files are in its folder of the experiment's name.
@@ -79,7 +80,7 @@ def run(
         RunError: the run cannot continue, and not because of the input.
 
     Example:
-        >>> result = mimic_keras.run("experiments/quickstart.yaml", set={"name": "second"})
+        >>> result = mimic_keras.run("quickstart", set={"name": "second"})
         >>> round(result.metrics["models"]["student"]["test"]["agreement"], 3)
         0.946
     """
@@ -110,7 +111,7 @@ def validate(experiment: Experiment, *, set: Settings = (), plugins: Sequence[Pl
     Arguments and errors as of `run`.
 
     Example:
-        >>> mimic_keras.validate("experiments/quickstart.yaml").costs["student"].parameters
+        >>> mimic_keras.validate("quickstart").costs["student"].parameters
         53658
     """
     document, objects = _read(experiment, set)
@@ -379,11 +380,11 @@ def _read(
     experiment: Experiment, settings: Settings, more: Sequence[str] = ()
 ) -> tuple[Document, Sequence[GivenPlugin]]:
     """The experiment with its settings, and the objects in it."""
-    from mimic_keras.experiment import file
+    from mimic_keras.experiment import builtin, file
 
     texts = [*_as_texts(settings), *more]
     if not isinstance(experiment, Mapping):
-        return file.read(Path(experiment), texts), ()
+        return file.read(builtin.find_file(experiment), texts), ()
     import_tensorflow()
     from mimic_keras.interface.objects import Objects
 

@@ -58,7 +58,7 @@ def _parse(convert: Callable[[str], Path], text: str) -> Path:
 
 
 SHELLS = ("bash", "zsh", "tcsh")  # that shtab writes completions for
-EXPERIMENT = argument("experiment", type=Path, help="the experiment, a YAML file")
+EXPERIMENT = argument("experiment", type=Path, help="a YAML file, or the name of a built-in experiment, as quickstart")
 SETTINGS = argument(
     "--set",
     dest="settings",
@@ -131,26 +131,26 @@ COMMANDS = (
             argument("--no_export", action="store_true", help="publish nothing: --set export.publish=false"),
             *CLUSTER,
         ),
-        ("experiments/quickstart.yaml", "mine.yaml --set student.training.epochs=5 --set name=short"),
+        ("quickstart", "mine.yaml --set student.training.epochs=5 --set name=short"),
     ),
     Command(
         commands.validate,
         "check an experiment or sweep and print its plan; reads no data",
-        (argument("experiment", type=Path, help="the experiment or sweep, a YAML file"), SETTINGS, PLUGINS),
-        ("experiments/quickstart.yaml", "mine.yaml --plugins my_parts.py"),
+        (EXPERIMENT, SETTINGS, PLUGINS),
+        ("quickstart", "mine.yaml --plugins my_parts.py"),
     ),
     Command(
         commands.sweep,
         "run every experiment of a table or figure; what is finished already is reused",
         (
-            argument("experiment", type=Path, help="the sweep, a YAML file"),
+            argument("experiment", type=Path, help="a YAML file, or the name of a built-in sweep, as ba_figure1_small"),
             SETTINGS,
             PLUGINS,
             HOME,
             RUNS_DIR,
             *CLUSTER,
         ),
-        ("experiments/ba_figure1_small.yaml", "my_sweep.yaml --runs_dir results", "my_sweep.yaml --cluster auto"),
+        ("ba_figure1_small", "my_sweep.yaml --runs_dir results", "my_sweep.yaml --cluster auto"),
     ),
     Command(
         commands.tune,
@@ -279,7 +279,7 @@ def make_parser(files: Any = None) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mimic-keras",
         description="Train small student nets to mimic deep teacher nets, and export them.",
-        epilog=_format_examples("mimic-keras", ("run experiments/quickstart.yaml", "run --help")),
+        epilog=_format_examples("mimic-keras", ("run quickstart", "run --help")),
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('mimic-keras')}")
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -141,6 +141,8 @@ def new(kind: str, name: str, into: Path) -> None:
     print(f"    cd {shlex.quote(str(folder))}")
     print("    python -m pip install -e '.[dev]'")
     print("    python -m pytest")
+    code = f"{folder.name.replace('-', '_')}/__init__.py"
+    print(f"Then make it yours: change {scaffold.CHANGES[kind].what}, in {code}. README.md has an example.")
 
 
 def plugins(action: str, component: str | None, check: Sequence[Path] | None, plugins: Sequence[Path]) -> None:

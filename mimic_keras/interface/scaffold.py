@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import keyword
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -18,6 +19,40 @@ USAGE = {
     "architecture": "architecture: {{name: {name}}}",
     "teacher": "teacher: {{name: {name}, architecture: {{name: mlp, hidden_units: [100]}}}}",
     "dataset": "dataset: {{name: {name}, file: points.txt}}",
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What to change in a new package: the part, and lines of it with others in their place, as an example."""
+
+    what: str
+    old: str
+    new: str
+
+
+CHANGES = {
+    "loss": Change(
+        "the formula, `call`",
+        "        return ops.mean(ops.abs(student_logits - teacher_logits) ** self.power, axis=-1)",
+        "        errors = ops.log(1.0 + ops.abs(student_logits - teacher_logits) ** self.power)\n"
+        "        return ops.mean(errors, axis=-1)",
+    ),
+    "architecture": Change(
+        "the layers between input and logits",
+        '    x = layers.Dense(units, activation="relu")(x)',
+        '    x = layers.Dense(units, activation="gelu")(x)\n    x = layers.Dense(units, activation="gelu")(x)',
+    ),
+    "teacher": Change(
+        "what a member learns from, in `member`",
+        "        drawn = random.integers(0, split.num_examples, split.num_examples)",
+        "        drawn = random.permutation(split.num_examples)[: split.num_examples // 2]",
+    ),
+    "dataset": Change(
+        "the format of the file, `COLUMNS`, `CLASSES` and `prepare`",
+        'COLUMNS = 2\nCLASSES = ("left", "right")',
+        'COLUMNS = 4\nCLASSES = ("low", "middle", "high")',
+    ),
 }
 
 
@@ -38,6 +73,7 @@ def create_package(kind: str, name: str, into: Path) -> Path:
     values = {
         "kind": kind,
         "usage": USAGE[kind].format(name=module),
+        "change": CHANGES[kind],
         "name": module,
         "module": module,
         "distribution": folder.name,

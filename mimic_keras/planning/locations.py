@@ -13,6 +13,7 @@ import typing_extensions
 from absl import logging
 
 from mimic_keras.contracts import InputError
+from mimic_keras.experiment import builtin
 from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.places import Place, substitute
 from mimic_keras.planning.plugins import find_plugin, is_type, mentions
@@ -22,18 +23,20 @@ def anchor_paths(source: Source) -> Source:
     """A copy in which the paths among the components' arguments are absolute, so that it can be written anywhere.
 
     A relative path is relative to the folder of the experiment's file. Where nothing is there, but something in the
-    working directory, it is that, with a note: experiments of earlier versions were written so. Keys do not change:
-    no path is part of one. An experiment without a file is left as it is.
+    working directory, it is that, with a note: experiments of earlier versions were written so. A built-in experiment
+    names no files, so its paths are the user's, and relative to the working directory. Keys do not change: no path is
+    part of one. An experiment without a file is left as it is.
     """
     if source.folder is None:
         return source
+    folder = Path.cwd() if source.folder.is_relative_to(builtin.FOLDER) else source.folder
     changes: dict[Place, Any] = {}
     transfer, dataset = source.complete.get("transfer"), source.complete.get("dataset")
     parts = list(source.components())
     if isinstance(transfer, dict) and isinstance(dataset, dict):  # arguments of the data set, without its name
         parts.append(("dataset", {**transfer, "name": dataset.get("name")}, Place("transfer")))
     for kind, spec, place in parts:
-        changes |= {where: _anchor(text, source.folder) for where, text in _find_paths(kind, spec, place)}
+        changes |= {where: _anchor(text, folder) for where, text in _find_paths(kind, spec, place)}
     return replace(source, given=substitute(source.given, changes), complete=substitute(source.complete, changes))
 
 

@@ -244,8 +244,16 @@ def find_plugin(kind: str, name: str) -> Plugin:
             f"no {kind} {name!r}: an experiment cannot name code; use --plugins {file} and name: {code['name']}"
         )
     suggested = did_you_mean(name, options)
-    of_files = "" if suggested else "; --plugins FILE.py adds those of a file"
-    raise InputError(f"no {kind} {name!r}. {suggested}Installed: {', '.join(options) or 'none'}{of_files}")
+    more = "" if suggested else f"; {_describe_missing()}--plugins FILE.py adds those of a file"
+    raise InputError(f"no {kind} {name!r}. {suggested}Installed: {', '.join(options) or 'none'}{more}")
+
+
+def _describe_missing() -> str:
+    """How to install the first-party plugins; "" if all of them are installed."""
+    lines = map(packaging.requirements.Requirement, importlib.metadata.requires("mimic-keras") or [])
+    ours = {line.name for line in lines if line.marker and line.marker.evaluate({"extra": "plugins"})}
+    installed_names = {distribution.name for distribution in importlib.metadata.distributions()}
+    return "" if ours <= installed_names else "pip install 'mimic-keras[plugins]' adds the first-party ones, "
 
 
 def code_versions_of(name: str) -> list[str]:

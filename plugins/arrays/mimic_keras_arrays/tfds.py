@@ -220,7 +220,7 @@ def _find_builder(name: str, root: Path | None) -> Any:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise InputError(
-            f"tfds needs tensorflow-datasets: pip install 'mimic-keras-arrays[tfds]' ({_first_line(error)})"
+            f"tfds needs tensorflow-datasets: pip install 'mimic-keras[tfds]' ({_first_line(error)})"
         ) from error
     try:
         return tfds.builder(name, data_dir=root)

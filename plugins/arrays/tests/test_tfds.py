@@ -100,7 +100,7 @@ def test_a_set_that_cannot_be_downloaded_is_refused(tmp_path, monkeypatch):
 
 def test_without_the_package_one_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(InputError, match=r"tfds needs tensorflow-datasets: pip install 'mimic-keras-arrays\[tfds\]'"):
+    with pytest.raises(InputError, match=r"tfds needs tensorflow-datasets: pip install 'mimic-keras\[tfds\]'"):
         Tfds(**GIVEN)
 
 
