@@ -399,7 +399,7 @@ WRONG = {
         ["export.formats=[tflite]"],
         ["export.formats[0]: expected 'saved_model', 'litert', 'litert_dynamic', 'litert_int8' or 'onnx', got"],
     ),
-    "one format, and no list": (["export.formats=onnx"], ["export.formats: expected array, got 'onnx'"]),
+    "one format, and no list": (["export.formats=onnx"], ["export.formats: expected list, got 'onnx'"]),
     "an increase in per cent": (
         ["export.maximum_error_increase=5"],
         ["export.maximum_error_increase: expected a value less than or equal to 1, got 5"],
@@ -453,7 +453,7 @@ WRONG = {
     ),
     "one number for an image's size": (
         ["dataset={name: image_folder, path: no/such, image_size: 8}"],
-        ["dataset.image_size: expected tuple[int, int], got 8"],
+        ["dataset.image_size: expected [int, int], got 8"],
     ),
     "images without a height": (
         ["dataset={name: image_folder, path: no/such, image_size: [0, 8]}"],
@@ -584,7 +584,7 @@ WRONG = {
     ),
     "one number for a size": (
         ["dataset={name: tfds, builder: mnist, shares: {validation: 0.1}, test: test, image_size: 28}"],
-        ["dataset.image_size: expected tuple[int, int] | null, got 28"],
+        ["dataset.image_size: expected [int, int] | null, got 28"],
     ),
 }
 
