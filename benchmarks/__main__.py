@@ -22,6 +22,7 @@ RUN = FOLDER.parent / "runs" / "quickstart"
 SCRIPTS = {
     "training_throughput.py": "--rounds 1 --epochs 1 --steps 2",
     "cached_logits.py": "--rounds 1 --epochs 1 --examples 256",
+    "distiller.py": "--rounds 1 --epochs 2",
     "labelling.py": "--rounds 1 --examples 1024",
     "start_time.py": "--rounds 1",
     "sweep_overhead.py": "--rounds 1 --cells 2",

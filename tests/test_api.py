@@ -157,6 +157,12 @@ def test_verify_checks_an_export(result):
         mimic_keras.verify(result.folder)
 
 
+def test_what_predict_cannot_find_is_said_before_it_loads_anything(result, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mimic_keras.serving.portable", None)
+    with refusing("no.npy: no such file or folder"):
+        mimic_keras.predict(result.export, "no.npy")
+
+
 def test_a_search_and_a_sweep(places, folder):
     experiment = tiny(baseline=None, search={"trials": 1, "random_trials": 1}, name="search")
     experiment["student"]["training"]["optimizer"]["learning_rate"] = {"tune": {"min": 0.01, "max": 0.02}}

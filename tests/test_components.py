@@ -319,6 +319,13 @@ def test_type_hints_that_cannot_be_read():
     )
 
 
+def test_only_the_type_hints_of_the_arguments_are_read():
+    def build(input_shape, num_classes: "Nothing", *, units: "int" = 3) -> "Nothing":  # noqa: F821 - for type checkers
+        raise NotImplementedError
+
+    assert plugin("architecture", target=build).parameters() == {"units": (int, 3)}
+
+
 def test_a_module_that_is_not_there():
     entry = importlib.metadata.EntryPoint("x", "no_such_module:X", "")
     with pytest.raises(PluginError, match=r"^loss 'x' \(mine 2.0\) cannot be imported: ModuleNotFoundError: No module"):

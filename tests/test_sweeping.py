@@ -52,6 +52,15 @@ def sweep(folder, *options, code=0, **changes):
     return list(csv.DictReader((folder / "runs" / "table" / "results.csv").open()))
 
 
+@pytest.mark.parametrize("setting", ["axes.loss=[kl]", "mean_over=loss"])
+def test_the_sweeps_own_values_are_no_settings_of_its_cells(setting, tmp_path):
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, setting)
+    key = setting.partition("=")[0].partition(".")[0]
+    expected = f"--set {setting}: it changes the experiment of every cell, and {key} is the sweep's: "
+    assert str(caught.value) == f"{expected}{tmp_path / 'sweep.yaml'}"
+
+
 def test_a_cell_for_every_combination(tmp_path):
     _, found = read(tmp_path)
     assert [cell.values for cell in found] == [

@@ -399,7 +399,7 @@ WRONG = {
         ["export.formats=[tflite]"],
         ["export.formats[0]: expected 'saved_model', 'litert', 'litert_dynamic', 'litert_int8' or 'onnx', got"],
     ),
-    "one format, and no list": (["export.formats=onnx"], ["export.formats: expected array, got 'onnx'"]),
+    "one format, and no list": (["export.formats=onnx"], ["export.formats: expected list, got 'onnx'"]),
     "an increase in per cent": (
         ["export.maximum_error_increase=5"],
         ["export.maximum_error_increase: expected a value less than or equal to 1, got 5"],

@@ -148,10 +148,9 @@ def describe_type(annotation: Any) -> str:
         return " | ".join(repr(value) for value in arguments)
     if origin in (typing.Union, types.UnionType):
         return " | ".join(dict.fromkeys(describe_type(item) for item in arguments))
-    if origin is tuple and arguments[-1] is Ellipsis:  # YAML has lists alone
-        return f"list[{describe_type(arguments[0])}]"
-    if origin is tuple:
-        return f"[{', '.join(describe_type(item) for item in arguments)}]"
+    if origin is tuple:  # YAML has lists alone
+        several = arguments[-1] is Ellipsis
+        return f"list[{describe_type(arguments[0])}]" if several else f"[{', '.join(map(describe_type, arguments))}]"
     if origin is not None:
         return f"{origin.__name__}[{', '.join(describe_type(item) for item in arguments)}]"
     if annotation is type(None):
@@ -241,7 +240,7 @@ def _message(error: Any) -> str:
         return f"{context['error']}, got {quote(value)}"
     if kind == "too_short":
         return f"expected at least {context['min_length']} item, got {quote(value)}"
-    message = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    message = error["msg"].removeprefix("Input should be ").removeprefix("a valid ").replace("array", "list")
     if message.startswith(("greater", "less")):
         message = f"a value {message}"
     return f"expected {message}, got {quote(value)}"

@@ -307,6 +307,9 @@ def predict(version: Place, *inputs: Place, signature: str | None = None, form: 
     record = read_record(Path(version), "export.json")
     if record is None:
         raise InputError(f"{version} is not an export: it has no whole export.json{_suggest_version(Path(version))}")
+    for file in map(Path, inputs):
+        if not file.exists():
+            raise InputError(f"{file}: no such file or folder")
     with quiet_native_libraries():
         from mimic_keras.serving import portable, prediction
 

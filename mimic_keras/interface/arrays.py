@@ -89,9 +89,11 @@ def _as_labels(name: str, value: Any, examples: int) -> np.ndarray:
     array = np.asarray(value)
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.shape != (examples,) or not np.issubdtype(array.dtype, np.integer):
+        way = "; whole numbers of another type become integers by .astype(int)" if array.dtype.kind == "f" else ""
+        way = "; one-hot labels become integers by .argmax(-1)" if array.ndim > 1 else way
         raise InputError(
             f"{name}: expected labels [{examples}] of integers, one for each input, got {array.dtype} "
-            f"{list(np.shape(value))}; one-hot labels become integers by .argmax(-1)"
+            f"{list(np.shape(value))}{way}"
         )
     if (array < 0).any():
         raise InputError(f"{name}: expected labels from 0, got {array.min()}; `unlabelled` takes examples without one")

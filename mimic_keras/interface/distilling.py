@@ -61,6 +61,9 @@ def distill(
         >>> result.student(xt[:1]).argmax()
         7
     """
+    if optimizer is not None and not isinstance(optimizer, Mapping):
+        got = repr(optimizer) if isinstance(optimizer, str) else type(optimizer).__name__
+        raise api.InputError(f'optimizer: expected a mapping, as {{"name": "adam", "learning_rate": 0.001}}, got {got}')
     arrays = {"train": train, "validation": validation, "test": test}
     training = {
         "epochs": epochs,

@@ -116,16 +116,23 @@ class Plugin:
         kinds: set[Any] = {inspect.Parameter.KEYWORD_ONLY}
         if self.kind != "architecture":
             kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        try:
-            hints = typing.get_type_hints(function, include_extras=True)
-        except Exception as error:
-            raise PluginError(f"the type hints of {self} cannot be read: {error}") from error
         skipped = ("self", *(KERAS_LOSS_ARGUMENTS if self.kind == "loss" else ()))
-        return {
-            name: (hints.get(name, Any), parameter.default)
+        settable = {
+            name: parameter
             for name, parameter in inspect.signature(function).parameters.items()
             if parameter.kind in kinds and name not in skipped
         }
+        hints = self._read_hints(function, settable)
+        return {name: (hints.get(name, Any), parameter.default) for name, parameter in settable.items()}
+
+    def _read_hints(self, function: Any, names: Iterable[str]) -> dict[str, Any]:
+        """Of these parameters alone: another hint, as that of the result, may name what only type checkers import."""
+        annotations = {name: hint for name, hint in inspect.get_annotations(function).items() if name in names}
+        part = types.SimpleNamespace(__annotations__=annotations, __wrapped__=function)
+        try:
+            return typing.get_type_hints(part, include_extras=True)
+        except Exception as error:
+            raise PluginError(f"the type hints of {self} cannot be read: {error}") from error
 
     @functools.cached_property
     def arguments_model(self) -> Any:

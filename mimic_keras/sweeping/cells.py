@@ -139,6 +139,11 @@ def make_cells(document: Document) -> tuple[Sweep, list[Cell]]:
         InputError: a `Problems` with everything that is wrong with the sweep.
     """
     problems = document.problems
+    for setting in document.settings:
+        if (key := re.split(r"[.=]", setting)[0]) in Sweep.model_fields:
+            raise InputError(
+                f"--set {setting}: it changes the experiment of every cell, and {key} is the sweep's: {document.name}"
+            )
     sweep = parse_section(Sweep, document.content, Place(), problems)
     problems.check()
     assert sweep

@@ -116,6 +116,9 @@ def find_file(argument: str, path: Path) -> Path:
     Raises:
         InputError: there is none.
     """
+    if path.is_dir():
+        hint = "; the teacher saved_model reads a SavedModel" if (path / "saved_model.pb").is_file() else ""
+        raise InputError(f"{argument}: {path} is a folder, expected a file{hint}")
     if not path.is_file():
         raise InputError(f"{argument}: no such file: {path}")
     return path

@@ -51,6 +51,8 @@ def check_values(place: str, path: Path, values: np.ndarray, outputs: Outputs, n
         check_outputs(place, values.shape, num_classes)
     values = values.astype(np.float64)
     between = bool((values >= 0).all() and (values <= 1).all())
+    if not single and (values >= 0).all() and np.allclose(values.sum(-1), 100, atol=0.1):
+        raise InputError(f"outputs: the outputs of {path} are per cent, they sum to 100: divide them by 100")
     are_probabilities = not single and bool((values >= 0).all() and np.allclose(values.sum(-1), 1, atol=1e-3))
     if are_probabilities and outputs != "probabilities":
         found, other = "sum to 1 and are not negative", "probabilities"

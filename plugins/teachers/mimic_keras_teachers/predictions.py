@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from mimic_keras.contracts import (
     ROWS_AT_ONCE,
@@ -131,6 +132,13 @@ class Predictions(Teacher):
             elif _are_drawn(dataset, split):
                 expected += ", drawn by shares; give one file for all rows of the data set's files, as path"
             raise InputError(f"{split}: {self.files[split]} has {found} rows, expected {expected}")
+        if copies == 1 and _are_drawn(dataset, split):
+            logging.warning(
+                "%s: %s: shares draw the examples of this split, and whether the rows are in their order cannot be "
+                "known; path takes one file, with the rows of the data set's files",
+                split,
+                self.files[split],
+            )
 
 
 def _are_drawn(dataset: Dataset, split: str) -> bool:

@@ -42,6 +42,9 @@ class SavedModel(Loaded):
         return digest.hexdigest()
 
     def _load(self, info: DatasetInfo) -> LoadedModel:
+        if self.path.is_file():
+            hint = "; the teacher keras_file reads a .keras file" if self.path.suffix == ".keras" else ""
+            raise InputError(f"path: {self.path} is a file, expected the folder of a SavedModel{hint}")
         try:
             loaded = tf.saved_model.load(str(self.path))
         except Exception as error:  # the loader raises anything here, depending on the folder's content

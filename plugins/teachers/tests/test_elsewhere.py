@@ -308,6 +308,7 @@ def infinite(rows):
         ("validation", lambda rows: rows.argmax(-1), r"holds int64 \[4\], expected floating-point .* \[examples, 5\]$"),
         ("validation", lambda rows: rows[:0], r"holds float64 \[0, 5\], expected floating-point numbers"),
         ("test", lambda rows: rows.astype(object), "is not an .npy file of numbers: .*[Oo]bjects"),
+        ("transfer", lambda rows: 100 * softmax(rows, -1), "are per cent, they sum to 100: divide them by 100$"),
         ("transfer", lambda rows: softmax(rows, -1), "sum to 1 and are not negative: expected 'probabilities', got"),
     ],
 )
@@ -364,6 +365,15 @@ def test_a_file_for_a_split_that_was_drawn_is_told_of_path(tmp_path):
         f"transfer: {file} has 10 rows, expected 5: 5 examples, drawn by shares; give one file for all rows of the "
         "data set's files, as path"
     )
+
+
+def test_a_file_for_a_split_that_was_drawn_is_warned_of_where_its_rows_are_as_many(tmp_path, caplog):
+    member_of(stored(tmp_path, {"transfer": lambda rows: rows[:5], "validation": lambda rows: rows[:2]}), FromFiles())
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{split}: {tmp_path / split}.npy: shares draw the examples of this split, and whether the rows are in their "
+        "order cannot be known; path takes one file, with the rows of the data set's files"
+        for split in ("transfer", "validation")
+    ]
 
 
 # What a member is made from

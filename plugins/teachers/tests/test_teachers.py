@@ -511,13 +511,26 @@ def test_a_keras_model_with_lists_of_one_input_and_output_is_accepted(tmp_path):
     np.testing.assert_allclose(member.call(INPUTS), INPUTS.reshape(6, 12) @ kernel + bias, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("content", ["garbage", "empty", "file"])
+def test_a_file_and_a_folder_name_the_teacher_that_reads_them(tmp_path):
+    file, folder = tmp_path / "net.keras", tmp_path / "net"
+    net().save(file)
+    endpoints(folder, net())
+
+    for teacher, message in [
+        (
+            SavedModel(file),
+            f"{file} is a file, expected the folder of a SavedModel; the teacher keras_file reads a .keras",
+        ),
+        (KerasFile(folder), f"{folder} is a folder, expected a file; the teacher saved_model reads a SavedModel"),
+    ]:
+        with pytest.raises(InputError, match=f"^path: {re.escape(message)}"):
+            teacher.check(Fake().info)
+
+
+@pytest.mark.parametrize("content", ["garbage", "empty"])
 def test_garbage_is_no_saved_model(content, tmp_path):
     path = tmp_path / "net"
-    if content == "file":
-        path.write_bytes(b"garbage")
-    else:
-        path.mkdir()
+    path.mkdir()
     if content == "garbage":
         (path / "saved_model.pb").write_bytes(b"garbage")
 
