@@ -13,14 +13,18 @@ LITERT = ["ai-edge-litert>=2.1"]
 ONNX = ["onnx>=1.17,!=1.19.*", "onnxruntime>=1.20", "tf2onnx>=1.17"]  # onnx 1.19 fails with TensorFlow 2.17's ml_dtypes
 DOCUMENTATION = ["mkdocs", "mkdocs-material", "mkdocstrings[python]"]
 RAY = ["ray>=2.40"]  # its core alone
+PUBLISH = ["fsspec>=2024.2", "s3fs>=2024.2", "gcsfs>=2024.2"]
 DEVELOPMENT = [
     "build",
+    "flask",  # with flask-cors, moto as a server
+    "flask-cors",
     "hatchling",
     "hypothesis",
     "importlib-resources",
     "import-linter",
     "ipykernel",
     "markdown-it-py",
+    "moto[s3]",
     "mypy",
     "nbclient",
     "onnx",
@@ -53,7 +57,8 @@ class CustomMetadataHook(MetadataHookInterface):
             "onnx": [require("teachers", "[onnx]"), *ONNX],
             "sklearn": [require("teachers", "[sklearn]")],
             "ray": RAY,
-            "dev": [*DEVELOPMENT, *DOCUMENTATION, *LITERT, *ONNX, *RAY],
+            "publish": PUBLISH,
+            "dev": [*DEVELOPMENT, *DOCUMENTATION, *LITERT, *ONNX, *RAY, *PUBLISH],
             "docs": DOCUMENTATION,
             "fuzz": ["atheris"],
         }
