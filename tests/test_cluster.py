@@ -22,6 +22,7 @@ from mimic_keras import engine, runner
 from mimic_keras.contracts import InputError
 from mimic_keras.engine import Resources, WorkerDied
 from mimic_keras.interface import bench, cluster, tasks, worker
+from mimic_keras.reporting import console
 from mimic_keras.stages.workspace import Workspace, settle
 from mimic_keras.storage.files import hash_json
 from tests.tiny import command, plan_of, tiny, write
@@ -30,12 +31,15 @@ from tests.tiny import command, plan_of, tiny, write
 class EngineHere:
     """One slot, in this process. `assigned`: of every task; workers die of evaluating what is trained by `deadly`."""
 
-    slots = 1
+    slots, dashboard = 1, "127.0.0.1:8265"
 
     def __init__(self):
         self.assigned, self.deadly = [], None
 
-    def call(self, function, task, assigned):
+    def find_places(self):
+        return {}
+
+    def call(self, number, function, task, assigned):
         self.assigned.append(assigned)
         if assigned is None and task.given["student"]["loss"]["name"] == self.deadly:
             raise WorkerDied("its worker died 3 times")
@@ -144,9 +148,13 @@ def local_sweep(tmp_path_factory):
     return file, folder
 
 
-def test_what_two_cells_share_is_made_once(tmp_path, local_sweep, here):
+def test_what_two_cells_share_is_made_once(tmp_path, local_sweep, here, monkeypatch, capsys):
     file, folder = local_sweep
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", -1)
     mimic_keras.sweep(file, **places(tmp_path), cluster="here").check()
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cluster: ")]
+    assert said[0] == "cluster: 1 tasks at the same time; Ray's dashboard: http://127.0.0.1:8265"
+    assert said[-1] == "cluster: 0 running, 0 queued, 0 waiting, 8 done, 0 failed"  # six artefacts, two cells
     assert artefacts(tmp_path / "home") == artefacts(folder / "home")
     assert rows(tmp_path) == rows(folder)
     made = [key for key in here.assigned if key]
