@@ -7,10 +7,12 @@ import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -285,6 +287,20 @@ def test_a_run_on_ray_has_the_bits_of_a_local_run(tmp_path, address):
     assert found[0] == found[1]
     made = {name: stage["made"] for name, stage in result.metrics["stages"].items()}
     assert (made["teachers"], made["logits"], made["student"]) == (2, 6, 1)
+
+
+def test_ray_says_where_a_call_is_computed_and_when_it_has_ended(address):
+    seen = set()
+    with ThreadPoolExecutor(1) as threads, engine.connected(address, Resources()) as connection:
+        call = threads.submit(connection.call, 7, time.sleep, 5)
+        while not call.done():
+            seen.update(connection.find_places().items())
+            time.sleep(0.1)
+        assert call.result() is None
+        while connection.find_places():  # workers do not wait for the board
+            time.sleep(0.1)
+    assert seen == {(7, socket.gethostname())}
+    assert connection.find_places() == {}
 
 
 FRAGILE = '''
