@@ -33,6 +33,13 @@ def test_units_run_somewhere_wait_for_others_and_end():
     assert rows(units) == [("0 running, 0 queued, 0 waiting, 2 done, 1 failed", None, None)]
 
 
+def test_machines_are_counted_beside_units_that_wait_and_are_queued():
+    units = Units(lambda: {0: "node-9", 1: "node-1", 2: "node-9"})
+    with units.follow("a"), units.follow("b"), units.follow("c"), units.follow("d"), units.follow("e") as (_, waiting):
+        waiting.wait_for(["a"])
+        assert units.describe() == "3 running (node-1: 1, node-9: 2), 1 queued, 1 waiting, 0 done, 0 failed"
+
+
 def test_the_table_is_short():
     units = Units(dict)
     stack = [units.follow(str(number)) for number in range(MOST_ROWS + 5)]

@@ -70,11 +70,10 @@ class Units:
 
     def describe(self) -> str:
         """How many units are in each state, and how many run on each machine."""
-        rows, machines = self._list_open(), Counter[str]()
-        for row in rows:
-            machines[row["where"]] += row["state"] == RUNNING
+        rows = self._list_open()
+        machines = Counter(row["where"] for row in rows if row["state"] == RUNNING)
         counts = Counter(row["state"] for row in rows) + self._ended
-        running = ", ".join(f"{name}: {count}" for name, count in sorted(machines.items()) if count)
+        running = ", ".join(f"{name}: {count}" for name, count in sorted(machines.items()))
         texts = [f"{counts[state]} {state}" for state in (RUNNING, QUEUED, WAITING, DONE, FAILED)]
         texts[0] += f" ({running})" if running else ""
         return ", ".join(texts)
