@@ -36,7 +36,8 @@ def test_units_run_somewhere_wait_for_others_and_end():
 def test_machines_are_counted_beside_units_that_wait_and_are_queued():
     units = Units(lambda: {0: "node-9", 1: "node-1", 2: "node-9"})
     with units.follow("a"), units.follow("b"), units.follow("c"), units.follow("d"), units.follow("e") as (_, waiting):
-        waiting.wait_for(["a"])
+        waiting.wait_for(["a", "b", "c", "d"])
+        assert rows(units)[-2:-1] == [("e", "waiting", "a, b, 2 others")]
         assert units.describe() == "3 running (node-1: 1, node-9: 2), 1 queued, 1 waiting, 0 done, 0 failed"
 
 

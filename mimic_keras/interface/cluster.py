@@ -69,10 +69,6 @@ class _Cluster(Workspace):
     def start(self, unit: Unit) -> Future[Any]:
         return self._threads.submit(self._compute, self._describe(unit))
 
-    def _compute(self, task: Task) -> Any:
-        with self._units.follow(f"evaluation, {task.file}") as (number, unit):
-            return self._compute_once_there(task, number, unit)
-
     def _describe(self, unit: Unit) -> Task:
         """What a worker is sent. The data is prepared first: here, under a lock, which workers do not take."""
         plan, source = unit.plan, unit.plan.source
@@ -88,6 +84,10 @@ class _Cluster(Workspace):
             self._plugins,
             Path.cwd(),
         )
+
+    def _compute(self, task: Task) -> Any:
+        with self._units.follow(f"evaluation, {task.file}") as (number, unit):
+            return self._compute_once_there(task, number, unit)
 
     def _compute_once_there(self, task: Task, number: int, unit: Followed) -> Any:
         asked: list[Missing] = []

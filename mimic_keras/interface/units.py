@@ -17,6 +17,7 @@ from mimic_keras.reporting import console
 
 RUNNING, QUEUED, WAITING, DONE, FAILED = "running", "queued", "waiting", "done", "failed"
 MOST_ROWS = 6  # a sweep's own table is above
+MOST_NAMES = 2
 
 
 @dataclass
@@ -28,7 +29,9 @@ class Followed:
     since: float = field(default_factory=time.monotonic)
 
     def wait_for(self, names: Sequence[str]) -> None:
-        self.waits_for, self.since = ", ".join(names), time.monotonic()
+        others = len(names) - MOST_NAMES
+        shown = [*names[:MOST_NAMES], *([f"{others} others"] if others > 0 else [])]
+        self.waits_for, self.since = ", ".join(shown), time.monotonic()
 
 
 class Units:
@@ -64,8 +67,10 @@ class Units:
     def _say(self) -> None:
         """Without a terminal, a line, if the last one is old enough."""
         now = time.monotonic()
-        if not console.DRAWS_BARS and now - self._said > console.SECONDS_BETWEEN_LINES:
-            self._said = now
+        with self._guard:
+            is_due = not console.DRAWS_BARS and now - self._said > console.SECONDS_BETWEEN_LINES
+            self._said = now if is_due else self._said
+        if is_due:
             logging.info("cluster: %s", self.describe())
 
     def describe(self) -> str:
