@@ -116,7 +116,7 @@ def main() -> None:
     simulated = took * given.scale
     print(f"### {slots.trainings} trainings of {given.seconds:.0f} s on average on {given.slots} slots\n")
     print("| | |\n|---|---:|")
-    print(f"| hours, simulated | {simulated / 3600:.1f} |")
+    print(f"| hours, simulated; the driver's own time is lengthened by the scale | {simulated / 3600:.1f} |")
     print(f"| hours if no slot were ever free | {slots.busy / given.slots / 3600:.1f} |")
     print(f"| processor seconds of the driver for a training | {computed / slots.trainings:.2f} |")
     print(f"| seconds between two trainings' ends, at full speed | {given.seconds / given.slots:.1f} |")
