@@ -26,6 +26,7 @@ SCRIPTS = {
     "labelling.py": "--rounds 1 --examples 1024",
     "start_time.py": "--rounds 1",
     "sweep_overhead.py": "--rounds 1 --cells 2",
+    "cluster_units.py": "--rounds 1 --cells 13",
     "export_400k.py": "--rounds 1 --hidden-units 2000",
     "cifar_input.py": "--rounds 1 --epochs 1",
     "mapped_data.py": "--rounds 1 --gigabytes 1.2",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
@@ -17,6 +18,7 @@ from typing import Any
 from mimic_keras.contracts import InputError, RunError
 
 MOST_ATTEMPTS = 3
+SECONDS_FOR_PLACES = 1
 
 
 class WorkerDied(RunError):
@@ -47,11 +49,37 @@ class Resources:
         return min(int(node.get(name, 0) / number) for name, number in wanted.items() if number)
 
 
-class Engine:
-    """A Ray cluster that this process is connected to."""
+class _Board:
+    """An actor of the cluster, which knows what is computed where."""
 
-    def __init__(self, ray: ModuleType, resources: Resources):
-        self._ray, self._resources = ray, resources
+    def __init__(self) -> None:
+        self._places: dict[int, str] = {}
+
+    def begin(self, number: int, machine: str) -> None:
+        self._places[number] = machine
+
+    def end(self, number: int) -> None:
+        self._places.pop(number, None)
+
+    def read(self) -> dict[int, str]:
+        return self._places
+
+
+def _compute(board: Any, number: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a worker does. Nobody waits for the board."""
+    board.begin.remote(number, socket.gethostname())
+    try:
+        return function(*arguments)
+    finally:
+        board.end.remote(number)
+
+
+class Engine:
+    """A Ray cluster that this process is connected to. `dashboard` is the address of Ray's own page, if it has one."""
+
+    def __init__(self, ray: ModuleType, resources: Resources, dashboard: str | None):
+        self._ray, self._resources, self.dashboard = ray, resources, dashboard
+        self._board = ray.remote(_Board).options(num_cpus=0).remote()
         self._guard, self._waiting, self._is_closed = threading.Lock(), set[Future[Any]](), False
 
     @property
@@ -60,14 +88,26 @@ class Engine:
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         return sum(map(self._resources.count_fitting, nodes))
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def find_places(self) -> dict[int, str]:
+        """{number of a call: machine} of what is computed at the moment; {} if the cluster does not say soon."""
+        with self._guard:
+            if self._is_closed:  # Ray would start a cluster of its own
+                return {}
+            future = self._board.read.remote().future()
+        try:
+            found: dict[int, str] = future.result(SECONDS_FOR_PLACES)
+        except Exception:  # it is a view: the calls themselves say what is wrong
+            return {}
+        return found
+
+    def call(self, number: int, function: Callable[..., Any], *arguments: Any) -> Any:
         """The result of `function(*arguments)`, computed by a worker; any thread may wait for one.
 
         Raises:
             WorkerDied: its worker died MOST_ATTEMPTS times.
             RunError: the function raised an error, or the connection is closed.
         """
-        future = self._submit(function, *arguments)
+        future = self._submit(number, function, *arguments)
         errors = self._ray.exceptions
         try:
             return future.result()
@@ -81,13 +121,13 @@ class Engine:
         finally:
             self._waiting.discard(future)
 
-    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def _submit(self, *arguments: Any) -> Future[Any]:
         options = {"num_cpus": self._resources.cpus, "num_gpus": self._resources.gpus}
         with self._guard:
             if self._is_closed:  # Ray would start a cluster of its own
                 raise RunError("the connection to the cluster is closed")
-            task = self._ray.remote(function).options(**options, max_retries=MOST_ATTEMPTS - 1)
-            future = task.remote(*arguments).future()
+            task = self._ray.remote(_compute).options(**options, max_retries=MOST_ATTEMPTS - 1)
+            future = task.remote(self._board, *arguments).future()
             self._waiting.add(future)
         return future
 
@@ -113,12 +153,12 @@ def connected(address: str, resources: Resources) -> Iterator[Engine]:
         raise InputError("this program is connected to a Ray cluster already; ray.shutdown() ends that")
     with _keeping_handlers():
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="error")
+            context = ray.init(address=address, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             message = f"--cluster {address}: no Ray cluster answers there; ray start --head starts one"
             raise InputError(f"{message} ({reason})") from error
-    engine = Engine(ray, resources)
+    engine = Engine(ray, resources, context.dashboard_url)
     try:
         if not engine.slots:
             machines = [{name: node["Resources"].get(name, 0) for name in ("CPU", "GPU")} for node in ray.nodes()]

@@ -7,10 +7,12 @@ import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -22,6 +24,7 @@ from mimic_keras import engine, runner
 from mimic_keras.contracts import InputError
 from mimic_keras.engine import Resources, WorkerDied
 from mimic_keras.interface import bench, cluster, tasks, worker
+from mimic_keras.reporting import console
 from mimic_keras.stages.workspace import Workspace, settle
 from mimic_keras.storage.files import hash_json
 from tests.tiny import command, plan_of, tiny, write
@@ -30,12 +33,15 @@ from tests.tiny import command, plan_of, tiny, write
 class EngineHere:
     """One slot, in this process. `assigned`: of every task; workers die of evaluating what is trained by `deadly`."""
 
-    slots = 1
+    slots, dashboard = 1, "127.0.0.1:8265"
 
     def __init__(self):
         self.assigned, self.deadly = [], None
 
-    def call(self, function, task, assigned):
+    def find_places(self):
+        return {}
+
+    def call(self, number, function, task, assigned):
         self.assigned.append(assigned)
         if assigned is None and task.given["student"]["loss"]["name"] == self.deadly:
             raise WorkerDied("its worker died 3 times")
@@ -144,9 +150,13 @@ def local_sweep(tmp_path_factory):
     return file, folder
 
 
-def test_what_two_cells_share_is_made_once(tmp_path, local_sweep, here):
+def test_what_two_cells_share_is_made_once(tmp_path, local_sweep, here, monkeypatch, capsys):
     file, folder = local_sweep
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", -1)
     mimic_keras.sweep(file, **places(tmp_path), cluster="here").check()
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cluster: ")]
+    assert said[0] == "cluster: 1 tasks at the same time; Ray's dashboard: http://127.0.0.1:8265"
+    assert said[-1] == "cluster: 0 running, 0 queued, 0 waiting, 8 done, 0 failed"  # six artefacts, two cells
     assert artefacts(tmp_path / "home") == artefacts(folder / "home")
     assert rows(tmp_path) == rows(folder)
     made = [key for key in here.assigned if key]
@@ -277,6 +287,20 @@ def test_a_run_on_ray_has_the_bits_of_a_local_run(tmp_path, address):
     assert found[0] == found[1]
     made = {name: stage["made"] for name, stage in result.metrics["stages"].items()}
     assert (made["teachers"], made["logits"], made["student"]) == (2, 6, 1)
+
+
+def test_ray_says_where_a_call_is_computed_and_when_it_has_ended(address):
+    seen = set()
+    with ThreadPoolExecutor(1) as threads, engine.connected(address, Resources()) as connection:
+        call = threads.submit(connection.call, 7, time.sleep, 5)
+        while not call.done():
+            seen.update(connection.find_places().items())
+            time.sleep(0.1)
+        assert call.result() is None
+        while connection.find_places():  # workers do not wait for the board
+            time.sleep(0.1)
+    assert seen == {(7, socket.gethostname())}
+    assert connection.find_places() == {}
 
 
 FRAGILE = '''

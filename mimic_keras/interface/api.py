@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimic_keras.contracts import InputError
+from mimic_keras.contracts import InputError, RunError
 from mimic_keras.experiment import yaml_text
 from mimic_keras.interface.results import (
     ExportResult,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mimic_keras.experiment.file import Document, Source
     from mimic_keras.planning.plan import Plan
     from mimic_keras.planning.plugins import GivenPlugin
+    from mimic_keras.serving.copying import Destination
     from mimic_keras.stages.workspace import Workspace
     from mimic_keras.sweeping.cells import Sweep
     from mimic_keras.sweeping.running import PlannedCell
@@ -51,6 +52,7 @@ def run(
     runs_dir: Place = "runs",
     saved_models_dir: Place = "saved_models",
     export: bool = True,
+    publish_to: str | None = None,
     replace: bool = False,
     plugins: Sequence[Place] = (),
     cluster: str | None = None,
@@ -68,6 +70,8 @@ def run(
         runs_dir: the run's files are in its folder of the experiment's name.
         saved_models_dir: folder of the exports.
         export: whether to publish the student.
+        publish_to: where the published version and the report are copied to: s3://BUCKET/PATH, gs://BUCKET/PATH, or a
+            folder; as `mimic_keras.serving.copying.Destination` takes it.
         replace: whether the results and exports of another experiment of this name may be replaced.
         plugins: Python files whose components the experiment may name.
         cluster: address of the Ray cluster that computes, "auto" for the one of this machine; None: this process does.
@@ -76,7 +80,7 @@ def run(
 
     Raises:
         InputError: the experiment, the data or the cluster is invalid.
-        NotPublishedError: the student is not worth publishing; `result` of the error is the run's.
+        NotPublishedError: the student is not worth publishing, or not copied; `result` of the error is the run's.
         RunError: the run cannot continue, and not because of the input.
 
     Example:
@@ -88,20 +92,29 @@ def run(
     source = document.source()
     resources = _check_cluster(cluster, cpus_per_task, gpus_per_task, objects)
     places = as_home(home), as_folder(runs_dir), as_exports_folder(saved_models_dir)
+    destination = _open_destination(publish_to)
     with session(_as_files(plugins), objects):
         from mimic_keras import runner
         from mimic_keras.stages.evaluation import tabulate
 
         plan = _make_plan(source)
+        if destination and not plan.experiment.export.publish:
+            raise InputError(f"--publish_to {publish_to}: this run publishes nothing; export.publish is false")
         name, (cache, runs, exports) = plan.experiment.name, places
         _check_writable(cache, runs / name)
         if plan.experiment.export.publish:  # its folder is created only to publish: a server may watch it
             _check_writable(exports, *[exports / name] * (exports / name).exists())
         with _open_workspace(cache, cluster, resources, plugins) as workspace:
             finished = runner.run(plan, workspace, runs, exports, replace)
-        result = RunResult(name, *tabulate(finished.metrics["models"]), finished)
-        if result.metrics["refusal"]:
-            raise NotPublishedError(result)
+        published, refusal, address = finished.metrics["export"], finished.metrics["refusal"], None
+        if destination and published:
+            try:
+                address = destination.copy(Path(published["path"]), finished.folder)
+            except RunError as error:
+                refusal = "; ".join(filter(None, [refusal, str(error)]))
+        result = RunResult(name, *tabulate(finished.metrics["models"]), finished, address)
+        if refusal:
+            raise NotPublishedError(result, refusal)
         return result
 
 
@@ -223,6 +236,7 @@ def export(
     set: Settings = (),
     home: Place | None = None,
     saved_models_dir: Place = "saved_models",
+    publish_to: str | None = None,
     replace: bool = False,
     plugins: Sequence[Place] = (),
 ) -> ExportResult:
@@ -236,6 +250,7 @@ def export(
             raise InputError(f"--set {setting}: the student is trained already; accepted: export.KEY=VALUE, name=NAME")
     document, _ = _read(folder / "experiment.yaml", set)
     source, cache, exports = document.source(), as_home(home), as_exports_folder(saved_models_dir)
+    destination = _open_destination(publish_to)
     with session(_as_files(plugins)):
         from mimic_keras import runner
         from mimic_keras.stages.workspace import Workspace
@@ -243,7 +258,8 @@ def export(
         plan = _make_plan(source)
         _check_writable(cache, exports)
         published = runner.republish(plan, folder, Workspace(cache), exports, replace)
-        return ExportResult(published.path, published.made)
+        address = destination.copy(published.path, folder) if destination else None
+        return ExportResult(published.path, published.made, address)
 
 
 def verify(version: Place) -> VerifyResult:
@@ -431,6 +447,19 @@ def _open_workspace(
 
     with connected(home, cluster, resources, _as_files(plugins)) as workspace:
         yield workspace
+
+
+def _open_destination(publish_to: str | None) -> Destination | None:
+    """Where a version is copied to, if anywhere.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    if publish_to is None:
+        return None
+    from mimic_keras.serving.copying import Destination
+
+    return Destination(publish_to)
 
 
 def _make_plan(source: Source) -> Plan:

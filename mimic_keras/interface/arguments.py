@@ -85,6 +85,11 @@ RUNS_DIR = argument("--runs_dir", type=parse_folder, default="runs", help="folde
 SAVED_MODELS_DIR = argument(
     "--saved_models_dir", type=parse_exports_folder, default="saved_models", help="folder of the exports"
 )
+PUBLISH_TO = argument(
+    "--publish_to",
+    metavar="PLACE",
+    help="copy the version and the report there, too: s3://BUCKET/PATH, gs://BUCKET/PATH, or a folder",
+)
 CLUSTER = (
     argument("--cluster", metavar="ADDRESS", help="compute on the Ray cluster there; auto: the one of this machine"),
     argument("--cpus_per_task", type=float, default=1, metavar="N", help="processors that a task reserves there (1)"),
@@ -127,6 +132,7 @@ COMMANDS = (
             HOME,
             RUNS_DIR,
             SAVED_MODELS_DIR,
+            PUBLISH_TO,
             REPLACE,
             argument("--no_export", action="store_true", help="publish nothing: --set export.publish=false"),
             *CLUSTER,
@@ -167,6 +173,7 @@ COMMANDS = (
             PLUGINS,
             HOME,
             SAVED_MODELS_DIR,
+            PUBLISH_TO,
             REPLACE,
         ),
         ("runs/quickstart", "runs/quickstart --set name=small --set export.formats=[saved_model,litert_int8]"),

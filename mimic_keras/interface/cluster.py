@@ -17,6 +17,8 @@ from mimic_keras.engine import Engine
 from mimic_keras.interface import worker
 from mimic_keras.interface.bench import describe_code
 from mimic_keras.interface.tasks import Answer, Missing, Task
+from mimic_keras.interface.units import Followed, Units
+from mimic_keras.reporting import console
 from mimic_keras.stages.workspace import Unit, Workspace
 from mimic_keras.storage.files import hash_json
 from mimic_keras.storage.locks import locked
@@ -34,7 +36,11 @@ def connected(home: Path, address: str, resources: engine.Resources, plugins: Se
         InputError: as of `engine.connected`.
     """
     with ThreadPoolExecutor(MOST_THREADS) as threads, engine.connected(address, resources) as connection:
-        yield _Cluster(home, connection, threads, plugins)
+        page = f"; Ray's dashboard: http://{connection.dashboard}" if connection.dashboard else ""
+        logging.info("cluster: %d tasks at the same time%s", connection.slots, page)
+        shown = Units(connection.find_places)
+        with console.live_table(shown.tabulate):
+            yield _Cluster(home, connection, threads, plugins, shown)
 
 
 class _Cluster(Workspace):
@@ -45,9 +51,11 @@ class _Cluster(Workspace):
     process and nothing of the cluster.
     """
 
-    def __init__(self, home: Path, connection: Engine, threads: ThreadPoolExecutor, plugins: Sequence[Path]):
+    def __init__(
+        self, home: Path, connection: Engine, threads: ThreadPoolExecutor, plugins: Sequence[Path], shown: Units
+    ):
         super().__init__(home)
-        self._engine, self._threads = connection, threads
+        self._engine, self._threads, self._units = connection, threads, shown
         self._plugins = tuple(file.resolve() for file in plugins)
         self._guard, self._made = threading.Lock(), dict[str, Future[Artifact]]()
 
@@ -78,8 +86,12 @@ class _Cluster(Workspace):
         )
 
     def _compute(self, task: Task) -> Any:
+        with self._units.follow(f"evaluation, {task.file}") as (number, unit):
+            return self._compute_once_there(task, number, unit)
+
+    def _compute_once_there(self, task: Task, number: int, unit: Followed) -> Any:
         asked: list[Missing] = []
-        while (answer := self._call(task)).missing:
+        while (answer := self._call(number, task)).missing:
             if again := [each.label for each in answer.missing if each in asked]:
                 raise RunError(
                     f"{', '.join(again)}: made, but no worker finds it; all machines have to share {self.home}"
@@ -87,8 +99,10 @@ class _Cluster(Workspace):
             asked += answer.missing
             wanted = [(each.common, Wanted(each.kind, each.inputs, each.label, _refuse)) for each in answer.missing]
             made = [self._make(task, common, each) for common, each in wanted]
+            unit.wait_for([each.label for each in answer.missing])
             for each in made:
                 each.result()
+            unit.wait_for([])
         for folder in answer.used:
             self._note_experiment(folder)
         return answer.value
@@ -105,7 +119,8 @@ class _Cluster(Workspace):
         key = store.key(wanted.inputs)
 
         def make(folder: Path) -> None:
-            self._call(task, key)
+            with self._units.follow(f"{wanted.label}, {key}") as (number, _):
+                self._call(number, task, key)
 
         with self._guard:
             if key not in self._made:
@@ -114,8 +129,8 @@ class _Cluster(Workspace):
                 )
             return self._made[key]
 
-    def _call(self, task: Task, assigned: str | None = None) -> Answer:
-        answer: Answer = self._engine.call(worker.compute, task, assigned)
+    def _call(self, number: int, task: Task, assigned: str | None = None) -> Answer:
+        answer: Answer = self._engine.call(number, worker.compute, task, assigned)
         for message in answer.messages:
             logging.get_absl_logger().handle(message)
         if answer.error:

@@ -31,6 +31,7 @@ def run(
     home: Path,
     runs_dir: Path,
     saved_models_dir: Path,
+    publish_to: str | None,
     replace: bool,
     no_export: bool,
     **cluster: Any,
@@ -44,19 +45,26 @@ def run(
             runs_dir=runs_dir,
             saved_models_dir=saved_models_dir,
             export=not no_export,
+            publish_to=publish_to,
             replace=replace,
             **cluster,
         )
     except NotPublishedError as error:
-        _show_run(error.result, home)
-        if error.result.export:
-            raise
-        from mimic_keras.stages.export import ALL_THE_SAME
-
-        files = (part for file in plugins for part in ("--plugins", str(file)))
+        result = error.result
+        _show_run(result, home)
+        files = [part for file in plugins for part in ("--plugins", str(file))]
         places = ["--home", str(home), "--saved_models_dir", str(saved_models_dir)]
-        command = ["mimic-keras", "export", str(error.result.folder), "--set", ALL_THE_SAME, *files, *places]
-        raise RunError(f"{error.refusal}. To publish it all the same: {shlex.join(command)}") from error
+        places += ["--publish_to", publish_to] if publish_to else []
+        again = ["mimic-keras", "export", str(result.folder), *files, *places]
+        if not result.export:
+            from mimic_keras.stages.export import ALL_THE_SAME
+
+            remedy = f"To publish it all the same: {shlex.join([*again, '--set', ALL_THE_SAME])}"
+        elif publish_to and not result.address:
+            remedy = f"To copy it once that is mended: {shlex.join(again)}"
+        else:
+            raise
+        raise RunError(f"{error.refusal}. {remedy}") from error
     _show_run(result, home)
 
 
@@ -70,6 +78,8 @@ def _show_run(result: RunResult, home: Path) -> None:
     print(f"Report:    {result.report}  (numbers: {result.folder / 'metrics.json'})")
     refused = "none, it was refused" if result.metrics["refusal"] else f"none; mimic-keras export {result.folder}"
     print(f"Export:    {result.export or refused}")
+    if result.address:
+        print(f"Copy:      {result.address}")
 
 
 def validate(experiment: Path, settings: Sequence[str], plugins: Sequence[Path]) -> None:
@@ -98,11 +108,26 @@ def tune(
 
 
 def export(
-    run: Path, settings: Sequence[str], plugins: Sequence[Path], home: Path, saved_models_dir: Path, replace: bool
+    run: Path,
+    settings: Sequence[str],
+    plugins: Sequence[Path],
+    home: Path,
+    saved_models_dir: Path,
+    publish_to: str | None,
+    replace: bool,
 ) -> None:
-    places = {"home": home, "saved_models_dir": saved_models_dir}
-    result = api.export(run, set=settings, plugins=plugins, **places, replace=replace)
+    result = api.export(
+        run,
+        set=settings,
+        plugins=plugins,
+        home=home,
+        saved_models_dir=saved_models_dir,
+        publish_to=publish_to,
+        replace=replace,
+    )
     print(f"Export:    {result.path}")
+    if result.address:
+        print(f"Copy:      {result.address}")
 
 
 def verify(version: Path) -> None:

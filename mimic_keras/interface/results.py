@@ -54,7 +54,8 @@ class Table:
 class RunResult(Table):
     """A finished run: a table of every model, and the models.
 
-    `metrics` is the content of metrics.json. `folder` has the run's files.
+    `metrics` is the content of metrics.json. `folder` has the run's files. `address` is where `publish_to` has the
+    version.
 
     Example:
         >>> result.metrics["models"]["student"]["test"]["error_rate"]
@@ -64,6 +65,7 @@ class RunResult(Table):
     """
 
     finished: Finished
+    address: str | None = None
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -149,9 +151,10 @@ class RunResult(Table):
 
 
 class NotPublishedError(RunError):
-    """The student of a finished run, or one of its formats, is not published; everything else is written.
+    """The student of a finished run, or one of its formats, is not published, or not where `publish_to` says;
+    everything else is written.
 
-    `result` is the run's, with all numbers and models; `refusal` says what was not worth publishing, and why.
+    `result` is the run's, with all numbers and models; `refusal` says what is not published, and why.
 
     Example:
         >>> try:
@@ -160,8 +163,8 @@ class NotPublishedError(RunError):
         ...     result = error.result
     """
 
-    def __init__(self, result: RunResult):
-        self.result, self.refusal = result, str(result.metrics["refusal"])
+    def __init__(self, result: RunResult, refusal: str):
+        self.result, self.refusal = result, refusal
         again = 'The same call with "export.minimum_agreement": 0 in set publishes it all the same'
         remedy = "" if result.export else f". {again}"
         super().__init__(f"{self.refusal}. Everything else is in {result.folder}{remedy}")
@@ -218,10 +221,12 @@ class TuneResult(Table):
 
 @dataclass(frozen=True)
 class ExportResult:
-    """A version of an export. `made` is False if the newest version was this student already."""
+    """A version of an export. `made` is False if the newest version was this student already; `address` is where
+    `publish_to` has it."""
 
     path: Path
     made: bool
+    address: str | None = None
 
 
 @dataclass(frozen=True)
