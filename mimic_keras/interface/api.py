@@ -27,13 +27,14 @@ from mimic_keras.interface.results import (
 from mimic_keras.interface.session import import_tensorflow, quiet_native_libraries, session
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from mimic_keras.engine import Resources
     from mimic_keras.experiment.file import Document, Source
     from mimic_keras.planning.components import GivenPlugin
     from mimic_keras.planning.plan import Plan
     from mimic_keras.stages.workspace import Workspace
-    from mimic_keras.sweeping.cells import Sweep
-    from mimic_keras.sweeping.running import PlannedCell
+    from mimic_keras.sweeping.cells import Cell, Sweep
 
 Place = str | os.PathLike[str]
 # A file, or the same as a mapping, in which objects may stand for components.
@@ -90,12 +91,13 @@ def run(
         from mimic_keras import runner
         from mimic_keras.stages.evaluation import tabulate
 
+        workers = _join_workers([source], cluster)
         plan = _make_plan(source)
         name, (cache, runs, exports) = plan.experiment.name, places
         _check_writable(cache, runs / name)
         if plan.experiment.export.publish:  # its folder is created only to publish: a server may watch it
             _check_writable(exports, *[exports / name] * (exports / name).exists())
-        with _open_workspace(cache, cluster, resources, plugins) as workspace:
+        with _open_workspace(cache, cluster, resources, plugins, workers) as workspace:
             finished = runner.run(plan, workspace, runs, exports, replace)
         result = RunResult(name, *tabulate(finished.metrics["models"]), finished)
         if result.metrics["refusal"]:
@@ -115,9 +117,10 @@ def validate(experiment: Experiment, *, set: Settings = (), plugins: Sequence[Pl
     document, objects = _read(experiment, set)
     with session(_as_files(plugins), objects):
         if document.kind == "sweep":
-            sweep, cells = _plan_sweep(document, Path())
-            from mimic_keras.sweeping import forecast
+            from mimic_keras.sweeping import forecast, running
 
+            sweep, made = _make_cells(document)
+            cells = running.plan_cells(document.name, made, Path(sweep.name))
             lines = forecast.describe_sweep(sweep, cells)
             return PlanResult("", *forecast.tabulate_cells(sweep, cells), list(lines), [cell.plan for cell in cells])
         from mimic_keras.interface import plan_table
@@ -157,14 +160,16 @@ def sweep(
     cache, runs = as_home(home), as_folder(runs_dir)
     resources = _check_cluster(cluster, cpus_per_task, gpus_per_task, objects)
     with session(_as_files(plugins), objects):
-        plan, cells = _plan_sweep(document, runs)
         from mimic_keras import runner
         from mimic_keras.sweeping import page, results, running
 
+        plan, made = _make_cells(document)
+        workers = _join_workers([cell.source for cell in made], cluster)
         folder = runs / plan.name
+        cells = running.plan_cells(document.name, made, folder)
         _check_writable(cache, folder)
         outcomes: Sequence[running.Outcome] = ()
-        with _open_workspace(cache, cluster, resources, plugins) as workspace:
+        with _open_workspace(cache, cluster, resources, plugins, workers) as workspace:
             for outcomes in running.run_cells(plan, cells, folder, workspace):
                 page.write_tables(plan, outcomes, folder)
         environment = runner.describe_environment(cells[0].plan.experiment.distribution)
@@ -198,11 +203,12 @@ def tune(
         from mimic_keras.searching import page, trials
 
         runner.configure_devices(source)
+        workers = _join_workers([source], cluster)
         search = trials.open_search(source, runs)
         search = search.with_folder(runs / search.plan_example().experiment.name)
         _check_writable(cache, search.folder)
         with (
-            _open_workspace(cache, cluster, resources, plugins) as workspace,
+            _open_workspace(cache, cluster, resources, plugins, workers) as workspace,
             workspace.in_use(search.folder.name),
             console.brief(search.folder / "log.jsonl"),
         ):
@@ -414,9 +420,19 @@ def _check_cluster(
 
 @contextlib.contextmanager
 def _open_workspace(
-    home: Path, cluster: str | None, resources: Resources, plugins: Sequence[Place]
+    home: Path,
+    cluster: str | None,
+    resources: Resources,
+    plugins: Sequence[Place],
+    workers: tf.distribute.Strategy | None,
 ) -> Iterator[Workspace]:
-    """The workspace of a home folder, in which this process computes, or a cluster."""
+    """The workspace of a home folder, in which this process computes, with the other `workers`, or a cluster."""
+    if workers:
+        from mimic_keras.interface.leading import leading
+
+        with leading(home, workers, _as_files(plugins)) as workspace:
+            yield workspace
+        return
     if cluster is None:
         from mimic_keras.stages.workspace import Workspace
 
@@ -426,6 +442,13 @@ def _open_workspace(
 
     with connected(home, cluster, resources, _as_files(plugins)) as workspace:
         yield workspace
+
+
+def _join_workers(sources: Sequence[Source], cluster: str | None) -> tf.distribute.Strategy | None:
+    """As `leading.join_workers`; on a cluster, its workers join each other."""
+    from mimic_keras.interface.leading import join_workers
+
+    return join_workers(sources) if cluster is None else None
 
 
 def _make_plan(source: Source) -> Plan:
@@ -439,14 +462,15 @@ def _make_plan(source: Source) -> Plan:
         return make_plan(source)
 
 
-def _plan_sweep(document: Document, runs_dir: Path) -> tuple[Sweep, list[PlannedCell]]:
+def _make_cells(document: Document) -> tuple[Sweep, list[Cell]]:
+    """A sweep and its cells, with the process-wide settings of all applied."""
     from mimic_keras import runner
-    from mimic_keras.sweeping import cells, running
+    from mimic_keras.sweeping import cells
 
     sweep, made = cells.make_cells(document)
     for cell in made:
         runner.configure_devices(cell.source)
-    return sweep, running.plan_cells(document.name, made, runs_dir / sweep.name)
+    return sweep, made
 
 
 def _check_writable(*folders: Path) -> None:

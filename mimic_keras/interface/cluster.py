@@ -15,10 +15,9 @@ from mimic_keras import engine
 from mimic_keras.contracts import RunError
 from mimic_keras.engine import Engine
 from mimic_keras.interface import worker
-from mimic_keras.interface.bench import describe_code
+from mimic_keras.interface.bench import describe_task
 from mimic_keras.interface.tasks import Answer, Missing, Task
 from mimic_keras.stages.workspace import Unit, Workspace
-from mimic_keras.storage.files import hash_json
 from mimic_keras.storage.locks import locked
 from mimic_keras.storage.store import Artifact, Store, Wanted, experiments_of, note_experiment
 
@@ -48,7 +47,7 @@ class _Cluster(Workspace):
     def __init__(self, home: Path, connection: Engine, threads: ThreadPoolExecutor, plugins: Sequence[Path]):
         super().__init__(home)
         self._engine, self._threads = connection, threads
-        self._plugins = tuple(file.resolve() for file in plugins)
+        self._plugins = plugins
         self._guard, self._made = threading.Lock(), dict[str, Future[Artifact]]()
 
     @property
@@ -62,20 +61,7 @@ class _Cluster(Workspace):
         return self._threads.submit(self._compute, self._describe(unit))
 
     def _describe(self, unit: Unit) -> Task:
-        """What a worker is sent. The data is prepared first: here, under a lock, which workers do not take."""
-        plan, source = unit.plan, unit.plan.source
-        uses = (plan.transfer, plan.labelled, *plan.other_uses)
-        return Task(
-            unit.function,
-            source.given,
-            source.complete,
-            source.problems.file,
-            describe_code(plan),
-            tuple(hash_json(self.prepare(*use).identity) for use in uses),
-            self.home,
-            self._plugins,
-            Path.cwd(),
-        )
+        return describe_task(unit, self, self._plugins)
 
     def _compute(self, task: Task) -> Any:
         asked: list[Missing] = []
