@@ -66,10 +66,7 @@ def compute(task: Task, assigned: str | None) -> Answer:
         InputError: this worker would compute something else than the driver.
     """
     if assigned:
-        wanted, partial = find(task, assigned)
-        with _messages() as messages, locks.held_elsewhere():
-            fill(partial, wanted.make, wanted.check)
-        return Answer(messages=messages.take())
+        return make(*find(task, assigned))
     plan, bench = _begin(task)
     try:
         with _messages() as messages, locks.held_elsewhere():
@@ -99,6 +96,13 @@ def find(task: Task, assigned: str) -> tuple[Wanted, Path]:
     except _Waiting:
         pass
     raise RunError(f"the worker on {host} does not come to what the driver asks it for")
+
+
+def make(wanted: Wanted, partial: Path) -> Answer:
+    """Make an artefact in its unfinished folder; nothing but what was logged is to be answered."""
+    with _messages() as messages, locks.held_elsewhere():
+        fill(partial, wanted.make, wanted.check)
+    return Answer(messages=messages.take())
 
 
 def make_along(wanted: Wanted, partial: Path) -> None:

@@ -17,7 +17,7 @@ from mimic_keras.engine import Engine
 from mimic_keras.interface import worker
 from mimic_keras.interface.bench import describe_task
 from mimic_keras.interface.tasks import Answer, Missing, Task
-from mimic_keras.stages.workspace import Unit, Workspace
+from mimic_keras.stages.workspace import NETS, Unit, Workspace
 from mimic_keras.storage.locks import locked
 from mimic_keras.storage.store import Artifact, Store, Wanted, experiments_of, note_experiment
 
@@ -91,7 +91,10 @@ class _Cluster(Workspace):
         key = store.key(wanted.inputs)
 
         def make(folder: Path) -> None:
-            self._call(task, key)
+            if task.workers and wanted.kind in NETS:
+                self._take(self._engine.gang(worker.compute_together, task.workers, task, key))
+            else:
+                self._call(task, key)
 
         with self._guard:
             if key not in self._made:
@@ -102,6 +105,9 @@ class _Cluster(Workspace):
 
     def _call(self, task: Task, assigned: str | None = None) -> Answer:
         answer: Answer = self._engine.call(worker.compute, task, assigned)
+        return self._take(answer)
+
+    def _take(self, answer: Answer) -> Answer:
         for message in answer.messages:
             logging.get_absl_logger().handle(message)
         if answer.error:

@@ -1,7 +1,7 @@
 """One net over several processes of TF_CONFIG: the chief runs the command, and the others train every net along.
 
 Only trainings are common. The chief does everything else, as a run without others does, and alone holds locks and
-writes; before each training it sends the others the task of a cluster's worker.
+writes; before each training it sends the others the task of a cluster's worker. On a cluster, such a task goes to all.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import tensorflow as tf
 from absl import logging
 
 from mimic_keras import runner
-from mimic_keras.contracts import RunError
+from mimic_keras.contracts import MimicError, RunError
 from mimic_keras.experiment.file import Source
+from mimic_keras.experiment.problems import Problems
 from mimic_keras.experiment.schema import parse_distribution
 from mimic_keras.interface import bench
-from mimic_keras.interface.tasks import Task
+from mimic_keras.interface.tasks import Answer, Task
 from mimic_keras.stages.workspace import NETS, Unit, Workspace
-from mimic_keras.storage.store import Artifact, Store
+from mimic_keras.storage.store import Artifact, Store, Wanted
 from mimic_keras.training.steps import TrainingDiverged
 from mimic_keras.training.workers import agree, exchange, join, rank_of
 
@@ -39,15 +40,35 @@ def join_workers(sources: Iterable[Source]) -> tf.distribute.Strategy | None:
         InputError: as of `workers.join`.
         RunError: a worker has ended, or cannot train what the chief can.
     """
-    strategy = None
-    for source in sources:
-        section = parse_distribution(source)
-        if section and section.strategy == "multi_worker" and section.workers:  # the plan reports what is missing
-            runner.configure_devices(source)
-            strategy = join(section.workers)
+    strategies = [_join(source) for source in sources]
+    strategy = next(filter(None, strategies), None)
     if strategy and rank_of(strategy):
         _follow(strategy)
     return strategy
+
+
+def _join(source: Source) -> tf.distribute.Strategy | None:
+    section = parse_distribution(source)
+    if not section or section.strategy != "multi_worker" or not section.workers:  # the plan reports what is missing
+        return None
+    runner.configure_devices(source)
+    return join(section.workers)
+
+
+def train_together(task: Task, key: str) -> Answer:
+    """Train the net of an artefact's key with the other workers; the chief makes the artefact.
+
+    Raises:
+        RunError: a worker has ended, or cannot train what the others can.
+        TrainingDiverged: in all workers.
+    """
+    strategy = _join(Source(task.given, task.complete, Problems(task.file)))
+    assert strategy
+    found = _find(strategy, task, key)
+    if rank_of(strategy) == 0:
+        return bench.make(*found)
+    bench.make_along(*found)
+    return Answer()
 
 
 @contextlib.contextmanager
@@ -113,17 +134,19 @@ class _LeadingStore(Store):
 def _follow(strategy: tf.distribute.Strategy) -> None:
     logging.set_verbosity(logging.WARNING)  # the chief says the rest
     while message := exchange(strategy, b"")[0]:
-        _train_along(strategy, *pickle.loads(message))
+        task, key = pickle.loads(message)
+        os.chdir(task.folder)
+        with contextlib.suppress(TrainingDiverged):  # of the chief as well, which says so
+            bench.make_along(*_find(strategy, task, key))
     raise SystemExit(0)
 
 
-def _train_along(strategy: tf.distribute.Strategy, task: Task, key: str) -> None:
+def _find(strategy: tf.distribute.Strategy, task: Task, key: str) -> tuple[Wanted, Path]:
+    """As `bench.find`; a RunError if any of the workers does not find it."""
     problem = ""
     try:
-        os.chdir(task.folder)
-        wanted = bench.find(task, key)
+        found = bench.find(task, key)
     except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
+        problem = str(error) if isinstance(error, MimicError) else f"{type(error).__name__}: {error}"
     agree(strategy, problem)
-    with contextlib.suppress(TrainingDiverged):  # the chief's as well, which says so
-        bench.make_along(*wanted)
+    return found
