@@ -13,21 +13,40 @@ import time
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
+from mimic_keras.contracts import MappedSplit
 from mimic_keras.training import trainer, workers
+from mimic_keras.training.batches import Examples
 from mimic_keras.training.checkpoint import Checkpoint
 from mimic_keras.training.objective import Objective
 from tests import small_training as small
 
+
+def on_the_disk(count):
+    """Examples that Python reads, and so the host prepares."""
+    examples = small.data(count)
+    inputs = examples.split.batch(tf.range(count, dtype=tf.int64)).numpy()
+    return Examples(MappedSplit([inputs], examples.split.labels))
+
+
+def in_memory(count):
+    return small.data(count, unlabelled=10)
+
+
+LIMITED = {"name": "sgd", "learning_rate": {"of_limit": 0.1}}
 # name: (net, objective, examples, settings). 101 = 6 * 16 + 5 gives two replicas 3 and 2 examples of the last batch; 97
 # leaves one of them empty.
 TRAININGS = {
-    "mimic": (small.hidden, Objective(small.LogitL2()), 101, small.settings(optimizer=small.SGD)),
-    "empty share": (small.hidden, Objective(small.LogitL2()), 97, small.settings(optimizer=small.ADAM)),
-    "normalised": (small.normalised, Objective(), 101, small.settings(optimizer=small.ADAM, clip_norm=1.0)),
+    "mimic": (small.hidden, Objective(small.LogitL2()), in_memory, 101, small.settings()),
+    "empty share": (small.hidden, Objective(small.LogitL2()), in_memory, 97, small.settings(optimizer=small.ADAM)),
+    "normalised": (small.normalised, Objective(), in_memory, 101, small.settings(optimizer=small.ADAM, clip_norm=1.0)),
+    "on the disk": (small.hidden, Objective(), on_the_disk, 101, small.settings(exponential_moving_average=0.9)),
+    "share of the limit": (small.normalised, Objective(), in_memory, 101, small.settings(optimizer=LIMITED)),
     "long": (
         small.noisy,
         Objective(),
+        in_memory,
         101,
         small.settings(
             epochs=40,
@@ -41,8 +60,8 @@ TRAININGS = {
 
 
 def train(name, strategy, state=None):
-    build, objective, count, settings = TRAININGS[name]
-    examples = small.data(count, unlabelled=10)
+    build, objective, make, count, settings = TRAININGS[name]
+    examples = make(count)
     return trainer.train(build, examples, examples, objective, settings, 3, "net", strategy=strategy, state=state)
 
 

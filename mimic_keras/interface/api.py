@@ -76,6 +76,7 @@ def run(
     Raises:
         InputError: the experiment, the data or the cluster is invalid.
         NotPublishedError: the student is not worth publishing; `result` of the error is the run's.
+        SystemExit: this process is one of several workers (docs/cluster.md) but not their chief, who is done.
         RunError: the run cannot continue, and not because of the input.
 
     Example:

@@ -95,7 +95,9 @@ class Checkpoint(keras.callbacks.Callback):
         shapes = [_read_shape(archive, name) for name in _entries(archive, "variables")]
         if shapes != [tuple(item.shape) for item in trainer.state_variables]:
             raise ValueError("its variables do not fit the net")
-        if [list(values) for values in state["callbacks"]] != [list(each.state) for each in self.callbacks]:
+        metrics = _entries(archive, "metrics")
+        is_older = metrics and len(metrics) != len(_metric_variables(trainer))
+        if is_older or [list(values) for values in state["callbacks"]] != [list(each.state) for each in self.callbacks]:
             raise ValueError("another version of the program wrote it")
         return state
 
@@ -147,10 +149,17 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epoch = epoch
         for variables, values in zip(_metric_variables(self.model), self._metrics, strict=False):
-            own = rank_of(self.model.distribute_strategy) * len(variables)
-            for variable, value in zip(variables, np.atleast_1d(values)[own:], strict=False):
+            for variable, value in zip(variables, self._own_share(np.atleast_1d(values), len(variables)), strict=True):
                 variable.assign(value)
         self._metrics = []
+
+    def _own_share(self, values: np.ndarray, count: int) -> np.ndarray:
+        """The values of this process' `count` devices among those of all; if it is another number of devices that
+        resumes, the first has the sum."""
+        strategy = self.model.distribute_strategy
+        if len(values) != strategy.num_replicas_in_sync:
+            values = np.append(values.sum(), np.zeros(strategy.num_replicas_in_sync - 1))
+        return values[rank_of(strategy) * count :][:count]
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._write_if_due(is_in_pass=True)
