@@ -229,15 +229,15 @@ def places(folder):
 @pytest.mark.slow
 def test_a_run_by_two_workers_has_the_artefacts_of_two_devices(tmp_path):
     """The chief runs everything else; the other one ends with it, and has written nothing."""
-    together = write(tmp_path, tiny(distribution={"strategy": "multi_worker", "workers": 2}))
-    found = Workers(tmp_path, "-m", "mimic_keras", "run", together, *places(tmp_path / "two"))
+    file = write(tmp_path, tiny(distribution={"strategy": "multi_worker", "workers": 2}))
+    found = Workers(tmp_path, "-m", "mimic_keras", "run", file, *places(tmp_path / "two"))
     assert found.wait() == [0, 0], found.outputs()
     assert "Export:" in found.outputs()[0]
     assert "Export:" not in found.outputs()[1]
-    mirrored = write(tmp_path, tiny(distribution={"strategy": "mirrored", "virtual_devices": 2}))
-    assert command("run", mirrored, *places(tmp_path / "one")) == 0
+    mirrored = "distribution={strategy: mirrored, virtual_devices: 2}"
+    assert command("run", file, *places(tmp_path / "one"), "--set", mirrored) == 0
     assert artefacts(tmp_path / "two" / "home") == artefacts(tmp_path / "one" / "home")
-    again = Workers(tmp_path, "-m", "mimic_keras", "run", together, *places(tmp_path / "two"))
+    again = Workers(tmp_path, "-m", "mimic_keras", "run", file, *places(tmp_path / "two"))
     assert again.wait() == [0, 0], again.outputs()
     assert "Artefacts: 0 made, 11 reused" in again.outputs()[0]
 
