@@ -207,10 +207,9 @@ def train_and_evaluate(
 ) -> Results:
     """Stages 1 to 5: train every net, or find it in the workspace, and evaluate it on `splits`."""
     experiment = plan.experiment
-    strategy = distribution.make_strategy(experiment.distribution)
     common = {"trainer": trainer.TRAINER_VERSION, "deterministic": experiment.deterministic}
     store = workspace.open_store(common, Unit(functools.partial(train_and_evaluate, logs=logs), plan))
-    train = functools.partial(trainer.train, strategy=strategy, logs=logs)
+    train = functools.partial(_train, experiment.distribution, logs)
     stages: dict[str, dict[str, Any]] = {}
     stage = functools.partial(_stage, stages, store)
 
@@ -234,6 +233,11 @@ def train_and_evaluate(
         evaluated = evaluation.evaluate(prepared, members, teacher, nets, splits)
 
     return Results(prepared, members, teacher, nets, evaluated, store, stages)
+
+
+def _train(section: DistributionSection, logs: Path | None, *arguments: Any, **options: Any) -> trainer.Trained:
+    """Train on the devices of the experiment, which whoever trains nothing need not have."""
+    return trainer.train(*arguments, strategy=distribution.make_strategy(section), logs=logs, **options)
 
 
 @contextlib.contextmanager
@@ -326,6 +330,6 @@ def describe_environment(section: DistributionSection) -> dict[str, Any]:
             tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
             for gpu in tf.config.list_physical_devices("GPU")
         ],
-        "replicas": distribution.make_strategy(section).num_replicas_in_sync,
+        "replicas": distribution.count_replicas(section),
         **{name: importlib.metadata.version(name) for name in packages},
     }

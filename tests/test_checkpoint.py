@@ -276,3 +276,14 @@ def test_a_diverging_training_keeps_its_last_good_state(tmp_path):
 def test_how_often_a_state_is_written_is_no_part_of_a_key():
     assert "checkpoint_every" not in SETTINGS.key_inputs()
     assert SETTINGS.key_inputs() == SETTINGS.model_copy(update={"checkpoint_every": None}).key_inputs()
+
+
+def test_another_number_of_devices_resumes_to_the_same_curve(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "net", lambda: keras.Sequential([keras.Input((FEATURES,)), layers.Dense(CLASSES)]))
+    killed_after(2, monkeypatch)  # within a pass
+    with pytest.raises(Killed):
+        train(tmp_path / "state.npz", devices=2, settings=SHORT)
+    monkeypatch.setattr(Checkpoint, "_write", lambda *_: None)
+    resumed, whole = train(tmp_path / "state.npz", settings=SHORT), train(settings=SHORT)
+    for metric, curve in whole.history.items():
+        np.testing.assert_allclose(resumed.history[metric], curve, rtol=1e-5, err_msg=metric)

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 import mimic_keras
 from mimic_keras import engine, runner
-from mimic_keras.contracts import InputError
+from mimic_keras.contracts import InputError, RunError
 from mimic_keras.engine import Resources, WorkerDied
 from mimic_keras.interface import bench, cluster, tasks, worker
 from mimic_keras.reporting import console
@@ -116,6 +116,16 @@ def small(**sections):
     experiment = tiny(baseline=None, **sections)
     experiment["teacher"]["members"][0]["copies"] = 1
     return experiment
+
+
+def student_alone(**distribution):
+    """A student that learns the labels, on these devices."""
+    experiment = tiny(baseline=None, teacher=None, distribution=distribution)
+    del experiment["student"]["loss"], experiment["student"]["standardize_logits"]
+    return experiment
+
+
+TOGETHER = {"strategy": "multi_worker", "workers": 2}
 
 
 def sweep_file(folder):
@@ -364,3 +374,44 @@ def test_a_driver_that_is_killed_does_nothing_twice(tmp_path, local_sweep, addre
     assert {net: os.stat(net).st_mtime_ns for net in before} == before
     assert artefacts(tmp_path / "home") == artefacts(folder / "home")
     assert rows(tmp_path) == rows(folder)
+
+
+@pytest.fixture(scope="module")
+def mirrored_student(tmp_path_factory):
+    """The artefacts of a student on two devices of this process."""
+    folder = tmp_path_factory.mktemp("mirrored")
+    file = write(folder, student_alone(strategy="mirrored", virtual_devices=2))
+    mimic_keras.run(file, **places(folder), export=False)
+    return artefacts(folder / "home")
+
+
+def test_two_workers_of_a_cluster_train_one_net(tmp_path, address, mirrored_student):
+    mimic_keras.run(write(tmp_path, student_alone(**TOGETHER)), **places(tmp_path), export=False, cluster=address)
+    assert artefacts(tmp_path / "home") == mirrored_student
+
+
+def test_more_workers_than_a_cluster_has_slots(tmp_path, address):
+    file = write(tmp_path, student_alone(strategy="multi_worker", workers=3))
+    with pytest.raises(InputError, match=r"distribution\.workers: 3, but the cluster computes 2 tasks at once"):
+        mimic_keras.run(file, **places(tmp_path), export=False, cluster=address)
+
+
+@pytest.mark.slow
+def test_workers_that_trained_together_with_one_that_died_train_again(tmp_path, address):
+    component, flag, _ = fragile(tmp_path)
+    experiment = student_alone(strategy="mirrored", virtual_devices=2)
+    experiment["student"]["architecture"] = {"name": "fragile", "flag": str(flag)}
+    options = {"plugins": [component], "export": False}
+    mimic_keras.run(write(tmp_path, experiment), **places(tmp_path / "local"), **options)
+    experiment["distribution"] = TOGETHER
+    mimic_keras.run(write(tmp_path, experiment), **places(tmp_path / "ray"), **options, cluster=address)
+    assert not flag.exists()
+    assert artefacts(tmp_path / "ray" / "home") == artefacts(tmp_path / "local" / "home")
+
+
+@pytest.mark.slow
+def test_an_error_of_all_workers_is_the_runs(tmp_path, address):
+    experiment = student_alone(**TOGETHER)
+    experiment["student"]["training"]["optimizer"]["learning_rate"] = 1e30
+    with pytest.raises(RunError, match="the loss became"):
+        mimic_keras.run(write(tmp_path, experiment), **places(tmp_path), export=False, cluster=address)

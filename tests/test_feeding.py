@@ -147,6 +147,20 @@ def test_half_of_the_smallest_gpu_is_the_limit(memory, fits, monkeypatch, caplog
     assert ("are in GPU memory" if fits else "stay in host memory") in caplog.text
 
 
+def test_what_workers_cannot_send_each_other_stays_in_host_memory(monkeypatch, caplog):
+    caplog.set_level("INFO", "absl")
+    rows = host_variable(np.zeros([10, 3], np.uint8))
+    function = tf.function(lambda ids: {"inputs": tf.gather(rows, ids)}, autograph=False)
+    functions = [function.get_concrete_function(tf.TensorSpec([None], tf.int64))]
+    monkeypatch.setattr(residence, "gpu_memory", lambda: [1 << 30])
+    given, reading = [], residence._reading
+    monkeypatch.setattr(residence, "_reading", lambda of, copies: given.append(len(copies)) or reading(of, copies))
+    residence.copy_to_gpus(functions, ONE)
+    monkeypatch.setattr(residence, "are_several", lambda strategy: True)
+    residence.copy_to_gpus(functions, ONE)
+    assert given == [1, 0]
+
+
 def test_what_does_not_fit_is_streamed(monkeypatch):
     monkeypatch.setattr(residence, "gpu_memory", lambda: [8])
     assert all(isinstance(feed, Streamed) for feed in make_feeds([Passes(data(), 16, SEED), Passes(data(), 16)], ONE))

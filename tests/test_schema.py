@@ -51,7 +51,7 @@ def test_what_an_experiment_says_nothing_about():
             "seed": 0,
         },
         "baseline": None,
-        "distribution": {"strategy": "auto", "virtual_devices": None},
+        "distribution": {"strategy": "auto", "virtual_devices": None, "workers": None},
         "export": {
             "absorb_bottleneck": "auto",
             "publish": True,
@@ -187,8 +187,13 @@ NEEDS_A_TEACHER = "needs a teacher: without one, the student is trained on the l
         ),
         (
             tiny(distribution={"strategy": "multi_worker"}),
-            {"distribution.strategy": "multi_worker is not supported yet; accepted: auto, one_device, mirrored"},
+            {"distribution.workers": "required with strategy: multi_worker, as in 2"},
         ),
+        (
+            tiny(distribution={"workers": 2}),
+            {"distribution.workers": "only strategy: multi_worker has workers"},
+        ),
+        (tiny(distribution={"strategy": "multi_worker", "workers": 2}), {}),
     ],
 )
 def test_values_that_do_not_go_together(content, expected):

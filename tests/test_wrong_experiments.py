@@ -410,9 +410,17 @@ WRONG = {
         ["student.loss.name=kl"],
         ["student.standardize_logits: 'kl' needs real logits; true is accepted with standardizable losses"],
     ),
-    "multi_worker": (
+    "several workers, but how many": (
         ["distribution.strategy=multi_worker"],
-        ["distribution.strategy: multi_worker is not supported yet; accepted: auto, one_device, mirrored"],
+        ["1 problem\n", "distribution.workers: required with strategy: multi_worker, as in 2"],
+    ),
+    "one worker": (
+        ["distribution={strategy: multi_worker, workers: 1}"],
+        ["1 problem\n", "distribution.workers: expected a value greater than or equal to 2, got 1"],
+    ),
+    "workers of one machine": (
+        ["distribution={strategy: mirrored, workers: 2}"],
+        ["1 problem\n", "distribution.workers: only strategy: multi_worker has workers"],
     ),
     "virtual devices without mirrored": (
         ["distribution.virtual_devices=2"],

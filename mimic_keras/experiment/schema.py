@@ -94,8 +94,11 @@ class BaselineSection(Section):
 
 
 class DistributionSection(Section):
+    """The devices. `workers`: of multi_worker, the processes that train one net, each on a machine of its own."""
+
     strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = "auto"
     virtual_devices: Annotated[int, Field(ge=2, le=64)] | None = None
+    workers: Annotated[int, Field(ge=2)] | None = None
 
 
 class ExportSection(Section):
@@ -188,10 +191,10 @@ def parse_distribution(source: Source) -> DistributionSection | None:
 def _check_combinations(experiment: Experiment, problems: Problems) -> None:
     """Check what types cannot express: values that do not go together."""
     teacher, student = experiment.teacher, experiment.student
-    if experiment.distribution.strategy == "multi_worker":
-        problems.add(
-            Place("distribution", "strategy"), "multi_worker is not supported yet; accepted: auto, one_device, mirrored"
-        )
+    if experiment.distribution.strategy == "multi_worker" and not experiment.distribution.workers:
+        problems.add(Place("distribution", "workers"), "required with strategy: multi_worker, as in 2")
+    if experiment.distribution.strategy != "multi_worker" and experiment.distribution.workers:
+        problems.add(Place("distribution", "workers"), "only strategy: multi_worker has workers")
     if experiment.distribution.virtual_devices and experiment.distribution.strategy != "mirrored":
         problems.add(
             Place("distribution", "virtual_devices"),

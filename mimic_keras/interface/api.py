@@ -28,14 +28,15 @@ from mimic_keras.interface.results import (
 from mimic_keras.interface.session import import_tensorflow, quiet_native_libraries, session
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from mimic_keras.engine import Resources
     from mimic_keras.experiment.file import Document, Source
     from mimic_keras.planning.plan import Plan
     from mimic_keras.planning.plugins import GivenPlugin
     from mimic_keras.serving.copying import Destination
     from mimic_keras.stages.workspace import Workspace
-    from mimic_keras.sweeping.cells import Sweep
-    from mimic_keras.sweeping.running import PlannedCell
+    from mimic_keras.sweeping.cells import Cell, Sweep
 
 Place = str | os.PathLike[str]
 # A file, the name of a built-in one, or the same as a mapping, in which objects may stand for components.
@@ -81,6 +82,7 @@ def run(
     Raises:
         InputError: the experiment, the data or the cluster is invalid.
         NotPublishedError: the student is not worth publishing, or not copied; `result` of the error is the run's.
+        SystemExit: this process is one of several workers (docs/cluster.md) but not their chief, who is done.
         RunError: the run cannot continue, and not because of the input.
 
     Example:
@@ -97,6 +99,7 @@ def run(
         from mimic_keras import runner
         from mimic_keras.stages.evaluation import tabulate
 
+        workers = _join_workers([source], cluster)
         plan = _make_plan(source)
         if destination and not plan.experiment.export.publish:
             raise InputError(f"--publish_to {publish_to}: this run publishes nothing; export.publish is false")
@@ -104,7 +107,7 @@ def run(
         _check_writable(cache, runs / name)
         if plan.experiment.export.publish:  # its folder is created only to publish: a server may watch it
             _check_writable(exports, *[exports / name] * (exports / name).exists())
-        with _open_workspace(cache, cluster, resources, plugins) as workspace:
+        with _open_workspace(cache, cluster, resources, plugins, workers) as workspace:
             finished = runner.run(plan, workspace, runs, exports, replace)
         published, refusal, address = finished.metrics["export"], finished.metrics["refusal"], None
         if destination and published:
@@ -130,9 +133,10 @@ def validate(experiment: Experiment, *, set: Settings = (), plugins: Sequence[Pl
     document, objects = _read(experiment, set)
     with session(_as_files(plugins), objects):
         if document.kind == "sweep":
-            sweep, cells = _plan_sweep(document, Path())
-            from mimic_keras.sweeping import forecast
+            from mimic_keras.sweeping import forecast, running
 
+            sweep, made = _make_cells(document)
+            cells = running.plan_cells(document.name, made, Path(sweep.name))
             lines = forecast.describe_sweep(sweep, cells)
             return PlanResult("", *forecast.tabulate_cells(sweep, cells), list(lines), [cell.plan for cell in cells])
         from mimic_keras.interface import plan_table
@@ -172,14 +176,16 @@ def sweep(
     cache, runs = as_home(home), as_folder(runs_dir)
     resources = _check_cluster(cluster, cpus_per_task, gpus_per_task, objects)
     with session(_as_files(plugins), objects):
-        plan, cells = _plan_sweep(document, runs)
         from mimic_keras import runner
         from mimic_keras.sweeping import page, results, running
 
+        plan, made = _make_cells(document)
+        workers = _join_workers([cell.source for cell in made], cluster)
         folder = runs / plan.name
+        cells = running.plan_cells(document.name, made, folder)
         _check_writable(cache, folder)
         outcomes: Sequence[running.Outcome] = ()
-        with _open_workspace(cache, cluster, resources, plugins) as workspace:
+        with _open_workspace(cache, cluster, resources, plugins, workers) as workspace:
             for outcomes in running.run_cells(plan, cells, folder, workspace):
                 page.write_tables(plan, outcomes, folder)
         environment = runner.describe_environment(cells[0].plan.experiment.distribution)
@@ -213,11 +219,12 @@ def tune(
         from mimic_keras.searching import page, trials
 
         runner.configure_devices(source)
+        workers = _join_workers([source], cluster)
         search = trials.open_search(source, runs)
         search = search.with_folder(runs / search.plan_example().experiment.name)
         _check_writable(cache, search.folder)
         with (
-            _open_workspace(cache, cluster, resources, plugins) as workspace,
+            _open_workspace(cache, cluster, resources, plugins, workers) as workspace,
             workspace.in_use(search.folder.name),
             console.brief(search.folder / "log.jsonl"),
         ):
@@ -435,9 +442,19 @@ def _check_cluster(
 
 @contextlib.contextmanager
 def _open_workspace(
-    home: Path, cluster: str | None, resources: Resources, plugins: Sequence[Place]
+    home: Path,
+    cluster: str | None,
+    resources: Resources,
+    plugins: Sequence[Place],
+    workers: tf.distribute.Strategy | None,
 ) -> Iterator[Workspace]:
-    """The workspace of a home folder, in which this process computes, or a cluster."""
+    """The workspace of a home folder, in which this process computes, with the other `workers`, or a cluster."""
+    if workers:
+        from mimic_keras.interface.leading import leading
+
+        with leading(home, workers, _as_files(plugins)) as workspace:
+            yield workspace
+        return
     if cluster is None:
         from mimic_keras.stages.workspace import Workspace
 
@@ -462,6 +479,13 @@ def _open_destination(publish_to: str | None) -> Destination | None:
     return Destination(publish_to)
 
 
+def _join_workers(sources: Sequence[Source], cluster: str | None) -> tf.distribute.Strategy | None:
+    """As `leading.join_workers`; on a cluster, its workers join each other."""
+    from mimic_keras.interface.leading import join_workers
+
+    return join_workers(sources) if cluster is None else None
+
+
 def _make_plan(source: Source) -> Plan:
     from mimic_keras.reporting import console
 
@@ -473,14 +497,15 @@ def _make_plan(source: Source) -> Plan:
         return make_plan(source)
 
 
-def _plan_sweep(document: Document, runs_dir: Path) -> tuple[Sweep, list[PlannedCell]]:
+def _make_cells(document: Document) -> tuple[Sweep, list[Cell]]:
+    """A sweep and its cells, with the process-wide settings of all applied."""
     from mimic_keras import runner
-    from mimic_keras.sweeping import cells, running
+    from mimic_keras.sweeping import cells
 
     sweep, made = cells.make_cells(document)
     for cell in made:
         runner.configure_devices(cell.source)
-    return sweep, running.plan_cells(document.name, made, runs_dir / sweep.name)
+    return sweep, made
 
 
 def _check_writable(*folders: Path) -> None:

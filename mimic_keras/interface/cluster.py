@@ -15,12 +15,11 @@ from mimic_keras import engine
 from mimic_keras.contracts import RunError
 from mimic_keras.engine import Engine
 from mimic_keras.interface import worker
-from mimic_keras.interface.bench import describe_code
+from mimic_keras.interface.bench import describe_task
 from mimic_keras.interface.tasks import Answer, Missing, Task
 from mimic_keras.interface.units import Followed, Units
 from mimic_keras.reporting import console
-from mimic_keras.stages.workspace import Unit, Workspace
-from mimic_keras.storage.files import hash_json
+from mimic_keras.stages.workspace import NETS, Unit, Workspace
 from mimic_keras.storage.locks import locked
 from mimic_keras.storage.store import Artifact, Store, Wanted, experiments_of, note_experiment
 
@@ -55,8 +54,7 @@ class _Cluster(Workspace):
         self, home: Path, connection: Engine, threads: ThreadPoolExecutor, plugins: Sequence[Path], shown: Units
     ):
         super().__init__(home)
-        self._engine, self._threads, self._units = connection, threads, shown
-        self._plugins = tuple(file.resolve() for file in plugins)
+        self._engine, self._threads, self._plugins, self._units = connection, threads, plugins, shown
         self._guard, self._made = threading.Lock(), dict[str, Future[Artifact]]()
 
     @property
@@ -70,20 +68,7 @@ class _Cluster(Workspace):
         return self._threads.submit(self._compute, self._describe(unit))
 
     def _describe(self, unit: Unit) -> Task:
-        """What a worker is sent. The data is prepared first: here, under a lock, which workers do not take."""
-        plan, source = unit.plan, unit.plan.source
-        uses = (plan.transfer, plan.labelled, *plan.other_uses)
-        return Task(
-            unit.function,
-            source.given,
-            source.complete,
-            source.problems.file,
-            describe_code(plan),
-            tuple(hash_json(self.prepare(*use).identity) for use in uses),
-            self.home,
-            self._plugins,
-            Path.cwd(),
-        )
+        return describe_task(unit, self, self._plugins)
 
     def _compute(self, task: Task) -> Any:
         with self._units.follow(f"evaluation, {task.file}") as (number, unit):
@@ -120,7 +105,10 @@ class _Cluster(Workspace):
 
         def make(folder: Path) -> None:
             with self._units.follow(f"{wanted.label}, {key}") as (number, _):
-                self._call(number, task, key)
+                if task.workers and wanted.kind in NETS:
+                    self._take(self._engine.gang(number, worker.compute_together, task.workers, task, key))
+                else:
+                    self._call(number, task, key)
 
         with self._guard:
             if key not in self._made:
@@ -131,6 +119,9 @@ class _Cluster(Workspace):
 
     def _call(self, number: int, task: Task, assigned: str | None = None) -> Answer:
         answer: Answer = self._engine.call(number, worker.compute, task, assigned)
+        return self._take(answer)
+
+    def _take(self, answer: Answer) -> Answer:
         for message in answer.messages:
             logging.get_absl_logger().handle(message)
         if answer.error:

@@ -27,6 +27,12 @@ class Task:
     plugins: tuple[Path, ...]
     folder: Path
 
+    @property
+    def workers(self) -> int | None:
+        """How many train one net together; None: one does."""
+        workers: int | None = (self.complete.get("distribution") or {}).get("workers")
+        return workers
+
 
 @dataclass(frozen=True)
 class Missing:

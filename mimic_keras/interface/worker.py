@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+from collections.abc import Sequence
 
 from mimic_keras.contracts import MimicError, RunError
 from mimic_keras.interface.session import session
@@ -24,6 +26,24 @@ def compute(task: Task, assigned: str | None = None) -> Answer:
             return bench.compute(task, assigned)
     except Exception as error:
         return Answer(error=_portable(error))
+
+
+def compute_together(addresses: Sequence[str], rank: int, task: Task, assigned: str) -> Answer:
+    """Make the net of the key `assigned` with others, who are at `addresses`; this is number `rank` of them.
+
+    Raises:
+        MimicError: as of `leading.train_together`, or whatever else went wrong.
+    """
+    role = {"type": "worker", "index": rank}
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": list(addresses)}, "task": role})
+    try:
+        os.chdir(task.folder)
+        with session(task.plugins):
+            from mimic_keras.interface import leading
+
+            return leading.train_together(task, assigned)
+    except Exception as error:
+        raise _portable(error) from None
 
 
 def _portable(error: Exception) -> Exception:

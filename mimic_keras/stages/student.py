@@ -14,7 +14,7 @@ import tensorflow as tf
 from mimic_keras.planning.plan import NetPlan
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
-from mimic_keras.stages.workspace import Workspace
+from mimic_keras.stages.workspace import STATES, Workspace
 from mimic_keras.storage.store import Store, Wanted
 from mimic_keras.training import models
 from mimic_keras.training.batches import Examples
@@ -24,7 +24,6 @@ from mimic_keras.training.stability import write_stability
 from mimic_keras.training.trainer import Train
 
 ROWS_AT_ONCE = 1 << 16
-STATE = "training_state.npz"
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def _want_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: T
 
 def _train_net(plan: NetPlan, data: Data, teacher: TeacherLogits | None, train: Train, folder: Path) -> None:
     """Train a net and save it into `folder`, with an affine head if its outputs are standardised."""
-    info, objective, state = data.dataset.info, _make_objective(plan, teacher), folder / STATE
+    info, objective, state = data.dataset.info, _make_objective(plan, teacher), folder / f"{STATES}.npz"
     trained = train(
         lambda: plan.architecture(info.input_shape, info.num_classes),
         _select_examples(plan, data, teacher, "transfer" if teacher else "train"),

@@ -17,7 +17,7 @@ from mimic_keras.contracts import SPLITS, InputError, Member, MimicError, RunErr
 from mimic_keras.planning.plan import MemberPlan
 from mimic_keras.planning.plugins import PluginError
 from mimic_keras.stages.data import Data, check_same_examples
-from mimic_keras.stages.workspace import Workspace
+from mimic_keras.stages.workspace import STATES, Workspace
 from mimic_keras.storage.files import write_json
 from mimic_keras.storage.store import REUSED, Artifact, Store, Wanted
 from mimic_keras.training import models
@@ -180,7 +180,7 @@ def _train_member(plan: MemberPlan, data: Data, teacher: Teacher, train: Train, 
 
     def fit(build: Callable[[], keras.Model], ids: np.ndarray | None = None) -> keras.Model:
         examples, validation = Examples(data.split("train"), ids=ids), Examples(data.split("validation"))
-        state = folder / f"training_state_{len(trained)}.npz"
+        state = folder / f"{STATES}_{len(trained)}.npz"
         try:
             trained.append(train(build, examples, validation, *settings, judge=data.validation_metrics, state=state))
         except (MimicError, OSError):
@@ -199,7 +199,7 @@ def _train_member(plan: MemberPlan, data: Data, teacher: Teacher, train: Train, 
     models.save(folder, member.model, trained[-1].history)
     write_stability(folder, trained[-1].stability)
     models.load(folder)  # a file that cannot be read back is no artefact
-    for file in folder.glob("training_state_*"):
+    for file in folder.glob(f"{STATES}_*"):
         file.unlink()
 
 

@@ -18,6 +18,8 @@ from mimic_keras.storage.files import hash_json
 from mimic_keras.storage.store import Store
 
 Argument = TypeVar("Argument")
+NETS = ("teachers", "students")  # the kinds of artefacts that are trained
+STATES = "training_state"  # how the names begin that a net's folder has for the states of its trainings
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
-from mimic_keras.contracts import atomic_writer
+from mimic_keras.contracts import RunError, atomic_writer
+from mimic_keras.training.workers import gather, rank_of
 
 if TYPE_CHECKING:
     from mimic_keras.training.steps import Trainer
@@ -44,7 +44,8 @@ class Checkpoint(keras.callbacks.Callback):
         callbacks: those whose attributes, named in their `state`, are part of the state.
         every: steps between states; None: by time.
 
-    It has to be the last callback, since the others must be done with an epoch when it writes.
+    It has to be the last callback, since the others must be done with an epoch when it writes. Of several workers, the
+    chief alone writes, and all read; they vote after every call on whether to write and to stop.
     """
 
     def __init__(self, file: Path, callbacks: Sequence[keras.callbacks.Callback], every: int | None):
@@ -94,7 +95,9 @@ class Checkpoint(keras.callbacks.Callback):
         shapes = [_read_shape(archive, name) for name in _entries(archive, "variables")]
         if shapes != [tuple(item.shape) for item in trainer.state_variables]:
             raise ValueError("its variables do not fit the net")
-        if [list(values) for values in state["callbacks"]] != [list(each.state) for each in self.callbacks]:
+        metrics = _entries(archive, "metrics")
+        is_older = metrics and len(metrics) != len(_metric_variables(trainer))
+        if is_older or [list(values) for values in state["callbacks"]] != [list(each.state) for each in self.callbacks]:
             raise ValueError("another version of the program wrote it")
         return state
 
@@ -106,6 +109,15 @@ class Checkpoint(keras.callbacks.Callback):
             for name, value in values.items():
                 setattr(callback, name, _read_arrays(archive, f"callback_{place}_{name}") if value == ARRAYS else value)
         self._metrics, self.epoch, self.saved_step = _read_arrays(archive, "metrics"), state["epoch"], state["step"]
+
+    def check_same_step(self, trainer: Trainer) -> None:
+        """Raise RunError if the workers resume at different steps."""
+        steps = gather(trainer.distribute_strategy, [self.saved_step])[:, 0].astype(int).tolist()
+        if len({*steps}) > 1:
+            raise RunError(
+                f"the workers resume at steps {steps}, so they do not read the same {self.file.name}: --home has to be "
+                "a folder that all of them share"
+            )
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
@@ -136,29 +148,52 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epoch = epoch
-        for variable, value in zip(_metric_variables(self.model), self._metrics, strict=False):
-            variable.assign(value)
+        for variables, values in zip(_metric_variables(self.model), self._metrics, strict=False):
+            for variable, value in zip(variables, self._own_share(np.atleast_1d(values), len(variables)), strict=True):
+                variable.assign(value)
         self._metrics = []
 
+    def _own_share(self, values: np.ndarray, count: int) -> np.ndarray:
+        """The values of this process' `count` devices among those of all; if it is another number of devices that
+        resumes, the first has the sum."""
+        strategy = self.model.distribute_strategy
+        if len(values) != strategy.num_replicas_in_sync:
+            values = np.append(values.sum(), np.zeros(strategy.num_replicas_in_sync - 1))
+        return values[rank_of(strategy) * count :][:count]
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._write_if_due([variable.numpy() for variable in _metric_variables(self.model)])
+        self._write_if_due(is_in_pass=True)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.epoch = self.params["epochs"] if self.model.stop_training else epoch + 1
-        self._write_if_due([])
+        self._write_if_due(is_in_pass=False)
 
-    def _write_if_due(self, metrics: Sequence[np.ndarray]) -> None:
-        """`metrics` are the running means of an unfinished pass; empty at the end of an epoch."""
+    def _write_if_due(self, is_in_pass: bool) -> None:
+        """With the running means of an unfinished pass, if it is in one."""
+        strategy = self.model.distribute_strategy
+        is_chief = rank_of(strategy) == 0
         step, now = int(self.model.optimizer.iterations.numpy()), time.monotonic()
         if self.every:
             # Also at the end of an epoch whose last step wrote a state, which does not have the validation yet.
-            due = step // self.every > self.saved_step // self.every or (step == self.saved_step and not metrics)
+            due = step // self.every > self.saved_step // self.every or (step == self.saved_step and not is_in_pass)
         else:
-            due = now - self.saved_at > max(SECONDS_BETWEEN, TIMES_THE_COST * self.cost)
-        if due or self._stop is not None:
-            self._write(step, metrics)
+            due = is_chief and now - self.saved_at > max(SECONDS_BETWEEN, TIMES_THE_COST * self.cost)
+        due, stop = (gather(strategy, [due, self._stop is not None]).max(axis=0) > 0).tolist()
+        if due or stop:
+            metrics = _metric_values(self.model) if is_in_pass else []
+            if is_chief:
+                self._write(step, metrics)
             self.saved_step, self.saved_at = step, time.monotonic()
             self.cost = self.saved_at - now
+        if stop:
+            gather(strategy, [])  # no worker ends before the chief has written
+            self._stop_with_the_others()
+
+    def _stop_with_the_others(self) -> None:
+        if self._stop is None:  # the signal came to another worker
+            signal.raise_signal(signal.SIGTERM)
+        if self._stop is None:
+            raise RunError("another worker was told to stop, and this one ignores signals")
         self._send_again()
 
     def _send_again(self) -> None:
@@ -234,7 +269,14 @@ def _read_arrays(archive: zipfile.ZipFile, of: str) -> list[np.ndarray]:
     return [_read_array(archive, name) for name in _entries(archive, of)]
 
 
-def _metric_variables(trainer: Trainer) -> list[tf.Variable]:
-    """Every device's own, since their sum could not be divided among the devices again."""
+def _metric_variables(trainer: Trainer) -> list[tuple[Any, ...]]:
+    """Of every metric's variable, those of this process' devices: their sum could not be divided among them again."""
     local = trainer.distribute_strategy.experimental_local_results
-    return [part for metric in trainer.metrics for item in metric.variables for part in local(item.value)]
+    return [local(item.value) for metric in trainer.metrics for item in metric.variables]
+
+
+def _metric_values(trainer: Trainer) -> list[np.ndarray]:
+    """Of every metric's variable, the values of all devices of all workers, in their order."""
+    own = np.array([[part.numpy() for part in parts] for parts in _metric_variables(trainer)], np.float32)
+    of_workers = gather(trainer.distribute_strategy, own.ravel().tolist()).reshape(-1, *own.shape)
+    return list(np.concatenate(of_workers.astype(np.float32), axis=1))

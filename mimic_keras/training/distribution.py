@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment.schema import DistributionSection
+from mimic_keras.training import workers
 
 
 def configure(section: DistributionSection, deterministic: bool) -> None:
@@ -28,11 +29,14 @@ def make_strategy(section: DistributionSection) -> tf.distribute.Strategy:
     """The strategy of a run.
 
     auto: mirrored over the GPUs if there are several, else one device. mirrored: all GPUs; on a machine without one,
-    `virtual_devices` parts of the processor, so that it can be tried anywhere.
+    `virtual_devices` parts of the processor, so that it can be tried anywhere. multi_worker: mirrored over the GPUs, or
+    the processors, of all workers.
 
     Raises:
-        InputError: mirrored without GPUs and without `virtual_devices`.
+        InputError: mirrored without GPUs and without `virtual_devices`; multi_worker: as of `workers.join`.
     """
+    if section.strategy == "multi_worker":
+        return workers.join(section.workers or 0)
     gpus = tf.config.list_physical_devices("GPU")
     if section.strategy == "one_device" or (section.strategy == "auto" and len(gpus) < 2):
         return tf.distribute.get_strategy()
@@ -46,6 +50,13 @@ def make_strategy(section: DistributionSection) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(
         split_processor(section.virtual_devices), cross_device_ops=tf.distribute.ReductionToOneDevice()
     )
+
+
+def count_replicas(section: DistributionSection) -> int:
+    """How many devices train a net; of several workers, each with as many GPUs as this process sees."""
+    if section.strategy == "multi_worker":
+        return (section.workers or 0) * max(1, len(tf.config.list_physical_devices("GPU")))
+    return make_strategy(section).num_replicas_in_sync
 
 
 def split_processor(count: int) -> list[str]:

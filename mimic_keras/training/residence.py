@@ -10,9 +10,12 @@ from absl import logging
 
 from mimic_keras.training.batches import Batch
 from mimic_keras.training.private_api import gpu_memory
+from mimic_keras.training.workers import are_several
 
 MEMORY_SHARE = 0.5  # of a GPU, for examples at most: the rest is for the net, its gradients and its activations
 STAY = (tf.int32, tf.string)  # TensorFlow has no kernel that gathers these on a GPU: the host does
+# What the first of several workers can send the others, as it does with the initial value of every variable.
+SENT = (tf.bool, tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
 
 # int64 [B] to a batch, in a graph.
 Gather = Callable[[tf.Tensor], Batch]
@@ -29,6 +32,8 @@ def copy_to_gpus(functions: Sequence[Any], strategy: tf.distribute.Strategy) -> 
     """
     variables = {id(each.handle): each for function in functions for each in function.graph.variables}
     moved = {key: each for key, each in variables.items() if each.dtype not in STAY}
+    if are_several(strategy):
+        moved = {key: each for key, each in moved.items() if each.dtype in SENT}
     size = sum(each.shape.num_elements() * each.dtype.size for each in moved.values())
     memory = min(gpu_memory())
     if size > MEMORY_SHARE * memory:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment.training import PlateauHalving, TrainingSection
 from mimic_keras.reporting.console import progress
-from mimic_keras.training import models
+from mimic_keras.training import models, workers
 from mimic_keras.training.batches import Examples
 from mimic_keras.training.callbacks import Averages, BestWeights, Curve, History, Judge, Monitor, Plateau, Progress
 from mimic_keras.training.checkpoint import Checkpoint
@@ -87,7 +87,7 @@ def train(
         settings: the `training` section.
         seed: of the initial weights, the dropout masks and the order of the examples.
         name: of the net, for the progress bar and TensorBoard.
-        strategy: the devices.
+        strategy: the devices; if they are of several workers, each of them calls this function alike, at once.
         judge: all metrics on validation, for `evaluate_every` and `monitor`.
         logs: TensorBoard's folder; None writes nothing.
         state: a file that keeps the state of the training, which is resumed if the file exists; None keeps none. The
@@ -95,6 +95,7 @@ def train(
 
     Raises:
         TrainingDiverged: the loss became infinite or NaN; names the step and the learning rate.
+        RunError: another worker has ended, or resumes at another step.
         InputError: the net learns the labels or is judged by them, and there are none; or the rate is a share of the
             largest stable one, and there is none.
 
@@ -119,8 +120,10 @@ def train(
             trainer = _make_trainer(net, objective, feed, validation_feed, settings)
     calls = tf.data.Dataset.from_tensors([0]).repeat()  # Keras only counts them: the trainer has its feeds
     with progress(name, settings.epochs * feed.steps_per_pass, "steps") as advance:
-        callbacks = _make_callbacks(trainer, validation, settings, monitor, advance, judge, logs and logs / name)
-        with _keeping_state(trainer, callbacks, state, settings.checkpoint_every) as first_epoch:
+        folder = logs / name if logs and workers.rank_of(strategy) == 0 else None
+        callbacks = _make_callbacks(trainer, validation, settings, monitor, advance, judge, folder)
+        keeping_state = _keeping_state(trainer, callbacks, state, settings.checkpoint_every)
+        with keeping_state as first_epoch, workers.noticing_losses(strategy):
             trainer.fit(
                 calls,
                 epochs=settings.epochs,
@@ -213,6 +216,7 @@ def _keeping_state(
         return
     checkpoint = Checkpoint(state, [each for each in callbacks if hasattr(each, "state")], every)
     first_epoch = checkpoint.restore(trainer)
+    checkpoint.check_same_step(trainer)
     callbacks.append(checkpoint)
     with checkpoint.handle_signals():
         yield first_epoch
