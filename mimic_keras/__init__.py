@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mimic_keras.contracts import InputError, MimicError, RunError
-    from mimic_keras.interface.api import export, predict, run, sweep, tune, validate, verify
+    from mimic_keras.interface.api import export, run, sweep, tune, validate
     from mimic_keras.interface.distilling import distill
+    from mimic_keras.interface.exports import predict, verify
     from mimic_keras.interface.results import NotPublishedError
 
 __version__ = "0.1.0"
 
 _PLACES = {
     **dict.fromkeys(("InputError", "MimicError", "RunError"), "mimic_keras.contracts"),
-    **dict.fromkeys(("export", "predict", "run", "sweep", "tune", "validate", "verify"), "mimic_keras.interface.api"),
+    **dict.fromkeys(("export", "run", "sweep", "tune", "validate"), "mimic_keras.interface.api"),
+    **dict.fromkeys(("predict", "verify"), "mimic_keras.interface.exports"),
     "distill": "mimic_keras.interface.distilling",
     "NotPublishedError": "mimic_keras.interface.results",
 }

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic_keras.contracts import InputError, RunError
 from mimic_keras.experiment import yaml_text
+from mimic_keras.interface.folders import Place, as_exports_folder, as_folder, as_home, check_writable
 from mimic_keras.interface.results import (
     ExportResult,
     NotPublishedError,
     PlanResult,
     RunResult,
     SweepResult,
-    Table,
     TuneResult,
-    VerifyResult,
 )
-from mimic_keras.interface.session import import_tensorflow, quiet_native_libraries, session
+from mimic_keras.interface.session import import_tensorflow, session
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     from mimic_keras.stages.workspace import Workspace
     from mimic_keras.sweeping.cells import Cell, Sweep
 
-Place = str | os.PathLike[str]
 # A file, the name of a built-in one, or the same as a mapping, in which objects may stand for components.
 Experiment = Place | Mapping[str, Any]
 # {"student.training.epochs": 5}, or ["student.training.epochs=5"] as on the command line.
@@ -104,9 +101,9 @@ def run(
         if destination and not plan.experiment.export.publish:
             raise InputError(f"--publish_to {publish_to}: this run publishes nothing; export.publish is false")
         name, (cache, runs, exports) = plan.experiment.name, places
-        _check_writable(cache, runs / name)
+        check_writable(cache, runs / name)
         if plan.experiment.export.publish:  # its folder is created only to publish: a server may watch it
-            _check_writable(exports, *[exports / name] * (exports / name).exists())
+            check_writable(exports, *[exports / name] * (exports / name).exists())
         with _open_workspace(cache, cluster, resources, plugins, workers) as workspace:
             finished = runner.run(plan, workspace, runs, exports, replace)
         published, refusal, address = finished.metrics["export"], finished.metrics["refusal"], None
@@ -183,7 +180,7 @@ def sweep(
         workers = _join_workers([cell.source for cell in made], cluster)
         folder = runs / plan.name
         cells = running.plan_cells(document.name, made, folder)
-        _check_writable(cache, folder)
+        check_writable(cache, folder)
         outcomes: Sequence[running.Outcome] = ()
         with _open_workspace(cache, cluster, resources, plugins, workers) as workspace:
             for outcomes in running.run_cells(plan, cells, folder, workspace):
@@ -222,7 +219,7 @@ def tune(
         workers = _join_workers([source], cluster)
         search = trials.open_search(source, runs)
         search = search.with_folder(runs / search.plan_example().experiment.name)
-        _check_writable(cache, search.folder)
+        check_writable(cache, search.folder)
         with (
             _open_workspace(cache, cluster, resources, plugins, workers) as workspace,
             workspace.in_use(search.folder.name),
@@ -263,129 +260,10 @@ def export(
         from mimic_keras.stages.workspace import Workspace
 
         plan = _make_plan(source)
-        _check_writable(cache, exports)
+        check_writable(cache, exports)
         published = runner.republish(plan, folder, Workspace(cache), exports, replace)
         address = destination.copy(published.path, folder) if destination else None
         return ExportResult(published.path, published.made, address)
-
-
-def verify(version: Place) -> VerifyResult:
-    """Check that an export answers as its student does, and survives bad requests.
-
-    `version` is its folder, as saved_models/quickstart/1.
-
-    Raises:
-        InputError: it is no export, or damaged.
-        RunError: it answers something else, or a request crashes it.
-    """
-    from mimic_keras.storage.store import damaged_files, read_record
-
-    version = Path(version)
-    damaged = damaged_files(version, "export.json")
-    if not (version / "export.json").exists():
-        raise InputError(f"{version} is not an export: it has no export.json{_suggest_version(version)}")
-    if damaged:
-        raise InputError(f"{version} is damaged: {', '.join(damaged)}")
-    with quiet_native_libraries():
-        from mimic_keras.serving import portable, verification
-    record = read_record(version, "export.json") or {}
-    portable.check_installed(record.get("formats", {}))
-    result = verification.verify(version)
-    rows = [
-        {
-            "signature": name,
-            "examples": checked["examples"],
-            "largest difference": checked["largest_difference"],
-            "bad requests refused": checked["refused"],
-            "bad requests answered": checked["answered"],
-        }
-        for name, checked in result["signatures"].items()
-    ]
-    found = portable.verify(version, record)
-    others = Table("other formats", list(found[0]), found) if found else None
-    return VerifyResult(str(version), list(rows[0]), rows, result["warmup_requests"], others)
-
-
-def predict(version: Place, *inputs: Place, signature: str | None = None, form: str = "saved_model") -> Table:
-    """A table of the class, label and probability that an export answers for every example.
-
-    Its rows also have "probabilities", {label: probability} of every class.
-
-    Args:
-        version: the export's folder, as saved_models/quickstart/1.
-        inputs: files: arrays (.npy, .npz), rows (.csv), images, or others, whose bytes a signature of texts takes; or
-            folders of them.
-        signature: which to use; None: the only one that takes the inputs.
-        form: which of the export's formats to run: saved_model, litert, litert_dynamic, litert_int8 or onnx.
-
-    Raises:
-        InputError: it is no export, has no such format or signature, or an input does not fit.
-
-    Example:
-        >>> mimic_keras.predict("saved_models/quickstart/1", "digits.npy").rows[0]["label"]
-        '7'
-    """
-    from mimic_keras.storage.store import read_record
-
-    record = read_record(Path(version), "export.json")
-    if record is None:
-        raise InputError(f"{version} is not an export: it has no whole export.json{_suggest_version(Path(version))}")
-    for file in map(Path, inputs):
-        if not file.exists():
-            raise InputError(f"{file}: no such file or folder")
-    with quiet_native_libraries():
-        from mimic_keras.serving import portable, prediction
-
-        runtimes = portable.load(Path(version), record, form)
-        from mimic_keras.reporting import console
-    examples = prediction.read([Path(file) for file in inputs])
-    if signature and signature not in runtimes:
-        raise InputError(f"--signature {signature}: {form} has {', '.join(runtimes)}")
-    known = {name: each.inputs for name, each in runtimes.items() if signature in (None, name)}
-    with console.showing_messages():
-        chosen, request = prediction.choose(known, examples)
-    rows = list(prediction.predict(runtimes[chosen], request, examples.names, record["class_names"]))
-    columns = ["example", *["row"] * any("row" in row for row in rows), "class", "label", "probability"]
-    return Table(f"{chosen}, {form}", columns, rows)
-
-
-def _suggest_version(folder: Path) -> str:
-    """The newest version in `folder`, if it is the folder above them."""
-    versions = [int(file.parent.name) for file in folder.glob("*/export.json") if file.parent.name.isdecimal()]
-    return f". Did you mean '{folder / str(max(versions))}'?" if versions else ""
-
-
-def as_folder(place: Place) -> Path:
-    """A folder of this machine, with `~` filled in.
-
-    Raises:
-        InputError: it is an address, or the user's home directory is unknown.
-    """
-    text = os.fspath(place)
-    if "://" in text:
-        raise InputError(f"{text!r} is not a folder: addresses are not supported, use a mounted folder")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:  # neither HOME nor the system says where
-        raise InputError(
-            f"the user's home directory, ~ in {text!r}, is unknown; give a folder with --home or MIMIC_KERAS_HOME"
-        ) from error
-
-
-def as_exports_folder(place: Place) -> Path:
-    """A folder that TensorFlow can load a SavedModel from; an InputError if it cannot."""
-    folder = as_folder(place)
-    if {"[", "\\"} & {*str(folder)}:  # it reads a path as a pattern
-        raise InputError(f"{os.fspath(place)}: TensorFlow cannot load a SavedModel from a path with '[' or '\\'")
-    return folder
-
-
-def default_home() -> str:
-    return os.environ.get("MIMIC_KERAS_HOME") or "~/.cache/mimic_keras"
-
-
-def as_home(home: Place | None) -> Path:
-    return as_folder(default_home() if home is None else home)
 
 
 def _as_files(plugins: Sequence[Place]) -> list[Path]:
@@ -506,11 +384,3 @@ def _make_cells(document: Document) -> tuple[Sweep, list[Cell]]:
     for cell in made:
         runner.configure_devices(cell.source)
     return sweep, made
-
-
-def _check_writable(*folders: Path) -> None:
-    """Notice a folder that cannot be written before anything is computed."""
-    from mimic_keras.storage.files import check_writable
-
-    for folder in folders:
-        check_writable(folder)

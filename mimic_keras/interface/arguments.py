@@ -12,7 +12,7 @@ from typing import Any
 
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment.formats import FORMATS, SAVED_MODEL
-from mimic_keras.interface import api, commands
+from mimic_keras.interface import commands, folders
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def parse_size(text: str) -> float:
 
 
 def parse_folder(text: str) -> Path:
-    return _parse(api.as_folder, text)
+    return _parse(folders.as_folder, text)
 
 
 def parse_exports_folder(text: str) -> Path:
-    return _parse(api.as_exports_folder, text)
+    return _parse(folders.as_exports_folder, text)
 
 
 def _parse(convert: Callable[[str], Path], text: str) -> Path:
@@ -78,7 +78,7 @@ PLUGINS = argument(
 HOME = argument(
     "--home",
     type=parse_folder,
-    default=api.default_home(),
+    default=folders.default_home(),
     help="folder of the artefacts that experiments share ($MIMIC_KERAS_HOME)",
 )
 RUNS_DIR = argument("--runs_dir", type=parse_folder, default="runs", help="folder with one folder per run")

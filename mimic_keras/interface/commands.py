@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic_keras.contracts import InputError, RunError
-from mimic_keras.interface import api
+from mimic_keras.interface import api, exports
 from mimic_keras.interface.results import NotPublishedError, RunResult, Table
 from mimic_keras.interface.session import session
 
@@ -131,7 +131,7 @@ def export(
 
 
 def verify(version: Path) -> None:
-    result = api.verify(version)
+    result = exports.verify(version)
     _show(result)
     print(f"{result.warmup_requests} warm-up requests replayed")
     if result.others:
@@ -139,7 +139,7 @@ def verify(version: Path) -> None:
 
 
 def predict(export: Path, inputs: Sequence[Path], signature: str | None, form: str, output: str) -> None:
-    answers = api.predict(export, *inputs, signature=signature, form=form)
+    answers = exports.predict(export, *inputs, signature=signature, form=form)
     if output == "table":
         _show(answers)
     elif output == "json":

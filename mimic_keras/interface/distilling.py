@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mimic_keras.contracts import InputError
 from mimic_keras.interface import api
 from mimic_keras.interface.results import RunResult
 
@@ -63,7 +64,7 @@ def distill(
     """
     if optimizer is not None and not isinstance(optimizer, Mapping):
         got = repr(optimizer) if isinstance(optimizer, str) else type(optimizer).__name__
-        raise api.InputError(f'optimizer: expected a mapping, as {{"name": "adam", "learning_rate": 0.001}}, got {got}')
+        raise InputError(f'optimizer: expected a mapping, as {{"name": "adam", "learning_rate": 0.001}}, got {got}')
     arrays = {"train": train, "validation": validation, "test": test}
     training = {
         "epochs": epochs,
@@ -87,16 +88,14 @@ def _make_dataset(arrays: Mapping[str, Any], unlabelled: Any, class_names: Seque
     given = [name for name, value in {**arrays, "unlabelled": unlabelled}.items() if value is not None]
     if dataset is not None:
         if given or class_names is not None:
-            raise api.InputError(
-                f"dataset: it has all examples; {', '.join(given) or 'class_names'} cannot be given too"
-            )
+            raise InputError(f"dataset: it has all examples; {', '.join(given) or 'class_names'} cannot be given too")
         return dataset
     if any(_is_file(part) for value in arrays.values() for part in (value if isinstance(value, tuple) else (value,))):
         files = {name: _as_files(value) for name, value in {**arrays, "unlabelled": unlabelled}.items()}
         names = {"classes": list(class_names)} if class_names is not None else {}
         return {"name": "arrays", **{name: value for name, value in files.items() if value is not None}, **names}
     if missing := [name for name in arrays if name not in given]:
-        raise api.InputError(f"{', '.join(missing)}: required, (inputs, labels); or give a dataset")
+        raise InputError(f"{', '.join(missing)}: required, (inputs, labels); or give a dataset")
     from mimic_keras.interface.arrays import InMemory
 
     return InMemory(arrays, unlabelled, class_names)

@@ -119,7 +119,31 @@ def _to_onnx(source: Path, signature: str) -> bytes:
         for axis, size in enumerate(value.type.tensor_type.shape.dim):
             if not size.dim_value:
                 size.dim_param = "batch" if axis == 0 else f"{value.name}_{axis}"
+    _number_names(model.graph, {value.name: value.name for value in (*model.graph.input, *model.graph.output)})
     return model.SerializeToString(deterministic=True)
+
+
+def _number_names(graph: Any, names: dict[str, str]) -> None:
+    """Name what is inside a graph by its place: tf2onnx goes through sets, whose order decides its names and which of
+    equal constants it keeps. `names`: {old: new}; "" is an input that is left out."""
+
+    def rename(name: str) -> str:
+        return names.setdefault(name, f"tensor_{len(names)}") if name else ""
+
+    for value in graph.input:
+        value.name = rename(value.name)
+    for node in graph.node:
+        node.input[:] = map(rename, node.input)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):  # a loop's
+                _number_names(attribute.g, names)
+        node.output[:] = map(rename, node.output)
+        node.name = f"{node.op_type}_{rename(node.output[0])}"
+    for value in (*graph.output, *graph.initializer):
+        value.name = rename(value.name)
+    constants = sorted(graph.initializer, key=lambda constant: int(constant.name.rpartition("_")[2]))
+    del graph.initializer[:], graph.value_info[:]  # the latter are shapes that runtimes infer
+    graph.initializer.extend(constants)
 
 
 if __name__ == "__main__":
