@@ -225,6 +225,8 @@ def test_curves_are_scaled_to_their_second_half_and_show_training_and_validation
     lines = [(line.get_linestyle(), list(line.get_ydata())) for line in axes.get_lines()]
     assert lines == [("-", pytest.approx([90, 50, 10, 8])), (":", pytest.approx([90, 80, 6, 4]))] * 3
     assert axes.get_legend_handles_labels()[1] == ["teacher's 2 members", "student"]
+    (axes,) = drawings.draw_curves({"teacher/0": first}).axes
+    assert axes.get_legend_handles_labels()[1] == ["teacher"]
     assert all(tick == int(tick) for tick in axes.get_xticks())
 
 

@@ -27,10 +27,11 @@ def draw_curves(histories: Histories) -> Figure:
     figure = pages.new_figure(3.6)
     axes = figure.subplots()
     members = sum(name.startswith("teacher/") for name in histories)
+    teacher = f"teacher's {members} members" if members > 1 else "teacher"
     top, named = 0.0, set()
     for name, history in histories.items():
         model = name.partition("/")[0]
-        label = None if model in named else f"teacher's {members} members" if model == "teacher" else model
+        label = None if model in named else teacher if model == "teacher" else model
         named.add(model)
         for key, style in (("val_error_rate", "-"), ("error_rate", ":")):
             errors = 100 * np.array(history[key], float)

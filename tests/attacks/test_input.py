@@ -228,6 +228,7 @@ SIGNALLED = """
 import json, os, signal, sys
 from types import SimpleNamespace
 from pathlib import Path
+import tensorflow as tf
 from mimic_keras.interface import cli
 from mimic_keras.training.checkpoint import Checkpoint
 
@@ -238,6 +239,7 @@ class Written(Checkpoint):
 def train(number):
     checkpoint = Written(Path("state"), [], 10**9)
     trained = SimpleNamespace(optimizer=SimpleNamespace(iterations=SimpleNamespace(numpy=lambda: 3)), stop_training=0)
+    trained.distribute_strategy = tf.distribute.get_strategy()
     checkpoint.set_model(trained)
     checkpoint.set_params({"epochs": 1})
     with checkpoint.handle_signals():
