@@ -1,9 +1,10 @@
-"""Of the core's and the plugins' tests alike: four virtual devices per process, no use of the home folder, and exports
-that are verified in the process of the test."""
+"""Of the core's and the plugins' tests alike: four virtual devices per process, no use of the home folder, exports that
+are verified in the process of the test, and properties that may take their time."""
 
 import os
 import types
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -12,6 +13,11 @@ os.environ["MIMIC_KERAS_HOME"] = "/nonexistent/tests-give-their-own-home"
 from mimic_keras.training import distribution
 
 distribution.split_processor(4)  # the processor can be split only before TensorFlow computes anything
+
+hypothesis.settings.register_profile(  # no test is about time
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

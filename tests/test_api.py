@@ -153,7 +153,7 @@ def test_verify_checks_an_export(result):
     checked = mimic_keras.verify(result.export)
     assert sorted(row["signature"] for row in checked.rows) == ["serve_images", "serving_default"]
     assert checked.warmup_requests == 2 * len(checked.rows)
-    with refusing(f"{result.folder} is not an export: it has no export.json"):
+    with refusing(f"{result.folder} is not an export: it has no export.json. It is a run; its export is '"):
         mimic_keras.verify(result.folder)
 
 

@@ -25,14 +25,14 @@ def take(examples, batch_size, seed, start, count):
     ]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**31 - 1), st.integers(0, 12))
 def test_starting_at_a_step_continues_the_same_sequence(count, batch_size, seed, start):
     examples = Examples(split(count, repeats=2))
     assert take(examples, batch_size, seed, 0, start + 4)[start:] == take(examples, batch_size, seed, start, 4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 4), st.integers(0, 1000))
 def test_a_pass_holds_every_original_once_and_pass_r_is_copy_r(count, batch_size, repeats, seed):
     examples = Examples(split(count, repeats))

@@ -117,9 +117,9 @@ def test_a_kind_without_plugins(installed):
 
 def test_a_core_that_stands_alone_says_how_to_get_the_rest(installed, monkeypatch):
     requirements = ["numpy>=1.26", 'scipy; extra == "dev"', "mimic-keras-absent==0.1.0; extra == 'plugins'"]
-    monkeypatch.setattr(components.importlib.metadata, "requires", lambda _: requirements)
+    monkeypatch.setattr(plugins.importlib.metadata, "requires", lambda _: requirements)
     with pytest.raises(InputError) as caught:
-        components.find_plugin("loss", "kl")
+        plugins.find_plugin("loss", "kl")
     more = "pip install 'mimic-keras[plugins]' adds the first-party ones, --plugins FILE.py adds those of a file"
     assert str(caught.value) == f"no loss 'kl'. Installed: none; {more}"
 

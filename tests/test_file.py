@@ -73,6 +73,8 @@ def test_a_sweep_is_no_experiment(tmp_path):
     file = write(tmp_path, AXES)
     with pytest.raises(InputError) as caught:
         experiment_file.read(file).source()
+    with pytest.raises(InputError, match=r"^.*\.yaml: axis: unknown key; the axes of a sweep are called axes$"):
+        experiment_file.read(write(tmp_path, {"axis": {"seed": [0, 1]}, "experiment": "x.yaml"}))
     assert str(caught.value) == f"{file} is a sweep, not an experiment; run it with mimic-keras sweep"
 
 
@@ -161,7 +163,7 @@ plain = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.dictionaries(words, plain, min_size=1, max_size=3))
 def test_what_is_written_is_read_back(content):
     with tempfile.TemporaryDirectory() as folder:
@@ -171,7 +173,7 @@ def test_what_is_written_is_read_back(content):
     assert document.content == content
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text("ab  ,:#'\"[]{}&*!|>\\", min_size=80, max_size=300).map(lambda text: text.lstrip(":")))
 def test_a_long_text_is_read_back(text):
     with tempfile.TemporaryDirectory() as folder:

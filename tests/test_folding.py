@@ -92,7 +92,7 @@ def test_a_factor_by_hand():
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_bottleneck_is_absorbed_where_that_takes_no_more_multiply_adds(inputs, units, outputs, has_bias):
     net = shaken(
         keras.Sequential([keras.Input((inputs,)), layers.Dense(units, use_bias=has_bias), layers.Dense(outputs)])

@@ -60,7 +60,7 @@ def test_the_draws_of_a_seed_never_change():
     assert generator.beta(1.0, 1.0, 2).round(6).tolist() == SHARES
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(ids=st.lists(st.integers(0, 5 * COUNT - 1), min_size=1, max_size=9))
 def test_an_id_is_always_the_same_bits(ids):
     whole = rows(MIXED, np.arange(5 * COUNT))

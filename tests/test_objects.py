@@ -285,6 +285,11 @@ def test_a_student_model_starts_from_its_weights_and_is_left_alone(places):
     assert "baseline" in result.metrics["models"]
 
 
+def test_an_unknown_argument_of_distill():
+    with pytest.raises(InputError, match=r"^distill has no argument 'epoch'\. Did you mean 'epochs'\? Other values of"):
+        mimic_keras.distill("a.keras", "mlp", epoch=3)
+
+
 def test_files_become_the_components_that_read_them(tmp_path, monkeypatch):
     from mimic_keras.interface import api
 

@@ -121,6 +121,15 @@ def test_what_fits_nothing_is_answered_with_what_would():
     )
 
 
+def test_a_table_without_a_column_is_told_which():
+    columns = {"serve_rows": {name: Input(FLOAT, (None,)) for name in ("ash", "hue", "proline")}}
+    examples = Examples(["x"], {"hue": np.zeros(1, np.float32), "proline": np.zeros(1, np.float32)})
+    with pytest.raises(
+        InputError, match=r"^no signature takes hue float32\[1\], proline float32\[1\] without ash; accep"
+    ):
+        prediction.choose(columns, examples)
+
+
 def test_what_fits_several_signatures_is_the_users_choice():
     two = {name: {"inputs": Input(FLOAT, (None, 2))} for name in ("a", "b")}
     with pytest.raises(InputError, match=r"^a, b take these examples; choose with --signature\n  a: inputs float32"):

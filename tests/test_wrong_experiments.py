@@ -454,7 +454,7 @@ WRONG = {
         ["--set teacher.members.5.copies=2: teacher.members is a list of 1, which has no '5'"],
     ),
     "override through a leaf": (["name.x=2"], ["--set name.x=2: name is 'tiny', which has no keys"]),
-    "folder of images that is missing": ([IMAGES % ""], ["dataset: path: expected a folder, got no/such"]),
+    "folder of images that is missing": ([IMAGES % ""], ["dataset: path: no such folder: no/such"]),
     "images without a size": (
         ["dataset={name: image_folder, path: no/such}"],
         ["dataset.image_size: required, but missing"],

@@ -107,9 +107,11 @@ def make_document(name: str, text: str, content: dict[str, Any], settings: Seque
     """The document of a mapping, which the settings change; `name` and `text` as in `Document`.
 
     Raises:
-        InputError: a setting is malformed, or the mapping is nested without end.
+        InputError: a setting is malformed, the mapping is nested without end, or it is a sweep with a misspelt key.
     """
     is_sweep = "axes" in content  # an experiment has no such key
+    if "axis" in content and not is_sweep:
+        raise InputError(f"{name}: axis: unknown key; the axes of a sweep are called axes")
     kept = tuple(setting for setting in settings if is_sweep and not setting.startswith("name="))
     for setting in settings:
         if setting not in kept:

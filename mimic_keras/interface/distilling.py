@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mimic_keras.contracts import InputError
+from mimic_keras.experiment.problems import did_you_mean
 from mimic_keras.interface import api
 from mimic_keras.interface.results import RunResult
 
@@ -65,6 +67,12 @@ def distill(
     if optimizer is not None and not isinstance(optimizer, Mapping):
         got = repr(optimizer) if isinstance(optimizer, str) else type(optimizer).__name__
         raise InputError(f'optimizer: expected a mapping, as {{"name": "adam", "learning_rate": 0.001}}, got {got}')
+    accepted = {**inspect.signature(distill).parameters, **inspect.signature(api.run).parameters}
+    if unknown := [name for name in options if name not in accepted]:
+        raise InputError(
+            f"distill has no argument {unknown[0]!r}. {did_you_mean(unknown[0], accepted)}Other values of the "
+            "experiment are set as in set={'student.training.schedule': {'name': 'cosine'}}"
+        )
     arrays = {"train": train, "validation": validation, "test": test}
     training = {
         "epochs": epochs,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 
 from mimic_keras.contracts import InputError
@@ -91,6 +93,10 @@ def predict(version: Place, *inputs: Place, signature: str | None = None, form: 
 
 
 def _suggest_version(folder: Path) -> str:
-    """The newest version in `folder`, if it is the folder above them."""
+    """The newest version in `folder`, if it is the folder above them, or what it published, if it is a run's."""
     versions = [int(file.parent.name) for file in folder.glob("*/export.json") if file.parent.name.isdecimal()]
-    return f". Did you mean '{folder / str(max(versions))}'?" if versions else ""
+    if versions:
+        return f". Did you mean '{folder / str(max(versions))}'?"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no run, or a damaged one, or not published
+        return f". It is a run; its export is '{json.loads((folder / 'metrics.json').read_bytes())['export']['path']}'"
+    return ""

@@ -135,7 +135,7 @@ def choose(signatures: Mapping[str, Mapping[str, Input]], given: Examples) -> tu
     if skipped := _skip_columns(signatures, given):
         return skipped
     found = _describe_inputs({name: Input(array.dtype, array.shape) for name, array in given.arrays.items()})
-    raise InputError(f"no signature takes {found.strip()}; accepted{known}")
+    raise InputError(f"no signature takes {found.strip()}{_describe_absent(signatures, given)}; accepted{known}")
 
 
 def _skip_columns(signatures: Mapping[str, Mapping[str, Input]], given: Examples) -> tuple[str, Arrays] | None:
@@ -150,6 +150,14 @@ def _skip_columns(signatures: Mapping[str, Mapping[str, Input]], given: Examples
         others = ", ".join(sorted(set(given.arrays) - set(best[1])))
         logging.info("%s: no inputs, skipped: %s", best[0], others)
     return best
+
+
+def _describe_absent(signatures: Mapping[str, Mapping[str, Input]], given: Examples) -> str:
+    """The inputs that are missing to the signature that has the most of the given ones; "" if none has any."""
+    shares = {name: len(inputs.keys() & given.arrays.keys()) for name, inputs in signatures.items()}
+    nearest = max(shares, key=lambda name: shares[name])
+    absent = [name for name in signatures[nearest] if name not in given.arrays]
+    return f" without {', '.join(absent)}" if shares[nearest] and absent else ""
 
 
 def _describe_inputs(inputs: Mapping[str, Input]) -> str:

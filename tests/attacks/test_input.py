@@ -104,7 +104,7 @@ leaves = texts | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.
 trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(texts.filter(lambda key: key != "axes"), trees, max_size=4))
 def test_low_whatever_is_written_is_read_back(shared_folder, content):
     assert round_trip(content, shared_folder) == content

@@ -141,7 +141,7 @@ def test_size_of_urbans_76c2_mp_126c2_mp_148c4_mp_1200fc2():
     assert round(trainable(model) / 1e6, 1) == 5.3
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(
     hidden=st.lists(st.integers(1, 8), max_size=3),
     linear=st.integers(1, 6),

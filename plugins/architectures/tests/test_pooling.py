@@ -38,7 +38,7 @@ def weighted_mean(windows):
 REFERENCES = {"max": lambda w: w.max(-2), "average": lambda w: w.mean(-2), "stochastic": weighted_mean}
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(st.sampled_from(sorted(REFERENCES)), st.integers(1, 4), st.integers(1, 4))
 def test_every_pooling_equals_numpy(pooling, size, stride):
     x = images()

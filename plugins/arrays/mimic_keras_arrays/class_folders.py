@@ -70,8 +70,10 @@ def _list_classes(root: Path, names: Sequence[str], split: str) -> list[tuple[Pa
 
 
 def _folders(path: Path) -> list[str]:
+    if not path.exists():
+        raise InputError(f"path: no such folder: {path}")
     if not path.is_dir():
-        raise InputError(f"path: expected a folder, got {path}")
+        raise InputError(f"path: expected a folder, got the file {path}")
     return sorted(child.name for child in path.iterdir() if child.is_dir() and child.name[0] != ".")
 
 

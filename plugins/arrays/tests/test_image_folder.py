@@ -239,7 +239,7 @@ def spoil(path, what):
         ("other class", r"path: .*test has the class folder hexagon, which the training images do not have"),
         ("one class", r"path: expected at least two class folders in .*train, found 1"),
         ("no images", r"path: no images for 'test' in the class folders of .*test"),
-        ("nothing", r"path: expected a folder, got .*divided"),
+        ("nothing", r"path: no such folder: .*divided"),
     ],
 )
 def test_other_folders_are_refused_before_anything_is_read(what, message, divided):

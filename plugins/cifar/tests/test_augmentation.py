@@ -70,7 +70,7 @@ def test_the_finaliser_gives_splitmix64s_first_numbers():
     assert augmentation._mix(tf.constant(states, tf.uint64)).numpy().tolist() == golden
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     seed=st.integers(0, 2**31 - 1),
     stream=st.integers(0, 2),
@@ -95,7 +95,7 @@ def test_draws_of_neighbouring_images_are_independent():
 # Variants
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     seed=st.integers(0, 2**31 - 1),
     places=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 299)), min_size=1, max_size=9),

@@ -108,7 +108,7 @@ def test_every_colour_of_8_bits_survives_no_change():
 # Crops
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(side=st.floats(1, 32, width=32), top=st.floats(0, 1, width=32), left=st.floats(0, 1, width=32))
 def test_any_window_is_scipys(side, top, left):
     image = some_images(1, seed=2)
@@ -191,7 +191,7 @@ def test_windows_are_drawn_uniformly_and_lie_in_the_image():
     assert np.abs(np.corrcoef([side[inner], *places]) - np.eye(3)).max() < 4 / inner.sum() ** 0.5
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     smallest=st.one_of(st.none(), st.integers(1, 32)),
     seed=st.integers(0, 2**31 - 1),

@@ -96,7 +96,7 @@ def test_float32_logits_give_the_definition_to_rounding(loss, temperature, scale
 
 
 @every_loss
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(data=st.data())
 def test_any_two_float32_rows_give_the_definition(loss, temperature, data):
     classes = data.draw(st.sampled_from([2, 3, 10]))

@@ -163,7 +163,7 @@ loaders = pytest.mark.parametrize("load", [keras_file, saved_model], ids=["Keras
 # Trained
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(share=st.floats(0.01, 0.99), examples=st.integers(1, 60), seed=st.integers(0, 2**63 - 1))
 def test_a_share_draws_that_many_distinct_sorted_ids(share, examples, seed):
     ids = ids_of(share, seed, examples)

@@ -54,7 +54,7 @@ def best_scores(scores, bigram, weight, penalty):
     return found
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120, derandomize=True)
 @given(
     st.integers(2, 3),
     st.lists(st.integers(0, 7), max_size=5),
@@ -86,7 +86,7 @@ def test_decoded_phones_are_the_best_of_all(count, lengths, seed, impossible, we
             assert tuple(sequence.tolist()) == close[0]
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(st.integers(9, 11), st.integers(0, 2**32 - 1), st.sampled_from([-1.0, 1.5]))
 def test_three_phones_are_the_best_of_all(frames, seed, penalty):
     random = np.random.default_rng(seed)
@@ -175,7 +175,7 @@ def test_a_bigram_by_hand():
     assert not any(np.isnan(table).any() for table in (found.first, found.next, found.last))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(transcripts)
 def test_probabilities_behind_a_phone_add_up_to_1(given_transcripts):
     found = Bigram.of(given_transcripts, 5)
@@ -270,7 +270,7 @@ def test_without_phones_there_is_no_error_rate():
     assert math.isnan(decoding.phone_error_rate([phones("q q")], [phones("aa")]))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(sequences, sequences)
 def test_the_error_rate_and_the_confusion_are_those_of_levenshteins_distance(references, found):
     folded = [

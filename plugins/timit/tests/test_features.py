@@ -75,7 +75,7 @@ def test_features_are_scipys(sound):
     np.testing.assert_allclose(found, by_scipy(sound), rtol=0, atol=1e-4)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(count=st.integers(400, 3000), scale=st.sampled_from([0.3, 5, 300, 20_000]), seed=st.integers(0, 2**32 - 1))
 def test_features_of_any_noise_are_scipys(count, scale, seed):
     sound = noise(count, scale, seed)

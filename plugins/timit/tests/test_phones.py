@@ -70,7 +70,7 @@ def test_only_the_glottal_stop_has_no_class():
 
 
 @given(places, places)
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 def test_folding_keeps_the_order_and_merges_nothing(first, second):
     names = [PHONES[place] for place in first + second]
 

@@ -61,7 +61,7 @@ def test_thirds_by_hand(rows, expected):
     assert found.tolist() == expected == by_fractions(spoken(*rows), 6)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 90), st.integers(1, 700)), min_size=1, max_size=8),
     st.integers(0, 40),  # frames, which may be none
@@ -107,7 +107,7 @@ def test_a_forced_path_by_hand():
     assert found.tolist() == [3, 3, 3, 4, 5, 5]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(
     st.lists(st.integers(0, 2), min_size=1, max_size=3),
     st.integers(0, 5),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mimic_keras_timit.corpus import parse_transcript
 from mimic_keras_timit.phones import PHONES
 
-many = settings(max_examples=120, deadline=None, derandomize=True)
+many = settings(max_examples=120, derandomize=True)
 
 steps = st.lists(
     st.tuples(st.integers(0, 3000), st.integers(1, 9000), st.sampled_from(PHONES)), min_size=1, max_size=60

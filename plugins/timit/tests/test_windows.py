@@ -72,7 +72,7 @@ def test_windows_of_utterances_of_1_2_14_and_15_frames(frame, expected):
 # Any lengths, batches and orders
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(lengths)
 def test_windows_are_those_of_utterances_padded_alone(counts):
     every = arrays(counts)
@@ -83,7 +83,7 @@ def test_windows_are_those_of_utterances_padded_alone(counts):
     np.testing.assert_array_equal(found, expected)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(lengths, st.data())
 def test_the_same_bits_in_any_batch_and_order(counts, data):
     offset = data.draw(st.integers(0, sum(counts) - 1))
