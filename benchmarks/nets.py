@@ -104,7 +104,7 @@ def _timit(hidden_units: int, batch_size: int, steps: int, learning_rate: float)
 
 
 IMAGES = ((32, 32, 3), 10, 128, 32)
-CONVOLUTIONAL = (*KERAS, "PyTorch", "PyTorch, channels_last")
+CONVOLUTIONAL = (*KERAS, "ours, bfloat16", "PyTorch", "PyTorch, channels_last")
 NETS = {
     "small": Net("64-64-10", "mlp", {"hidden_units": [64]}, (8, 8, 1), 10, 128, 1600, contenders=(*KERAS, "PyTorch")),
     "cnn": Net("CNN teacher, 32-32-64-64-128-128-256", "cnn", CNN_TEACHER, *IMAGES, contenders=CONVOLUTIONAL),
