@@ -11,7 +11,7 @@ from mimic_keras.experiment.formats import FORMATS
 
 ROOT = Path(__file__).parent.parent
 PROJECTS = [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
-OF_USERS = {"plugins", "litert", "onnx", "ray", "sklearn", "tfds"}
+OF_USERS = {"plugins", "litert", "onnx", "publish", "ray", "sklearn", "tfds"}
 
 
 def read_project(file):
