@@ -70,6 +70,6 @@ def test_messages_name_extras_that_there_are():
     folders = [ROOT / "mimic_keras", *ROOT.glob("plugins/*/mimic_keras_*")]
     files = [file for folder in folders for file in folder.rglob("*.py")]
     named = {name for file in files for name in re.findall(r"pip install 'mimic-keras\[(\w+)\]'", file.read_text())}
-    assert named == {"onnx", "plugins", "ray", "sklearn", "tfds"}
+    assert named == {"onnx", "plugins", "publish", "ray", "sklearn", "tfds"}
     assert named <= EXTRAS.keys()
     assert {form.extra for form in FORMATS.values()} <= EXTRAS.keys()
