@@ -60,6 +60,7 @@ TRAININGS = {
 
 
 def train(name, strategy, state=None):
+    tf.config.experimental.enable_op_determinism()  # as a run does, and maybe another test of the process
     build, objective, make, count, settings = TRAININGS[name]
     examples = make(count)
     return trainer.train(build, examples, examples, objective, settings, 3, "net", strategy=strategy, state=state)
