@@ -108,3 +108,21 @@ def test_the_memory_of_every_gpu_is_known():
     memory = private_api.gpu_memory()
     assert len(memory) == len(tf.config.list_physical_devices("GPU"))
     assert all(size > 1 << 28 for size in memory)
+
+
+def test_a_deterministic_map_is_not_asked_to_be_parallel():
+    """What TensorFlow logs otherwise comes from native code; it makes a map serial that reads a variable."""
+    with private_api.separate_state():
+        assert private_api.parallel_map_calls() == tf.data.AUTOTUNE
+        tf.config.experimental.enable_op_determinism()
+        assert private_api.parallel_map_calls() is None
+
+
+def test_a_function_for_every_net_is_no_needless_tracing(caplog):
+    for number in range(12):
+        compiled = tf.function(lambda inputs, number=number: inputs + number, autograph=False)
+        private_api.without_tracing_warning(compiled)(tf.constant(1.0))
+    assert "retracing" not in caplog.text
+    for number in range(12):
+        tf.function(lambda inputs, number=number: inputs + number, autograph=False)(tf.constant(1.0))
+    assert "triggered tf.function retracing" in caplog.text, "TensorFlow itself warns"

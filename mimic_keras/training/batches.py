@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from mimic_keras.contracts import Split, host_variable
+from mimic_keras.training.private_api import parallel_map_calls
 
 # {"inputs": float32 [B, *input_shape], "labels": int32 [B], -1 where unknown}, and "teacher_logits": float32
 # [B, num_classes] where there is a teacher.
@@ -86,4 +87,4 @@ def ordered_batches(examples: Examples, batch_size: int) -> tf.data.Dataset:
 
 
 def _gather(ids: tf.data.Dataset, examples: Examples) -> tf.data.Dataset:
-    return ids.map(examples.batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    return ids.map(examples.batch, num_parallel_calls=parallel_map_calls()).prefetch(tf.data.AUTOTUNE)

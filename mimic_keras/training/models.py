@@ -19,7 +19,13 @@ import tensorflow as tf
 
 from mimic_keras.contracts import Split, atomic_writer, count_parameters, logits_of
 from mimic_keras.storage.files import write_json
-from mimic_keras.training.private_api import called_graph, layer_that_made, variables_without_values
+from mimic_keras.training.private_api import (
+    called_graph,
+    layer_that_made,
+    parallel_map_calls,
+    variables_without_values,
+    without_tracing_warning,
+)
 
 AFFINE_HEAD = "affine_head"
 PREDICTION_BATCH = 512
@@ -197,12 +203,13 @@ def inference_call(model: keras.Model) -> Callable[[tf.Tensor], Any]:
 
 def compile_logits(call: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], tf.Tensor]:
     """`call`, which takes float32 [B, *input_shape], as one graph that gives its logits in float32."""
-    return tf.function(lambda inputs: float32_logits(call(inputs)), reduce_retracing=True, autograph=False)
+    compiled = tf.function(lambda inputs: float32_logits(call(inputs)), reduce_retracing=True, autograph=False)
+    return without_tracing_warning(compiled)
 
 
 def read_inputs(split: Split, ids: tf.data.Dataset) -> tf.data.Dataset:
     """The inputs of batches of ids, int64 [B], read ahead of their use."""
-    return ids.map(split.batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return ids.map(split.batch, num_parallel_calls=parallel_map_calls()).prefetch(tf.data.AUTOTUNE)
 
 
 def make_predictor(call: Callable[[tf.Tensor], Any]) -> Predict:

@@ -48,6 +48,24 @@ def variables_without_values() -> Iterator[None]:
         global_state.set_global_attribute("uninitialized_variables", noted)
 
 
+def parallel_map_calls() -> int | None:
+    """`num_parallel_calls` of a map over a split's batches: None, serial, where operations are deterministic.
+
+    TensorFlow then makes a map serial that reads variables, as a split's does, and logs an error if it was to be
+    parallel.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import config
+
+    return None if config.is_op_determinism_enabled() else tf.data.AUTOTUNE
+
+
+def without_tracing_warning(function: Any) -> Any:
+    """A `tf.function` whose line of source makes one for every net, which TensorFlow takes for needless tracing."""
+    function._omit_frequent_tracing_warning = True
+    return function
+
+
 @contextlib.contextmanager
 def separate_state() -> Iterator[None]:
     """Within the block, Keras counts names, draws seeds and chooses precision as in a new process, and TensorFlow may
