@@ -253,6 +253,26 @@ class Confusion:
 
 
 @dataclass(frozen=True, eq=False)
+class GroupedRate:
+    """An error rate whose errors depend on each other within groups, as those of a speaker do, but not across them.
+
+    `errors` and `counts`, integers [groups], are the errors in each group and what they are counted in, as its phones.
+    A sweep tells differences from chance by groups.
+
+    Example:
+        >>> float(GroupedRate(errors=np.array([1, 2]), counts=np.array([10, 20])))
+        0.1
+    """
+
+    errors: np.ndarray
+    counts: np.ndarray
+
+    def __float__(self) -> float:
+        total = self.counts.sum()
+        return float(self.errors.sum() / total) if total else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
 class RawSignature:
     """A serving signature that takes raw data and prepares it in the graph.
 
@@ -321,7 +341,7 @@ class Dataset(abc.ABC):
         """{name: signature} in addition to prepared inputs, as {"serve_images": ...}; called after `prepare`."""
         return {}
 
-    def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
+    def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | GroupedRate | Confusion]]:
         """{split: metrics} of a model's logits, {split: float32 [num_examples, num_classes]}; by default none.
 
         They stand beside those that the program computes of every data set (error rate, accuracy, negative

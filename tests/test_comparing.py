@@ -1,6 +1,7 @@
 """Paired differences between the rows of a sweep's table, against numbers by hand and a bootstrap."""
 
 import dataclasses
+import json
 
 import hypothesis.extra.numpy as arrays
 import hypothesis.strategies as st
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from mimic_keras.contracts import GroupedRate
 from mimic_keras.sweeping import comparing, errors, running
 from mimic_keras.sweeping.comparing import Difference, compare
 from tests.test_sweeping import read
@@ -26,17 +28,33 @@ def logits(wrong):
 def test_what_is_packed_comes_back_without_the_unlabelled(wrong, unlabelled):
     labels = np.concatenate([np.zeros(len(wrong), int), np.full(unlabelled, -1)])
     rows = np.eye(2)[np.concatenate([wrong.astype(int), np.zeros(unlabelled, int)])]
-    packed = errors.pack(labels, {"student": rows, "teacher/0": rows})
+    packed = json.loads(json.dumps(errors.pack(labels, {"student": rows, "teacher/0": rows}, {})))
     assert packed["examples"] == len(wrong)
     assert list(packed["wrong"]) == ["student"]
-    np.testing.assert_array_equal(errors.unpack(packed, "student"), wrong)
+    for metric in ("error_rate", "accuracy"):
+        tally = errors.unpack(packed, "student", metric)
+        np.testing.assert_array_equal(tally.errors, wrong)
+        np.testing.assert_array_equal(tally.counts, 1)
+        assert tally.units == "examples"
+    assert errors.unpack(packed, "student", "phone_error_rate") is errors.unpack(packed, "other", "error_rate") is None
+
+
+def test_a_rate_by_group_takes_the_place_of_examples():
+    rate = GroupedRate(np.array([1, 2]), np.array([40, 60]))
+    rates = {"student": {"error_rate": rate}, "teacher/0": {"error_rate": rate}}
+    packed = json.loads(json.dumps(errors.pack(LABELS, {"student": logits([0]), "teacher/0": logits([])}, rates)))
+    assert list(packed["groups"]["error_rate"]) == ["student"]
+    for metric in ("error_rate", "accuracy"):
+        tally = errors.unpack(packed, "student", metric)
+        assert (tally.errors.tolist(), tally.counts.tolist(), tally.units) == ([1, 2], [40, 60], "groups")
+    assert errors.unpack(packed, "baseline", "error_rate") is None
 
 
 def test_two_single_nets_by_hand():
     """McNemar's table with b = 10, c = 3 of 100: sqrt(13 - 49 / 100) / 100."""
-    first, second = np.zeros((2, 1, 100), bool)
-    first[0, :10] = second[0, 10:13] = True
-    found = compare(first, second)
+    first, second = np.zeros((2, 1, 100), int)
+    first[0, :10] = second[0, 10:13] = 1
+    found = compare(first, second, np.ones(100, int))
     assert (found.mean, found.standard_error) == (pytest.approx(0.07), pytest.approx(0.0353695))
     assert not found.is_shown
     assert found.interval == pytest.approx((0.000676, 0.139324), abs=1e-6)
@@ -44,18 +62,31 @@ def test_two_single_nets_by_hand():
 
 def test_nets_of_several_seeds_by_hand():
     """Error rates 0.1 and 0.3 against 0.5: the variance over nets is 0.02 / 2, that over examples as of d_i."""
-    these, those = np.zeros((2, 10), bool), np.zeros((1, 10), bool)
-    these[0, :1] = these[1, :3] = those[0, :5] = True
+    these, those = np.zeros((2, 10), int), np.zeros((1, 10), int)
+    these[0, :1] = these[1, :3] = those[0, :5] = 1
     # d is 0 once, -0.5 twice, -1 twice and 0 five times: mean -0.3, mean of squares 0.25, variance 0.16.
-    assert compare(these, those).standard_error == pytest.approx((0.16 / 10 + 0.02 / 2) ** 0.5)
+    assert compare(these, those, np.ones(10, int)).standard_error == pytest.approx((0.16 / 10 + 0.02 / 2) ** 0.5)
 
 
 def test_the_standard_error_is_that_of_the_paired_bootstrap():
     random = np.random.default_rng(0)
-    these, those = random.random((1, 500)) < 0.2, random.random((1, 500)) < 0.3
+    these, those = (random.random((1, 500)) < 0.2).astype(int), (random.random((1, 500)) < 0.3).astype(int)
     samples = random.integers(0, 500, (4000, 500))
     means = these[0, samples].mean(1) - those[0, samples].mean(1)
-    assert compare(these, those).standard_error == pytest.approx(means.std(), rel=0.05)
+    assert compare(these, those, np.ones(500, int)).standard_error == pytest.approx(means.std(), rel=0.05)
+
+
+def test_by_group_it_is_the_bootstrap_over_groups():
+    """40 speakers of 20 to 400 frames, whose error rates vary from 0 to 0.6: far wider than over single frames."""
+    random = np.random.default_rng(0)
+    counts = random.integers(20, 400, 40)
+    these, those = (random.binomial(counts, random.random((1, 40)) * 0.6) for _ in range(2))
+    samples = random.integers(0, 40, (20_000, 40))
+    drawn = (these - those)[0, samples].sum(1) / counts[samples].sum(1)
+    found = compare(these, those, counts)
+    assert found.mean == pytest.approx((these - those).sum() / counts.sum())
+    assert found.standard_error == pytest.approx(drawn.std(), rel=0.05)
+    assert found.standard_error > 3 * (0.5 / counts.sum()) ** 0.5
 
 
 @pytest.mark.parametrize(
@@ -71,7 +102,9 @@ def outcomes_of(folder, wrong, **changes):
     found = []
     for cell in cells:
         packed = errors.pack(
-            LABELS, {"student": logits(wrong[cell.values["loss"], cell.values["seed"]]), "baseline": logits(range(30))}
+            LABELS,
+            {"student": logits(wrong[cell.values["loss"], cell.values["seed"]]), "baseline": logits(range(30))},
+            {},
         )
         student = {"parameters": 5, "multiply_adds": 4, "validation": {}, "test": {"error_rate": 0.5}}
         result = {"models": {"student": student}, "history": {}, "errors": packed}
@@ -85,7 +118,7 @@ WRONG = {("kl", 0): range(10), ("kl", 1): range(12), ("logit_l2", 0): range(9), 
 def test_a_row_against_the_first_value_of_an_axis_and_against_its_baseline(tmp_path):
     sweep, outcomes = outcomes_of(tmp_path, WRONG)
     columns, rows = comparing.tabulate_differences(sweep, outcomes)
-    assert columns == ["comparison", "difference in test error, points", "95 % interval", "nets", "verdict"]
+    assert columns == ["comparison", "difference in test error, points", "95 % interval", "nets", "over", "verdict"]
     assert [
         (row["comparison"], row["difference in test error, points"], row["nets"], row["verdict"]) for row in rows
     ] == [
@@ -101,9 +134,6 @@ def test_a_row_against_the_first_value_of_an_axis_and_against_its_baseline(tmp_p
 def test_what_is_not_known_of_single_examples_is_not_compared(tmp_path):
     sweep, outcomes = outcomes_of(tmp_path, WRONG)
     assert comparing.tabulate_differences(sweep.model_copy(update={"metric": "phone_error_rate"}), outcomes) == ([], [])
-    earlier = [dataclasses.replace(each, results=[{**each.results[0], "errors": None}]) for each in outcomes[:2]]
-    rows = comparing.tabulate_differences(sweep, [*earlier, *outcomes[2:]])[1]
-    assert [row["comparison"] for row in rows] == ["loss logit_l2, student against baseline"]
     other = {**outcomes[0].results[0]["errors"], "labels": "of another test set"}
     elsewhere = [dataclasses.replace(each, results=[{**each.results[0], "errors": other}]) for each in outcomes[:2]]
     rows = comparing.tabulate_differences(sweep, [*elsewhere, *outcomes[2:]])[1]

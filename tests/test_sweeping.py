@@ -6,12 +6,13 @@ import json
 import re
 
 import keras
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from mimic_keras import runner
 from mimic_keras.contracts import InputError
-from mimic_keras.sweeping import page, results, running
+from mimic_keras.sweeping import errors, page, results, running
 from mimic_keras.sweeping.cells import Figure as FigureSection
 from mimic_keras.training.steps import TrainingDiverged
 from tests.tiny import command, read_cells, tiny, write
@@ -533,7 +534,9 @@ def test_without_figures_or_a_paper_the_page_speaks_of_neither(tmp_path):
     table, (cell,) = read(tmp_path, axes={"loss": ["kl"], "seed": [0]})
     student = {"parameters": 5, "multiply_adds": 4, "validation": {}, "test": {"error_rate": 0.5}}
     planned = running.plan_cells("x", [cell], tmp_path)[0]
-    outcome = running.Outcome(planned, "done", [{"models": {"student": student}, "history": {}}])
+    outcome = running.Outcome(
+        planned, "done", [{"models": {"student": student}, "history": {}, "errors": errors.pack(np.zeros(1), {}, {})}]
+    )
     page.write_page(table, [outcome], tmp_path, "a: b", {"gpus": []})
     text = (tmp_path / "report.html").read_text()
     assert "<h2>Figures" not in text

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mimic_keras.contracts import Confusion, Dataset, InputError, MimicError, RawSignature, RunError, Split
+from mimic_keras.contracts import Confusion, Dataset, GroupedRate, InputError, MimicError, RawSignature, RunError, Split
 from mimic_keras.experiment.problems import suggest
 from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.planning.components import Component
@@ -158,7 +158,7 @@ class Data:
         metrics = self.evaluate({"validation": logits})["validation"]
         return [name for name, value in metrics.items() if not isinstance(value, Confusion)]
 
-    def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
+    def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | GroupedRate | Confusion]]:
         """{split: metrics} of a model's logits: those of every data set, then the data set's own."""
         own = self.component.guard(self.dataset.evaluate, logits)
         return {name: measure_performance(self.split(name).labels, logits[name]) | own[name] for name in logits}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mimic_keras.contracts import Confusion
+from mimic_keras.contracts import Confusion, GroupedRate
 from mimic_keras.reporting.tables import format_count
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
@@ -20,19 +20,21 @@ from mimic_keras.training.metrics import count_by_class, measure_fidelity
 from mimic_keras.training.models import Cost, Predict, add_counts, inference_call, make_predictor
 
 SPLITS: tuple[str, ...] = ("validation", "test")
-EVALUATION_VERSION = 2  # part of the key of a sweep's results: raise it when a model would get other metrics
+EVALUATION_VERSION = 3  # part of the key of a sweep's results: raise it when a model would get other metrics
 MOST_TRANSFER_EXAMPLES = 10_000  # of the transfer set, for fidelity: one pass over all of it could take hours
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """`models` and `classes` as in metrics.json. For the report, `logits` {model: {split: float32 [examples,
-    num_classes]}} and `confusions` {model: {split: {name: Confusion}}}."""
+    num_classes]}} and `confusions` {model: {split: {name: Confusion}}}; for a sweep, `rates` {model: {split: {metric:
+    GroupedRate}}}."""
 
     models: dict[str, dict[str, Any]]
     classes: list[dict[str, Any]]
     logits: dict[str, dict[str, np.ndarray]]
     confusions: dict[str, dict[str, dict[str, Confusion]]]
+    rates: dict[str, dict[str, dict[str, GroupedRate]]]
 
 
 def evaluate(
@@ -58,11 +60,14 @@ def evaluate(
     }
     results: dict[str, dict[str, Any]] = {}
     confusions: dict[str, dict[str, dict[str, Confusion]]] = {}
+    rates: dict[str, dict[str, dict[str, GroupedRate]]] = {}
     for name, of_split in logits.items():
         results[name] = asdict(costs[name]) | described[name]
         for split, metrics in data.evaluate(of_split).items():
             tables = {key: value for key, value in metrics.items() if isinstance(value, Confusion)}
             confusions.setdefault(name, {})[split] = tables
+            grouped = {key: value for key, value in metrics.items() if isinstance(value, GroupedRate)}
+            rates.setdefault(name, {})[split] = grouped
             numbers = {key: float(value) for key, value in metrics.items() if not isinstance(value, Confusion)}
             if name != "teacher" and teacher:
                 numbers |= measure_fidelity(logits["teacher"][split], of_split[split])
@@ -70,7 +75,7 @@ def evaluate(
     for name, predict in predictors.items():
         if teacher:
             results[name]["transfer"] = _defined(_measure_on_transfer(data, teacher, predict))
-    return Evaluation(results, _tabulate_classes(data, logits), logits, confusions)
+    return Evaluation(results, _tabulate_classes(data, logits), logits, confusions, rates)
 
 
 def _gather_teacher(

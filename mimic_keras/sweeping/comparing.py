@@ -1,10 +1,12 @@
-"""Whether two rows of a sweep's table differ: paired over the test examples, since the cells share them.
+"""Whether two rows of a sweep's table differ: paired over the test set, since the cells share it.
 
-The nets of a row are judged on the same examples, so that hard examples cancel in the difference. With d_i the share of
-one row's nets that are wrong on example i, less the other's, the difference is mean(d) and its standard error
-std(d) / sqrt(N), which is that of the paired bootstrap over examples; for two single nets it is that of McNemar's
-table, sqrt(b + c - (b - c)^2 / N) / N (Agresti, Categorical Data Analysis, section 10.1). Nets that differ in their
-seed add the variance of a mean over seeds.
+The nets of a row are judged on the same units: examples, or groups of examples that depend on each other, such as the
+frames of a speaker. So what is hard for all cancels in the difference. With d_u the mean number of errors that one
+row's nets make in unit u, less the other's, and n_u what they are counted in, the difference is D = sum(d) / sum(n),
+and its standard error sqrt(sum((d_u - D n_u)^2)) / sum(n): that of the paired bootstrap over units, by linearisation
+(Cochran, Sampling Techniques, section 6.4). Where units are examples, n_u is 1, and for two single nets this is the
+standard error of McNemar's table, sqrt(b + c - (b - c)^2 / N) / N (Agresti, Categorical Data Analysis, section 10.1).
+Nets that differ in their seed add the variance of a mean over seeds.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from mimic_keras.sweeping.cells import Sweep
 from mimic_keras.sweeping.results import Group, group_cells
 from mimic_keras.sweeping.running import Outcome
 
-JUDGED_BY_EXAMPLE = ("error_rate", "accuracy")  # metrics that are a mean over the test examples
 NOT_SHOWN = "not shown"
 
 
@@ -41,40 +42,44 @@ class Difference:
         return self.mean - 1.96 * self.standard_error, self.mean + 1.96 * self.standard_error
 
 
-def compare(these: np.ndarray, those: np.ndarray) -> Difference:
-    """The difference of the error rates of two groups of nets on the same examples: bool [nets, examples] each.
+def compare(these: np.ndarray, those: np.ndarray, counts: np.ndarray) -> Difference:
+    """The difference of the error rates of two groups of nets on the same units.
+
+    `these` and `those` are errors, numbers [nets, units] each; `counts` is what they are counted in, integers [units].
 
     Example: two nets, of which the first is wrong on 10 examples of 100 where the second is right, and right on 3
         where it is wrong:
-        >>> first, second = np.zeros((2, 1, 100), bool)
-        >>> first[0, :10] = second[0, 10:13] = True
-        >>> compare(first, second)
+        >>> first, second = np.zeros((2, 1, 100), int)
+        >>> first[0, :10] = second[0, 10:13] = 1
+        >>> compare(first, second, np.ones(100, int))
         Difference(mean=0.07, standard_error=0.03536...)
     """
+    total = counts.sum()
     paired = these.mean(0) - those.mean(0)
-    over_nets = sum(np.var(each.mean(1), ddof=1) / len(each) for each in (these, those) if len(each) > 1)
-    return Difference(float(paired.mean()), math.sqrt(paired.var() / len(paired) + over_nets))
+    mean = paired.sum() / total
+    over_units = np.sum((paired - mean * counts) ** 2) / total**2
+    over_nets = sum(np.var(each.sum(1) / total, ddof=1) / len(each) for each in (these, those) if len(each) > 1)
+    return Difference(float(mean), math.sqrt(over_units + over_nets))
 
 
 def tabulate_differences(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str], list[dict[str, str]]]:
     """Columns and rows of text: each row of the table against the one with the first value of an axis, and against its
-    baseline. Empty for a metric that is no mean over examples, and for cells that do not share the test set."""
-    if sweep.metric not in JUDGED_BY_EXAMPLE:
-        return [], []
-    sign = 1 if sweep.metric == "error_rate" and sweep.show == "error" else -1
+    baseline. Empty for a metric whose errors are not known by example or group, and cells that share no test set."""
+    sign = 1 if sweep.metric not in errors.INVERSES and sweep.show == "error" else -1
     rows = []
     for label, (group, model), (other, other_model) in _pairs(sweep, outcomes):
-        these, those = _stack(group, model), _stack(other, other_model)
-        if these is None or those is None or these[0] != those[0]:
+        these, those = _tallies(sweep.metric, group, model), _tallies(sweep.metric, other, other_model)
+        if not these or not those or len({each.digest for each in (*these, *those)}) > 1:
             continue
-        found = compare(these[1], those[1])
+        found = compare(_stack_errors(these), _stack_errors(those), these[0].counts)
         low, high = sorted(sign * 100 * end for end in found.interval)
         rows.append(
             {
                 "comparison": label,
                 f"difference in test {sweep.shown}, points": f"{sign * 100 * found.mean:+.2f}",
                 "95 % interval": f"{low:+.2f} to {high:+.2f}",
-                "nets": f"{len(these[1])} and {len(those[1])}",
+                "nets": f"{len(these)} and {len(those)}",
+                "over": f"{len(these[0].counts):,} {these[0].units}",
                 "verdict": (("higher" if sign * found.mean > 0 else "lower") if found.is_shown else NOT_SHOWN),
             }
         )
@@ -98,11 +103,12 @@ def _pairs(sweep: Sweep, outcomes: Sequence[Outcome]) -> Iterator[tuple[str, tup
         yield f"{place}student against baseline", (group, "student"), (group, "baseline")
 
 
-def _stack(group: Group, model: str) -> tuple[str, np.ndarray] | None:
-    """(digest of the labels, bool [nets, examples]); None if a net is missing, or they do not share the test set."""
+def _tallies(metric: str, group: Group, model: str) -> list[errors.Tally]:
+    """The errors of each net that counts; none if those of one are not known."""
     results = [result for outcome in group.outcomes for result in outcome.results]
-    found = [result["errors"] for result in results if result.get("errors")]
-    if not found or len(found) < len(results) or not all(each["examples"] and model in each["wrong"] for each in found):
-        return None
-    labels = {each["labels"] for each in found}
-    return (labels.pop(), np.stack([errors.unpack(each, model) for each in found])) if len(labels) == 1 else None
+    found = [errors.unpack(result["errors"], model, metric) for result in results]
+    return [] if None in found else [tally for tally in found if tally]
+
+
+def _stack_errors(tallies: Sequence[errors.Tally]) -> np.ndarray:
+    return np.stack([tally.errors for tally in tallies])

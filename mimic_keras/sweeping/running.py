@@ -53,8 +53,7 @@ class Outcome:
     """The state of a cell, and its results.
 
     `results` holds one mapping for each net that counts (of a search, for each of its best): {"models": as in
-    metrics.json, "history": the student's curves, "errors": as of `errors.pack`}; results of an earlier version have no
-    "errors".
+    metrics.json, "history": the student's curves, "errors": as of `errors.pack`}.
     """
 
     planned: PlannedCell
@@ -182,7 +181,8 @@ def _finish_search(search: Search, workspace: Workspace) -> list[Plan]:
 def _evaluate(plan: Plan, workspace: Workspace) -> list[dict[str, Any]]:
     results = runner.train_and_evaluate(plan, workspace)
     test = {name: of_split["test"] for name, of_split in results.evaluation.logits.items()}
-    wrong = errors.pack(results.data.split("test").labels, test)
+    rates = {name: of_split["test"] for name, of_split in results.evaluation.rates.items()}
+    wrong = errors.pack(results.data.split("test").labels, test, rates)
     return [{"models": results.evaluation.models, "history": results.nets[-1].history, "errors": wrong}]
 
 

@@ -207,7 +207,7 @@ def choices_are_made_on_validation(case: Case) -> None:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if not isinstance(value, Confusion)}
+    return {name: float(value) for name, value in metrics.items() if not isinstance(value, Confusion)}
 
 
 def raw_signatures_prepare_as_the_splits_do(case: Case) -> None:

@@ -6,7 +6,7 @@ Every frame is stored once; its window is gathered in the graph.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 from typing_extensions import TypedDict
 
-from mimic_keras.contracts import SPLITS, Confusion, Dataset, DatasetInfo, RawSignature, host_variable
+from mimic_keras.contracts import SPLITS, Confusion, Dataset, DatasetInfo, GroupedRate, RawSignature, host_variable
 from mimic_keras_timit import corpus as corpora
 from mimic_keras_timit import decoding, features, preparation, serving, synthesis, targets
 from mimic_keras_timit.phones import NUM_STATES, PHONES, STATE_NAMES
@@ -138,16 +138,25 @@ class Timit(Dataset):
         """The speaker of each training frame, int64: their number in the order of their ids."""
         if name != "speaker":
             return super().groups(name)
-        speakers = [utterance.name.split("/")[0] for utterance in self.corpus["train"]]
-        return np.repeat(np.unique(speakers, return_inverse=True)[1], self._lengths["train"])
+        return np.repeat(self._speakers("train"), self._lengths["train"])
+
+    def _speakers(self, split: str) -> np.ndarray:
+        """The speaker of each utterance, int64 [utterances]: their number in the order of their ids."""
+        names = [utterance.name.split("/")[0] for utterance in self.corpus[_source(split)]]
+        return np.unique(names, return_inverse=True)[1]
+
+    def _by_speaker(self, split: str, errors: Sequence[int], counts: Sequence[int]) -> GroupedRate:
+        """A rate by speaker, of the errors in each utterance and what they are counted in."""
+        speakers = self._speakers(split)
+        return GroupedRate(*(np.bincount(speakers, each).astype(np.int64) for each in (errors, counts)))
 
     def scores(self, split: str, logits: np.ndarray) -> list[np.ndarray]:
         """log(posterior / prior) of each utterance in a split, float32 [frames, 183]."""
         values = decoding.scaled_likelihoods(logits, decoding.log_priors(self._labels["train"], NUM_STATES))
         return np.split(values, np.cumsum(self._lengths[_source(split)])[:-1])
 
-    def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | Confusion]]:
-        """The phone error rate and the confusion matrix of the 39 classes.
+    def evaluate(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | GroupedRate | Confusion]]:
+        """The error rates of phones and of frames, by speaker, and the confusion matrix of the 39 classes.
 
         Raises:
             ValueError: `logits` has no "validation", on which the decoder's constants are chosen.
@@ -159,12 +168,15 @@ class Timit(Dataset):
             self.scores("validation", logits["validation"]), self._references("validation"), bigram
         )
         logging.info("decoder: %s, chosen on validation", chosen)
-        results: dict[str, dict[str, float | Confusion]] = {}
+        results: dict[str, dict[str, float | GroupedRate | Confusion]] = {}
         for split, values in logits.items():
             references, scores = self._references(split), self.scores(split, values)
             found = decoding.decode(scores, bigram, chosen.language_model_weight, chosen.insertion_penalty)
+            wrong = values.argmax(-1) != self._labels[_source(split)]
+            frames = np.split(wrong, np.cumsum(self._lengths[_source(split)])[:-1])
             results[split] = {
-                "phone_error_rate": decoding.phone_error_rate(references, found),
+                "error_rate": self._by_speaker(split, [each.sum() for each in frames], list(map(len, frames))),
+                "phone_error_rate": self._by_speaker(split, *decoding.count_phone_errors(references, found)),
                 "phones": Confusion(*decoding.confusion(references, found)),
             }
         return results

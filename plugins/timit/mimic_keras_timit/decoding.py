@@ -152,10 +152,20 @@ def phone_error_rate(references: Sequence[np.ndarray], found: Sequence[np.ndarra
         >>> phone_error_rate([np.array([0, 1, 2])], [np.array([0, 2])])
         0.3333333333333333
     """
+    errors, lengths = count_phone_errors(references, found)
+    return sum(errors) / sum(lengths) if sum(lengths) else float("nan")
+
+
+def count_phone_errors(references: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> tuple[list[int], list[int]]:
+    """The edit distance of each utterance and its reference's length, with phones folded to 39 classes.
+
+    Example:
+        >>> count_phone_errors([np.array([0, 1, 2])], [np.array([0, 2])])
+        ([1], [3])
+    """
     pairs = [(fold(reference), fold(phones)) for reference, phones in zip(references, found, strict=True)]
-    length = sum(len(reference) for reference, _ in pairs)
-    distance = sum(Levenshtein.distance(reference.tolist(), phones.tolist()) for reference, phones in pairs)
-    return distance / length if length else float("nan")
+    errors = [Levenshtein.distance(reference.tolist(), phones.tolist()) for reference, phones in pairs]
+    return errors, [len(reference) for reference, _ in pairs]
 
 
 def confusion(references: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> tuple[tuple[str, ...], np.ndarray]:

@@ -10,7 +10,7 @@ from mimic_keras_timit.features import num_frames
 from mimic_keras_timit.phones import CLASSES, FOLDED, PHONES
 from mimic_keras_timit.speakers import CORE_TEST, DEVELOPMENT
 
-from mimic_keras.contracts import SPLITS, Confusion, InputError
+from mimic_keras.contracts import SPLITS, Confusion, InputError, error_rate
 
 PHONE = 1600  # samples, ten frames: every state of a phone has some
 
@@ -213,8 +213,8 @@ def test_perfect_logits_have_no_errors(timit):
 
     assert list(found) == ["train", "validation", "test"]
     for split, metrics in found.items():
-        assert set(metrics) == {"phone_error_rate", "phones"}
-        assert metrics["phone_error_rate"] == 0
+        assert set(metrics) == {"error_rate", "phone_error_rate", "phones"}
+        assert float(metrics["phone_error_rate"]) == float(metrics["error_rate"]) == 0
         assert isinstance(metrics["phones"], Confusion)
         assert metrics["phones"].names == (*CLASSES, "(nothing)")
         expected = np.diag(folded(SPOKEN[split]))
@@ -232,7 +232,8 @@ def test_known_errors_are_counted(timit):
 
     found = timit.evaluate(logits)["test"]
 
-    assert found["phone_error_rate"] == 1 / 10
+    assert float(found["phone_error_rate"]) == 1 / 10
+    assert float(found["error_rate"]) == error_rate(timit.split("test").labels, logits["test"]) > 0
     places = {name: place for place, name in enumerate(found["phones"].names)}
     expected = np.diag(folded(SPOKEN["test"]))
     expected[places["aa"], places["aa"]] -= 1
@@ -268,7 +269,7 @@ def test_other_splits_change_nothing_that_validation_says(timit):
     alone = timit.evaluate({"validation": logits["validation"]})["validation"]
     found = timit.evaluate(logits)
 
-    assert found["validation"]["phone_error_rate"] == alone["phone_error_rate"] > 0
+    assert float(found["validation"]["phone_error_rate"]) == float(alone["phone_error_rate"]) > 0
     np.testing.assert_array_equal(found["validation"]["phones"].counts, alone["phones"].counts)
     for split, metrics in found.items():
         np.testing.assert_array_equal(metrics["phones"].counts.sum(1)[:39], folded(SPOKEN[split])[:39])
@@ -279,7 +280,27 @@ def test_the_transfer_set_has_the_training_sets_metrics(timit):
 
     found = timit.evaluate(logits | {"transfer": logits["train"]})
 
-    assert found["transfer"]["phone_error_rate"] == found["train"]["phone_error_rate"] > 0
+    assert float(found["transfer"]["phone_error_rate"]) == float(found["train"]["phone_error_rate"]) > 0
+
+
+def test_errors_are_counted_by_speaker(timit):
+    """One frame of the last test utterance is wrong: one error, of that utterance's speaker."""
+    states = timit.split("test").labels.copy()
+    states[-1] = (states[-1] + 90) % 183
+    logits = {"validation": sure(timit.split("validation").labels), "test": sure(states)}
+
+    found = timit.evaluate(logits)["test"]
+
+    names = [utterance.name.split("/")[0] for utterance in timit.corpus["test"]]
+    order = sorted(set(names))
+    assert len(order) < len(names) or len(order) > 1
+    for metric in ("error_rate", "phone_error_rate"):
+        assert found[metric].errors.shape == found[metric].counts.shape == (len(order),)
+    expected = np.zeros(len(order), int)
+    expected[order.index(names[-1])] = 1
+    np.testing.assert_array_equal(found["error_rate"].errors, expected)
+    assert found["error_rate"].counts.sum() == len(states)
+    assert found["phone_error_rate"].counts.sum() == folded(SPOKEN["test"])[:39].sum()
 
 
 def test_phones_of_no_training_frame_are_never_decoded(timit):
