@@ -163,6 +163,15 @@ def test_what_predict_cannot_find_is_said_before_it_loads_anything(result, monke
         mimic_keras.predict(result.export, "no.npy")
 
 
+@pytest.mark.parametrize("scale", [1, 255])
+def test_predict_warns_of_examples_that_were_not_prepared(result, tmp_path, capsys, scale):
+    """Digits are prepared as numbers from 0 to 1; pixels from 0 to 255 as floats would be answered, wrongly."""
+    np.save(tmp_path / "x.npy", np.linspace(0, scale, 128, dtype=np.float32).reshape(2, 8, 8, 1))
+    assert len(mimic_keras.predict(result.export, tmp_path / "x.npy").rows) == 2
+    said = "serving_default takes prepared examples: inputs is from 0 to 255, and was from 0 to 1 on validation"
+    assert (said in capsys.readouterr().err) == (scale == 255)
+
+
 def test_a_search_and_a_sweep(places, folder):
     experiment = tiny(baseline=None, search={"trials": 1, "random_trials": 1}, name="search")
     experiment["student"]["training"]["optimizer"]["learning_rate"] = {"tune": {"min": 0.01, "max": 0.02}}

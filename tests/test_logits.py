@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mimic_keras.contracts import ArraySplit, InputError, RunError
 from mimic_keras.experiment.schema import SelectionSection
-from mimic_keras.stages import labelling
+from mimic_keras.stages import labelling, plausibility
 from mimic_keras.stages import logits as stage
 from mimic_keras.stages.logits import select_greedily
 from mimic_keras.stages.teachers import TeacherMember
@@ -174,14 +174,14 @@ def test_every_members_error_is_said_before_it_labels_anything_else(store, caplo
         (
             "WARNING",
             "teacher/0: its error rate on validation is no better than always answering the most frequent class "
-            "(0.4000); its inputs may be scaled otherwise, or its classes ordered otherwise",
+            f"(0.4000); {plausibility.CAUSES}",
             False,
         ),
         ("INFO", "teacher/1: error rate 0.6000 on validation", False),
         (
             "WARNING",
             "teacher/1: its error rate on validation is no better than always answering the most frequent class "
-            "(0.4000); its inputs may be scaled otherwise, or its classes ordered otherwise",
+            f"(0.4000); {plausibility.CAUSES}",
             False,
         ),
     ]
@@ -197,7 +197,7 @@ def test_a_member_with_another_order_of_classes_is_told_which(store, caplog):
     stage.label_validation([member("teacher/0", [[1, 0], [0, 39 / 40]], data)], data, store)
     assert [text for _, text, _ in messages(caplog)] == [
         "teacher/0: its error rate on validation is no better than always answering the most frequent class (0.5000); "
-        "its inputs may be scaled otherwise, or its classes ordered otherwise. If its outputs are those of square, "
+        f"{plausibility.CAUSES}. If its outputs are those of square, "
         "disc, in this order, it is 0.0000"
     ]
 

@@ -77,7 +77,7 @@ def predict(version: Place, *inputs: Place, signature: str | None = None, form: 
         if not file.exists():
             raise InputError(f"{file}: no such file or folder")
     with quiet_native_libraries():
-        from mimic_keras.serving import portable, prediction
+        from mimic_keras.serving import portable, prediction, verification
 
         runtimes = portable.load(Path(version), record, form)
         from mimic_keras.reporting import console
@@ -87,6 +87,8 @@ def predict(version: Place, *inputs: Place, signature: str | None = None, form: 
     known = {name: each.inputs for name, each in runtimes.items() if signature in (None, name)}
     with console.showing_messages():
         chosen, request = prediction.choose(known, examples)
+        own, _ = verification.read_examples(Path(version))[chosen]
+        prediction.warn_of_other_scales(chosen, request, own, others=[name for name in runtimes if name != chosen])
     rows = list(prediction.predict(runtimes[chosen], request, examples.names, record["class_names"]))
     columns = ["example", *["row"] * any("row" in row for row in rows), "class", "label", "probability"]
     return Table(f"{chosen}, {form}", columns, rows)

@@ -15,6 +15,7 @@ from mimic_keras.contracts import InputError
 from mimic_keras.serving.runtimes import Arrays, Input, Runtime
 
 AT_ONCE = 256  # examples in a request
+FAR = 10  # times the width of a range: outliers of a table are within it
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,27 @@ def choose(signatures: Mapping[str, Mapping[str, Input]], given: Examples) -> tu
         return skipped
     found = _describe_inputs({name: Input(array.dtype, array.shape) for name, array in given.arrays.items()})
     raise InputError(f"no signature takes {found.strip()}{_describe_absent(signatures, given)}; accepted{known}")
+
+
+def warn_of_other_scales(signature: str, request: Arrays, own: Arrays, others: Sequence[str]) -> None:
+    """Warn of numbers far outside of the range that the export's own examples have: they were prepared otherwise.
+
+    Args:
+        signature: the one that was chosen; for the message, as `others`, which may prepare their inputs.
+        request: {input: array} for it.
+        own: the export's examples for it.
+    """
+    for name, values in request.items():
+        if values.dtype.kind != "f" or not np.isfinite(values).any():
+            continue
+        low, high = float(np.nanmin(own[name])), float(np.nanmax(own[name]))
+        found = float(np.nanmin(values)), float(np.nanmax(values))
+        if found[0] < low - FAR * (high - low) or found[1] > high + FAR * (high - low):
+            hint = f"; raw ones are for {', '.join(others)}" if others else ""
+            logging.warning(
+                "%s takes prepared examples: %s is from %.4g to %.4g, and was from %.4g to %.4g on validation%s",
+                *(signature, name, *found, low, high, hint),
+            )
 
 
 def _skip_columns(signatures: Mapping[str, Mapping[str, Input]], given: Examples) -> tuple[str, Arrays] | None:

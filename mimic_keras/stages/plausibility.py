@@ -10,7 +10,10 @@ import numpy as np
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.teachers import TeacherMember
 
-CAUSES = "its inputs may be scaled otherwise, or its classes ordered otherwise"
+CAUSES = (
+    "its inputs may be scaled otherwise (its entry can have its own, as dataset: {inputs: {scale: 1}}), or its classes "
+    "ordered otherwise"
+)
 MOST_CLASSES = 1000  # of which the best order is found in a second
 FAR = 10  # times narrower or wider than expected; photographs that are merely dark or pale are within it
 
