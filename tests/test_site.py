@@ -48,6 +48,13 @@ def test_every_link_leads_to_a_page_and_a_heading():
                 assert anchor in anchors(place), f"{page}: {target}#{anchor}"
 
 
+def test_code_below_a_list_is_code_for_mkdocs_too():
+    """Python-Markdown wants eight spaces where GitHub is content with six, and makes text of the rest of the list."""
+    for page, text in pages().items():
+        found = re.search(r"\n\n {5,7}\S.*", repository.FENCED.sub("", text))
+        assert not found, f"{page}: {found[0].strip()}"
+
+
 def test_every_page_is_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text()
     navigation = YAML(typ="safe").load(text[text.index("\nnav:") :])["nav"]
