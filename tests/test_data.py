@@ -156,6 +156,19 @@ def test_many_missing_classes_are_not_all_named(caplog):
     ]
 
 
+def test_a_teacher_is_evaluated_once():
+    """The same bits again: from memory. Other bits of one split: anew."""
+    data = numbers(metrics={"error_rate": 0.125})
+    calls = []
+    evaluate = data.dataset.evaluate
+    data.dataset.evaluate = lambda logits: calls.append(1) or evaluate(logits)
+    found = data.evaluate_once({"test": np.zeros([4, 3])})
+    assert data.evaluate_once({"test": np.zeros([4, 3])}) == found == data.evaluate({"test": np.zeros([4, 3])})
+    assert len(calls) == 2
+    data.evaluate_once({"test": np.eye(4, 3)})
+    assert len(calls) == 3
+
+
 def test_what_a_net_is_judged_by_is_a_metric_of_the_trainer_or_of_the_data_set():
     metrics = {"a": 0.5, "accuracy": float("nan"), "c": Confusion(("x",), np.ones([1, 1]))}
     found = numbers({"validation": [0, 1, 2, 0]}, metrics=metrics)

@@ -13,7 +13,17 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mimic_keras.contracts import Confusion, Dataset, GroupedRate, InputError, MimicError, RawSignature, RunError, Split
+from mimic_keras.contracts import (
+    Confusion,
+    Dataset,
+    GroupedRate,
+    InputError,
+    MimicError,
+    RawSignature,
+    RunError,
+    Split,
+    array_digest,
+)
 from mimic_keras.experiment.problems import suggest
 from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.planning.components import Component
@@ -61,6 +71,7 @@ class Data:
     seed: int
     folder: Path
     files: FilesRead = field(default_factory=lambda: FilesRead([], {}))
+    _evaluated: dict[Any, Any] = field(default_factory=dict, init=False)
 
     def with_seed(self, seed: int) -> Data:
         """The same data with other virtual copies."""
@@ -162,6 +173,14 @@ class Data:
         """{split: metrics} of a model's logits: those of every data set, then the data set's own."""
         own = self.component.guard(self.dataset.evaluate, logits)
         return {name: measure_performance(self.split(name).labels, logits[name]) | own[name] for name in logits}
+
+    def evaluate_once(self, logits: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | GroupedRate | Confusion]]:
+        """As `evaluate`, remembered: for teachers, which the cells of a sweep share. To decode the speech of a teacher
+        and its members takes longer than to train a small student."""
+        key = tuple((name, array_digest(values)) for name, values in logits.items())
+        if key not in self._evaluated:
+            self._evaluated[key] = self.evaluate(logits)
+        return self._evaluated[key]
 
 
 def prepare(component: Component, home: Path, seed: int) -> Data:

@@ -63,7 +63,8 @@ def evaluate(
     rates: dict[str, dict[str, dict[str, GroupedRate]]] = {}
     for name, of_split in logits.items():
         results[name] = asdict(costs[name]) | described[name]
-        for split, metrics in data.evaluate(of_split).items():
+        measure = data.evaluate if name in predictors else data.evaluate_once
+        for split, metrics in measure(of_split).items():
             tables = {key: value for key, value in metrics.items() if isinstance(value, Confusion)}
             confusions.setdefault(name, {})[split] = tables
             grouped = {key: value for key, value in metrics.items() if isinstance(value, GroupedRate)}
