@@ -96,7 +96,7 @@ def test_a_table_scrolls_beside_its_first_column(tmp_path):
     )
     pages.write_page(tmp_path / "page.html", template, title="t", summary="s")
     text = (tmp_path / "page.html").read_text()
-    assert '<div class="scroll">\n<table>\n<tr><th>a</th><th>b</th></tr>' in text
+    assert '<div class="scroll" tabindex="0">\n<table>\n<tr><th>a</th><th>b</th></tr>' in text
     assert '<tr class="student"><td>&lt;x&gt;</td><td>1</td></tr>' in text
     assert "td:first-child { text-align: left; position: sticky; left: 0;" in text
     assert "@media (prefers-color-scheme: dark)" in text

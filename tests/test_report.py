@@ -44,7 +44,7 @@ def judged():
     }
     zeros = {split: np.zeros([3, 2], np.float32) for split in ("validation", "test")}
     phones = {"phones": Confusion(("aa", "<b>"), np.array([[5, 1], [0, 7]]))}
-    return Evaluation(models, [], dict.fromkeys(models, zeros), {"teacher": {"validation": phones, "test": phones}})
+    return Evaluation(models, [], dict.fromkeys(models, zeros), {"teacher": {"validation": phones, "test": phones}}, {})
 
 
 def split(labels, shape=(4,)):

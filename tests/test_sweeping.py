@@ -335,7 +335,7 @@ def test_means_of_what_was_measured(tmp_path):
             "phone_error_rate",
             "accuracy",
             [75],
-            "test accuracy, %",
+            "test phone accuracy, %",
             "Test accuracy (100 - phone error rate) in per cent;",
         ),
         ("accuracy", "error", [87.5], "test accuracy, %", "Test accuracy in per cent;"),

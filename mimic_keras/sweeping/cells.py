@@ -95,8 +95,8 @@ class Sweep(Section):
 
     @property
     def shown(self) -> str:
-        """What tables and figures show, without split and unit: "error", "accuracy" or the metric's name."""
-        return self.show if self.is_error else self.metric.replace("_", " ")
+        """What tables and figures show, without split and unit: "error", "phone accuracy" or the metric's name."""
+        return (self.metric.replace("error_rate", self.show) if self.is_error else self.metric).replace("_", " ")
 
     @property
     def unit(self) -> str:

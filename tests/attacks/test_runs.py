@@ -99,7 +99,7 @@ def test_m2_the_report_takes_costless_nets_and_dollars(tmp_path, teacher, studen
         for name, cost in (("teacher", teacher), ("student", student))
     }
     logits = {name: {"test": np.zeros([3, 4], np.float32)} for name in models}
-    found = evaluation.Evaluation(models, [], logits, {"student": confusion})
+    found = evaluation.Evaluation(models, [], logits, {"student": confusion}, {})
     metrics = {"experiment": "x", "stages": {}, "stability": {}, "warnings": [], "export": None, "refusal": None}
     pictures = report.draw_pictures(found, {}, names, np.array([0, 1, -1]))
     report.write_report(tmp_path / "report.html", "name: x", metrics, found, pictures, [], {})

@@ -3,11 +3,13 @@
 import csv
 import html
 
+import numpy as np
 import pytest
 
 from mimic_keras.experiment.file import has_ranges
 from mimic_keras.reporting.tables import to_markdown
 from mimic_keras.sweeping import page, running
+from mimic_keras.sweeping.errors import pack
 from tests.test_sweeping import read, sweep_file
 from tests.tiny import command, tiny, write
 
@@ -18,7 +20,10 @@ def done(planned, errors=(0.25,)):
     cost = {"parameters": 5, "multiply_adds": 4, "validation": {}}
     models = [{"student": {**cost, "test": {"error_rate": error}}} for error in errors]
     history = {"val_error_rate": [0.5, 0.25]}
-    return running.Outcome(planned, "done", [{"models": each, "history": history} for each in models])
+    unknown = pack(np.zeros(0), {}, {})
+    return running.Outcome(
+        planned, "done", [{"models": each, "history": history, "errors": unknown} for each in models]
+    )
 
 
 @pytest.mark.parametrize("change", ["edited", "removed"])
