@@ -94,7 +94,9 @@ def pack(file, contents):
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
             elif data is not None:
-                tar.addfile(data)
+                header = data.tobuf(tar.format, tar.encoding, tar.errors)  # addfile would miss what it claims to hold
+                tar.fileobj.write(header)
+                tar.offset += len(header)
     return file
 
 
