@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import random
+import shutil
 import subprocess
 import sys
 
@@ -170,6 +171,14 @@ def test_predict_warns_of_examples_that_were_not_prepared(result, tmp_path, caps
     assert len(mimic_keras.predict(result.export, tmp_path / "x.npy").rows) == 2
     said = "serving_default takes prepared examples: inputs is from 0 to 255, and was from 0 to 1 on validation"
     assert (said in capsys.readouterr().err) == (scale == 255)
+
+
+def test_predict_needs_no_examples_to_compare_with(result, tmp_path, capsys):
+    shutil.copytree(result.export, tmp_path / "1")
+    (tmp_path / "1" / "assets.extra" / "examples.npz").unlink()
+    np.save(tmp_path / "x.npy", np.zeros([1, 8, 8, 1], np.float32))
+    assert len(mimic_keras.predict(tmp_path / "1", tmp_path / "x.npy").rows) == 1
+    assert "whether the examples were prepared as the student's is not checked" in capsys.readouterr().err
 
 
 def test_a_search_and_a_sweep(places, folder):

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import logging
 
 from mimic_keras.contracts import InputError
 from mimic_keras.interface.folders import Place
 from mimic_keras.interface.results import Table, VerifyResult
 from mimic_keras.interface.session import quiet_native_libraries
+
+if TYPE_CHECKING:
+    from mimic_keras.serving.runtimes import Arrays
 
 
 def verify(version: Place) -> VerifyResult:
@@ -77,7 +84,7 @@ def predict(version: Place, *inputs: Place, signature: str | None = None, form: 
         if not file.exists():
             raise InputError(f"{file}: no such file or folder")
     with quiet_native_libraries():
-        from mimic_keras.serving import portable, prediction, verification
+        from mimic_keras.serving import portable, prediction
 
         runtimes = portable.load(Path(version), record, form)
         from mimic_keras.reporting import console
@@ -87,11 +94,21 @@ def predict(version: Place, *inputs: Place, signature: str | None = None, form: 
     known = {name: each.inputs for name, each in runtimes.items() if signature in (None, name)}
     with console.showing_messages():
         chosen, request = prediction.choose(known, examples)
-        own, _ = verification.read_examples(Path(version))[chosen]
-        prediction.warn_of_other_scales(chosen, request, own, others=[name for name in runtimes if name != chosen])
+        _warn_of_other_scales(Path(version), chosen, request, others=[name for name in runtimes if name != chosen])
     rows = list(prediction.predict(runtimes[chosen], request, examples.names, record["class_names"]))
     columns = ["example", *["row"] * any("row" in row for row in rows), "class", "label", "probability"]
     return Table(f"{chosen}, {form}", columns, rows)
+
+
+def _warn_of_other_scales(version: Path, signature: str, request: Arrays, others: Sequence[str]) -> None:
+    from mimic_keras.serving import prediction, verification
+
+    try:
+        own, _ = verification.read_examples(version)[signature]
+    except verification.VerificationError as error:
+        logging.warning("%s; whether the examples were prepared as the student's is not checked", error)
+    else:
+        prediction.warn_of_other_scales(signature, request, own, others)
 
 
 def _suggest_version(folder: Path) -> str:
