@@ -293,7 +293,6 @@ def test_errors_are_counted_by_speaker(timit):
 
     names = [utterance.name.split("/")[0] for utterance in timit.corpus["test"]]
     order = sorted(set(names))
-    assert len(order) < len(names) or len(order) > 1
     for metric in ("error_rate", "phone_error_rate"):
         assert found[metric].errors.shape == found[metric].counts.shape == (len(order),)
     expected = np.zeros(len(order), int)
