@@ -39,7 +39,10 @@ def __getattr__(name: str) -> Any:
     """Imported at the first use (PEP 562): `import mimic_keras` costs nothing, and the rooms below import no other."""
     if name not in _PLACES:
         raise AttributeError(f"module 'mimic_keras' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    found = getattr(importlib.import_module(_PLACES[name]), name)
+    if not isinstance(found, type):
+        found = importlib.import_module("mimic_keras.interface.spelling").speaks_python(found)
+    return globals().setdefault(name, found)
 
 
 def __dir__() -> list[str]:

@@ -146,7 +146,7 @@ def test_without_export_nothing_is_published_until_it_is(result, places):
     published = mimic_keras.export(kept, **folders)
     assert (published.path, published.made) == (places["saved_models_dir"] / "kept" / "1", True)
     assert not mimic_keras.export(kept.folder, **folders).made
-    with refusing("--set seed=3: the student is trained already; accepted: export.KEY=VALUE"):
+    with refusing("set={'seed': 3}: the student is trained already; accepted: export.KEY=VALUE"):
         mimic_keras.export(kept, set={"seed": 3}, **folders)
 
 

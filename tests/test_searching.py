@@ -242,8 +242,18 @@ def test_nothing_to_search(tmp_path, capsys):
 
 
 def test_a_metric_that_there_is_not(tmp_path, untrained):
-    with pytest.raises(InputError, match=r"search.metric: no 'phone_error_rate' on validation; accepted: error_rate$"):
+    with pytest.raises(InputError, match=r"search.metric: no metric 'phone_error_rate'") as raised:
         work(search_of(tmp_path, searched(metric="phone_error_rate")), tmp_path)
+    assert str(raised.value).endswith(
+        ". Did you mean 'error_rate'? Accepted: error_rate, nll, calibration_error, kl, logit_mse"
+    )
+    assert not untrained
+
+
+def test_a_metric_that_has_no_value(tmp_path, untrained):
+    """Validation without labels, or a student that is not evaluated against a teacher."""
+    with pytest.raises(InputError, match=r"search.metric: no 'nll' on validation; accepted: error_rate$"):
+        work(search_of(tmp_path, searched(metric="nll")), tmp_path)
 
 
 def test_run_refuses_ranges_and_validate_shows_their_middle(tmp_path, capsys):

@@ -452,6 +452,24 @@ def test_a_figure_of_validation(tmp_path):
     assert titles == ["Test error against parameters", "Validation error against parameters"]
 
 
+def test_teachers_of_as_many_nets_share_a_label(tmp_path):
+    table, (cell,) = read(
+        tmp_path, axes={"loss": ["kl"], "seed": [0]}, figures=[{"x": "parameters", "lines": ["teacher"]}]
+    )
+    cost = {"parameters": 5, "multiply_adds": 4, "validation": {}}
+    planned = running.plan_cells("x", [cell], tmp_path)[0]
+    results = [
+        {"models": {"student": {**cost, "test": {"error_rate": 0.5}}, "teacher": teacher}, "history": {}}
+        for members, error in [(3, 0.25), (1, 0.375), (3, 0.125)]
+        for teacher in [{**cost, "members": members, "test": {"error_rate": error}}]
+    ]
+    axes = page._draw_figure(table, table.figures[0], [running.Outcome(planned, "done", results)]).axes[0]
+    levels = [line for line in axes.get_lines() if line.get_linestyle() in ("--", "-.")]
+    assert [(line.get_ydata()[0], line.get_linestyle()) for line in levels] == [(37.5, "--"), (12.5, "-."), (25, "-.")]
+    labels = [label for label in axes.get_legend_handles_labels()[1] if label.startswith("teacher")]
+    assert labels == ["teacher (1 net)", "teacher (3 nets)"]
+
+
 def test_the_best_of_several_searches_vary_with_their_seed(tmp_path):
     """By hand: means of the two best are 15 and 35 %, so mean 25 and deviation 14.14."""
     table, found = read(tmp_path, axes={"loss": ["kl"], "seed": [0, 1]})
@@ -493,9 +511,13 @@ def test_a_sweep_is_run_by_one_process(tmp_path, monkeypatch, capsys):
 
 
 def test_a_metric_that_there_is_not(tmp_path, capsys):
-    rows = sweep(tmp_path, code=1, metric="phone_error_rate", axes={"loss": ["kl"], "seed": [0]})
-    assert [row["state"] for row in rows] == ["failed"]
-    assert "metric: no 'phone_error_rate' on test; there is: error_rate, accuracy, top_5_" in capsys.readouterr().err
+    file = sweep_file(tmp_path, metric="phone_error_rate", axes={"loss": ["kl"], "seed": [0]})
+    assert command("sweep", file, "--home", tmp_path / "home", "--runs_dir", tmp_path / "runs") == 2
+    error = capsys.readouterr().err
+    assert (
+        "metric: no metric 'phone_error_rate' on validation. Did you mean 'error_rate'? Accepted: error_rate" in error
+    )
+    assert not (tmp_path / "home" / "students").exists()  # nothing was trained
     assert [row["state"] for row in sweep(tmp_path, axes={"loss": ["kl"], "seed": [0]})] == ["done"]
 
 

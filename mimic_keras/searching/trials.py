@@ -38,6 +38,7 @@ from mimic_keras.searching.trial import (
     read_trial,
     write_trial,
 )
+from mimic_keras.stages.evaluation import check_metric
 from mimic_keras.stages.workspace import Unit, Workspace
 from mimic_keras.storage.files import hash_json, write_json
 from mimic_keras.training.metrics import INCREASING
@@ -137,8 +138,9 @@ class Search:
         logging.info("trial %d of %d: %s", trial.number + 1, self.section.trials, point)
         keras.backend.clear_session()
         source = self.source_at(trial.values)
-        given = {key: item for key, item in source.given.items() if key != "baseline"}
-        return workspace.start(Unit(_validate_student, make_plan(source.with_given(given))))
+        plan = make_plan(source.with_given({key: item for key, item in source.given.items() if key != "baseline"}))
+        check_metric(plan, workspace, self.section.metric, "search.metric", refused=INCREASING)
+        return workspace.start(Unit(_validate_student, plan))
 
     def _finish(self, trial: Trial, future: Future[Any]) -> Trial:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -159,9 +159,16 @@ class Data:
         """Raise InputError, before the net is trained, if what it is judged by is no metric of the data set."""
         name = training.monitored_metric
         if name is not None and name not in TRAINERS_METRICS:
-            accepted = {each: each for each in (*TRAINERS_METRICS, *self._metric_names())}
-            if name not in accepted:
-                raise InputError(f"{net}: monitor: no metric {name!r} on validation. {suggest(name, accepted)}")
+            self.check_metric(name, f"{net}: monitor", TRAINERS_METRICS)
+
+    def check_metric(self, name: str, place: str, others: Sequence[str] = (), refused: Sequence[str] = ()) -> None:
+        """Raise InputError, which opens with `place`, if `name` is no metric of the data set and none of `others`.
+
+        `refused`: metrics that the message does not offer.
+        """
+        accepted = {each: each for each in (*others, *self._metric_names()) if each not in refused}
+        if name not in accepted:
+            raise InputError(f"{place}: no metric {name!r} on validation. {suggest(name, accepted)}")
 
     @functools.cache  # noqa: B019
     def _metric_names(self) -> list[str]:

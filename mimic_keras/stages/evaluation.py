@@ -11,11 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from mimic_keras.contracts import Confusion, GroupedRate
+from mimic_keras.planning.plan import Plan
 from mimic_keras.reporting.tables import format_count
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
 from mimic_keras.stages.student import Net
 from mimic_keras.stages.teachers import TeacherMember
+from mimic_keras.stages.workspace import Workspace
 from mimic_keras.training.metrics import count_by_class, measure_fidelity
 from mimic_keras.training.models import Cost, Predict, add_counts, inference_call, make_predictor
 
@@ -116,6 +118,13 @@ def _tabulate_classes(data: Data, logits: Mapping[str, Mapping[str, np.ndarray]]
     return count_by_class(data.dataset.info.class_names, data.split("test").labels, of_test)
 
 
+def check_metric(plan: Plan, workspace: Workspace, name: str, place: str, refused: Sequence[str] = ()) -> None:
+    """As `Data.check_metric`, of what a student is judged by here; data is read only for metrics of few data sets."""
+    known = [*OF_EVERY_DATASET, *(FIDELITY if plan.members else ())]
+    if name not in known:
+        workspace.prepare(*plan.transfer).check_metric(name, place, known, refused)
+
+
 def main_error(models: Mapping[str, Mapping[str, Any]]) -> str:
     """The error rate that counts; of several, the last is the data set's main one."""
     return [key for key in ("error_rate", *models["student"]["test"]) if key.endswith("error_rate")][-1]
@@ -161,6 +170,7 @@ def tabulate_details(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str]
 
 DETAILS = ("accuracy", "top_5_accuracy", "nll", "calibration_error")
 FIDELITY = ("agreement", "kl", "logit_mse")
+OF_EVERY_DATASET = ("error_rate", "accuracy", "nll", "calibration_error")
 
 
 def head(split: str, metric: str) -> str:

@@ -184,16 +184,20 @@ def _spread_of(group: Group) -> tuple[float, float]:
 
 
 def _draw_levels(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], axes: Any) -> None:
-    """The teachers, once each."""
-    found = {}
+    """The teachers, once each; those of as many nets, as other seeds are, look alike and share a label."""
+    found = set()
     for outcome in done:
         for result in outcome.results:
             teacher = result["models"].get("teacher")
             if teacher and (error := teacher[figure.split].get(sweep.metric)) is not None:
-                found[error, teacher["members"]] = teacher
-    for (error, members), style in zip(sorted(found), itertools.cycle(["--", "-.", ":"])):
-        nets = f"{members} nets" if members > 1 else "1 net"
-        axes.axhline(to_shown(sweep, error), color="#333333", linewidth=1, linestyle=style, label=f"teacher ({nets})")
+                found.add((teacher["members"], error))
+    styles = itertools.cycle(["--", "-.", ":"])
+    for members, alike in itertools.groupby(sorted(found), key=lambda each: each[0]):
+        line = {"color": "#333333", "linewidth": 1, "linestyle": next(styles)}
+        label = f"teacher ({members} nets)" if members > 1 else "teacher (1 net)"
+        for _, error in alike:
+            axes.axhline(to_shown(sweep, error), label=label, **line)
+            label = "_"  # as matplotlib marks what has no place in the legend
 
 
 def _draw_curves(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], axes: Any) -> None:

@@ -23,7 +23,7 @@ from mimic_keras.planning.plan import Costs, Plan, make_plan
 from mimic_keras.reporting import console
 from mimic_keras.searching import page as search_page
 from mimic_keras.searching.trials import Search, open_search
-from mimic_keras.stages.evaluation import EVALUATION_VERSION
+from mimic_keras.stages.evaluation import EVALUATION_VERSION, check_metric
 from mimic_keras.stages.replacing import CELLS, check_sweep
 from mimic_keras.stages.workspace import Unit, Workspace, settle
 from mimic_keras.storage.files import hash_json, write_bytes, write_json
@@ -89,7 +89,8 @@ def run_cells(
     """Run every cell; yields all outcomes after each cell.
 
     Raises:
-        InputError: another process is running this sweep, or the folder holds the results of an experiment.
+        InputError: another process is running this sweep, the folder holds the results of an experiment, or the
+            student of the first cell has no such metric.
     """
     outcomes = [Outcome(each) for each in cells]
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,6 +100,7 @@ def run_cells(
     )
     check_sweep(folder)
     with owned(folder), workspace.in_use(sweep.name), journal, table:
+        check_metric(cells[0].plan, workspace, sweep.metric, "metric")
         for page in (
             folder / "report.html",
             *folder.glob("figure_*.svg"),
