@@ -1,7 +1,7 @@
 """The program as a library: `import mimic_keras` has these functions, and the commands print what they return.
 
 TensorFlow and plugins are imported inside the functions that need them. Invalid input is an `InputError`, and whatever
-else ends a run a `RunError`, with the message that the command would print.
+else ends a run a `RunError`, with the message that the command would print (`spelling`).
 """
 
 from __future__ import annotations

@@ -205,7 +205,10 @@ def prepare(component: Component, home: Path, seed: int) -> Data:
         folder.mkdir(exist_ok=True)  # not before: a prune that held the lock may have removed it
         _claim(folder, home, label)
         remove_leftovers(folder)
-        fingerprint = component.guard(dataset.prepare, folder)
+        try:
+            fingerprint = component.guard(dataset.prepare, folder)
+        except InputError as error:
+            raise InputError(f"{label}: {error}") from error
         _write_record(folder, label)
         prepared = {
             folder / name: (stamp_files([folder / name]), digest)
