@@ -107,8 +107,9 @@ def _run(plan: Plan, workspace: Workspace, folder: Path, saved_models_dir: Path,
     source = describe_given(plan) + resolve(experiment)
     environment = describe_environment(experiment.distribution)
     results = train_and_evaluate(plan, workspace, folder / "tensorboard")
-    if remark := evaluation.compare_with_baseline(results.evaluation.models):
-        logging.warning("%s", remark)
+    for compare in (evaluation.compare_with_teacher, evaluation.compare_with_baseline):
+        if remark := compare(results.evaluation.models):
+            logging.warning("%s", remark)
 
     metrics: dict[str, Any] = {
         "experiment": experiment.name,

@@ -150,6 +150,21 @@ def test_without_export_nothing_is_published_until_it_is(result, places):
         mimic_keras.export(kept, set={"seed": 3}, **folders)
 
 
+def test_one_file_and_one_setting_stand_alone(tmp_path):
+    with pytest.raises(InputError, match=r"^plugins: no such file: \S*nowhere\.py$"):
+        mimic_keras.validate("quickstart", plugins="nowhere.py")
+    with pytest.raises(InputError, match="expected KEY=VALUE") as raised:
+        mimic_keras.validate("quickstart", set="seed")
+    assert "set seed: expected" in str(raised.value)
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    for place in ("file", "file/in"):
+        with pytest.raises(InputError, match="expected a folder, and this, or what it is in, is a file"):
+            mimic_keras.run(tiny(), home=tmp_path / "home", runs_dir=tmp_path / place)
+
+
 def test_verify_checks_an_export(result):
     checked = mimic_keras.verify(result.export)
     assert sorted(row["signature"] for row in checked.rows) == ["serve_images", "serving_default"]

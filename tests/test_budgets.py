@@ -184,7 +184,7 @@ def refused(folder, architecture):
         (
             {"name": "mlp", "hidden_units": [10], "dropout": {"fit_parameters": 1000}},
             "dropout",
-            "architecture 'mlp' (mimic-keras-architectures 0.1.0) raised ValueError: Invalid value received",
+            "architecture 'mlp' (mimic-keras-architectures 0.1.0): Invalid value received",
         ),
     ],
 )

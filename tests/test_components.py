@@ -248,7 +248,7 @@ def test_a_plugins_error_is_one_line_with_its_distribution():
 
     with pytest.raises(PluginError) as caught:
         Component(plugin(), {}).guard(fails)
-    assert str(caught.value) == "teacher 'everything' (my-plugins 2.0) raised ValueError: two lines"
+    assert str(caught.value) == "teacher 'everything' (my-plugins 2.0): two lines"
     assert isinstance(caught.value.__cause__, ValueError)
 
 

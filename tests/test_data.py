@@ -189,6 +189,29 @@ def test_what_a_net_is_judged_by_is_a_metric_of_the_trainer_or_of_the_data_set()
         )
 
 
+@pytest.mark.parametrize(("largest", "is_warned_of"), [(10.0, False), (255.0, True)])
+def test_large_inputs_are_warned_of(largest, is_warned_of, caplog):
+    inputs = np.zeros([4, 2], np.float32)
+    inputs[:, 0] = largest
+    made = numbers()
+    made.dataset.split = lambda name, seed: ArraySplit(inputs, np.array([0, 1, 2, 0]))
+    with caplog.at_level("WARNING", "absl"):
+        made.split("train")
+    assert (
+        "data set numbers: the inputs are from 0 to 255. Nets learn badly from large" in caplog.text
+    ) == is_warned_of
+
+
+def test_outliers_are_not_large_inputs(caplog):
+    inputs = np.zeros([300, 2], np.float32)
+    inputs[0, 0] = 1e6
+    made = numbers()
+    made.dataset.split = lambda name, seed: ArraySplit(inputs, np.arange(300) % 3)
+    with caplog.at_level("WARNING", "absl"):
+        made.split("train")
+    assert not caplog.text
+
+
 def test_examples_of_a_member_are_the_students():
     data.check_same_examples(numbers(repeats=2), numbers(repeats=2), "teacher/0")
 

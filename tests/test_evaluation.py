@@ -111,6 +111,15 @@ def test_a_student_that_errs_more_than_its_baseline_is_remarked(student, baselin
     assert evaluation.compare_with_baseline({"student": {"test": student}}) is None
 
 
+@pytest.mark.parametrize(
+    ("agreement", "said"), [(None, None), (0.5, None), (0.1, "only 10.0 % of validation: it has learnt little of it")]
+)
+def test_a_student_that_follows_little_of_its_teacher_is_remarked(agreement, said):
+    remark = evaluation.compare_with_teacher({"student": {"validation": {"agreement": agreement}}})
+    assert remark == (said and f"the student agrees with its teacher on {said}")
+    assert evaluation.compare_with_teacher({"student": {"validation": {}}}) is None
+
+
 def test_the_tables_have_errors_first_and_probabilities_apart():
     models = {
         "teacher": {"parameters": 9, "multiply_adds": 8, "validation": {"error_rate": 0.5}, "test": {"nll": 0.25}},

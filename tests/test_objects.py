@@ -290,6 +290,31 @@ def test_an_unknown_argument_of_distill():
         mimic_keras.distill("a.keras", "mlp", epoch=3)
 
 
+def test_all_splits_are_files_or_none():
+    with pytest.raises(
+        InputError, match=r"^validation, test: arrays, but other splits are files; give all as files, or"
+    ):
+        mimic_keras.distill("a.keras", "mlp", **{**DATA, "train": ("x.npy", "y.npy")})
+
+
+@pytest.mark.parametrize("loss", [keras.losses.KLDivergence(), keras.losses.CategoricalCrossentropy])
+def test_losses_of_probabilities_are_refused(loss):
+    name = getattr(loss, "__name__", type(loss).__name__)
+    with pytest.raises(InputError, match=rf"^student.loss: keras.losses.{name} compares with probabilities or classes"):
+        mimic_keras.distill(dense(), dense(3), **DATA, loss=loss)
+
+
+@pytest.mark.parametrize("name", ["train", "unlabelled"])
+def test_numbers_that_are_none_are_named(name):
+    broken = np.array(X[:9], np.float32)
+    broken[7, 1, 2] = np.nan
+    given = {"train": (broken, Y[:9])} if name == "train" else {"unlabelled": broken}
+    with pytest.raises(
+        InputError, match=rf"^{name}: 1 of 9 rows have values that are NaN or infinite; the first is row 7"
+    ):
+        mimic_keras.distill(dense(), dense(3), **{**DATA, **given})
+
+
 def test_files_become_the_components_that_read_them(tmp_path, monkeypatch):
     from mimic_keras.interface import api
 

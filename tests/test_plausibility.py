@@ -21,10 +21,10 @@ CHANCE = f"no better than always answering the most frequent class (0.4000); {CA
         ({"a": 0.9}, {"a": CHANCE}),
         # Of 100: 10 errors, against 21 (11 more, less than 2 * sqrt(31) = 11.1) and 22 (12 more, 2 * sqrt(32) = 11.3).
         ({"a": 0.1, "b": 0.21}, {}),
-        ({"a": 0.1, "b": 0.22}, {"b": "more than twice that of a (0.1000)"}),
+        ({"a": 0.1, "b": 0.22}, {"b": f"more than twice that of a (0.1000); of a net from elsewhere, {CAUSES}"}),
         # None against 4, which is no more than 2 * sqrt(4), and against 5.
         ({"a": 0.0, "b": 0.04}, {}),
-        ({"a": 0.0, "b": 0.05}, {"b": "more than twice that of a (0.0000)"}),
+        ({"a": 0.0, "b": 0.05}, {"b": f"more than twice that of a (0.0000); of a net from elsewhere, {CAUSES}"}),
         # A lot more, but not twice as many.
         ({"a": 0.19, "b": 0.38}, {}),
     ],

@@ -130,6 +130,21 @@ def test_a_table_without_a_column_is_told_which():
         prediction.choose(columns, examples)
 
 
+def test_a_column_has_the_name_that_it_has_in_the_table(tmp_path, caplog):
+    (tmp_path / "named.csv").write_text("mean radius (mm),target\n1.5,0\n")
+    caplog.set_level("INFO", logger="absl")
+    row = {"serve_rows": {"mean_radius_mm": Input(FLOAT, (None,))}}
+    chosen, request = prediction.choose(row, prediction.read([tmp_path / "named.csv"]))
+    assert (chosen, request["mean_radius_mm"].tolist()) == ("serve_rows", [1.5])
+    assert [each.message for each in caplog.records] == ["serve_rows: no inputs, skipped: target"]
+
+
+def test_which_of_two_signatures_prepares_is_said():
+    two = {name: {"inputs": Input(FLOAT, (None, 2))} for name in ("serving_default", "serve_rows")}
+    with pytest.raises(InputError, match="; serving_default takes prepared inputs, the others raw ones\n"):
+        prediction.choose(two, Examples(["x"], {"": np.zeros([1, 2], np.float32)}))
+
+
 def test_what_fits_several_signatures_is_the_users_choice():
     two = {name: {"inputs": Input(FLOAT, (None, 2))} for name in ("a", "b")}
     with pytest.raises(InputError, match=r"^a, b take these examples; choose with --signature\n  a: inputs float32"):

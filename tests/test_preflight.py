@@ -70,7 +70,7 @@ def test_the_info_of_a_data_set(problems):
     ("error", "message"),
     [
         (InputError("no folder /x"), "no folder /x"),
-        (ValueError("two\nlines"), "dataset 'mine' (my-plugins 2.0) raised ValueError: two lines"),
+        (ValueError("two\nlines"), "dataset 'mine' (my-plugins 2.0): two lines"),
     ],
 )
 def test_a_data_set_without_info(problems, error, message):
@@ -131,11 +131,11 @@ class Unregistered(layers.Layer):
     [
         (
             lambda shape, classes: net(shape, classes + 1),
-            "raised ValueError: logits of shape (1, 5) for one example, expected [batch, 4]",
+            ": logits of shape (1, 5) for one example, expected [batch, 4]",
         ),
         (
             lambda shape, classes: keras.Sequential([keras.Input(shape), layers.Dense(classes)]),
-            "raised ValueError: logits of shape (1, 3, 4) for one example, expected [batch, 4]",
+            ": logits of shape (1, 3, 4) for one example, expected [batch, 4]",
         ),
         (lambda shape, classes: net(shape, classes, more=[Unregistered()]), "Could not locate class 'Unregistered'"),
         (lambda shape, classes: None, "raised TypeError: returned a NoneType, expected a keras.Model"),
@@ -145,7 +145,7 @@ class Unregistered(layers.Layer):
 def test_nets_that_break_the_contract(problems, build, message):
     assert preflight.measure_net(component("architecture", build), INFO, PLACE, problems) is None
     assert list(problems.found) == [PLACE]
-    assert problems.found[PLACE].startswith("architecture 'mine' (my-plugins 2.0) raised ")
+    assert problems.found[PLACE].startswith("architecture 'mine' (my-plugins 2.0)")
     assert message in problems.found[PLACE]
 
 

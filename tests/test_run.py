@@ -11,7 +11,8 @@ import pytest
 from mimic_keras_digits import Digits
 from sklearn.datasets import load_digits
 
-from mimic_keras.stages import labelling
+from mimic_keras.contracts import ArraySplit
+from mimic_keras.stages import labelling, logits
 from mimic_keras.storage import files
 from mimic_keras.training import models
 from tests.tiny import command, counts, run, tiny, write
@@ -425,6 +426,20 @@ def test_the_teachers_error_on_the_transfer_set_is_said(folder, capsys):
     ]
     expected = np.mean(np.mean(logits_of, 0).argmax(-1) != Digits().split("transfer").labels)
     assert line == f"teacher: error rate {expected:.4f} on the transfer set"
+
+
+@pytest.mark.parametrize(("on_validation", "is_warned_of"), [(0.5, False), (0.1, True), (float("nan"), False)])
+def test_copies_that_the_teacher_does_not_know_are_warned_of(on_validation, is_warned_of, caplog):
+    """Half of 200 copies of 100 examples are wrong, all of the second copy."""
+    split = ArraySplit(np.zeros([100, 1], np.float32), np.zeros(100, np.int32), repeats=2)
+    means = [np.eye(2, dtype=np.float32)[np.full(100, copy)] for copy in (0, 1)]
+    with caplog.at_level("WARNING", "absl"):
+        passed = list(logits._log_error_rate(means, split, on_validation))
+    np.testing.assert_array_equal(passed, means)
+    said = (
+        "more than twice as many errors on the transfer set, virtual copies included, as on validation, 0.5000 against"
+    )
+    assert (said in caplog.text) == is_warned_of
 
 
 def test_the_resolved_experiment_in_the_run_folder_runs_to_the_same_artefacts(folder):

@@ -250,6 +250,14 @@ def test_a_metric_that_there_is_not(tmp_path, untrained):
     assert not untrained
 
 
+@pytest.mark.parametrize("name", ["validate", "tune"])
+def test_a_metric_that_no_data_set_has_is_known_before_anything_is_read(tmp_path, name, capsys):
+    places = () if name == "validate" else ("--home", tmp_path / "home", "--runs_dir", tmp_path / "runs")
+    assert command(name, write(tmp_path, searched(metric="eror_rate")), *places) == 2
+    assert "search.metric: no metric 'eror_rate'. Did you mean 'error_rate'? Accepted: " in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_metric_that_has_no_value(tmp_path, untrained):
     """Validation without labels, or a student that is not evaluated against a teacher."""
     with pytest.raises(InputError, match=r"search.metric: no 'nll' on validation; accepted: error_rate$"):

@@ -24,6 +24,9 @@ from mimic_keras.interface.spelling import as_arguments, speaks_python
         ("--plugins: no such file: a.py", "plugins: no such file: a.py"),
         ("--cpus_per_task 2 --gpus_per_task 0 need --cluster", "cpus_per_task 2 gpus_per_task 0 need cluster"),
         ("--no_export", "export=False"),
+        ("run it with mimic-keras sweep", "run it with mimic_keras.sweep"),
+        ("mimic-keras export runs/x publishes it", "mimic_keras.export('runs/x') publishes it"),
+        ("upgrade mimic-keras", "upgrade mimic-keras"),
         ("a--b, 1 -- 2, ---, -x", "a--b, 1 -- 2, ---, -x"),
     ],
 )

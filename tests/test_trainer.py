@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mimic_keras.contracts import InputError
+from mimic_keras.contracts import ArraySplit, InputError
 from mimic_keras.training import trainer
 from mimic_keras.training.batches import Examples, shuffled_ids
+from mimic_keras.training.callbacks import Monitor
 from mimic_keras.training.objective import Objective
+from mimic_keras.training.steps import TrainingDiverged
 from tests.small_training import (
     ADAM,
     CLASSES,
@@ -212,6 +214,36 @@ def test_restore_best_returns_the_weights_of_the_best_epoch():
     shorter = train(linear, data(), Objective(), settings(epochs=epoch + 1, **chosen))
     for left, right in zip(best.model.get_weights(), shorter.model.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize(
+    ("sign", "values", "said"),
+    [
+        (1.0, [0.5, 0.25, 0.25], "the best of 3 epochs, 2, val_x 0.25"),
+        (-1.0, [float("nan"), 0.5, 0.75], "the best of 3 epochs, 3, val_x 0.75"),
+        (1.0, [float("nan")], "the best of 1 epochs, 1, val_x nan"),
+    ],
+)
+def test_which_epoch_was_kept_is_said(sign, values, said):
+    assert trainer._describe_best({"val_x": values}, Monitor("x", sign)) == said
+
+
+def test_weights_that_are_no_numbers_are_no_net():
+    """An input that is NaN, behind a rectifier: the loss is a number at every step."""
+
+    def net():
+        return keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), RectifiedNan(), keras.layers.Dense(2)])
+
+    class RectifiedNan(keras.layers.Layer):
+        def call(self, inputs):
+            return tf.where(tf.math.is_nan(inputs), 0.0, inputs)
+
+    inputs = np.zeros([8, 3], np.float32)
+    inputs[0, 0] = np.nan
+    labels = np.arange(8) % 2
+    examples = Examples(ArraySplit(inputs, labels))
+    with pytest.raises(TrainingDiverged, match="weights of net are infinite or NaN after 1 epochs"):
+        train(net, examples, Objective(), settings(epochs=1))
 
 
 def test_the_monitored_metric_decides_which_epoch_is_best():

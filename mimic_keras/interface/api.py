@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,10 +131,12 @@ def validate(experiment: Experiment, *, set: Settings = (), plugins: Sequence[Pl
     document, objects = _read(experiment, set)
     with session(_as_files(plugins), objects):
         if document.kind == "sweep":
+            from mimic_keras.stages.evaluation import check_metric
             from mimic_keras.sweeping import forecast, running
 
             sweep, made = _make_cells(document)
             cells = running.plan_cells(document.name, made, Path(sweep.name))
+            check_metric(cells[0].plan, sweep.metric, f"{document.name}: metric")
             lines = forecast.describe_sweep(sweep, cells)
             return PlanResult("", *forecast.tabulate_cells(sweep, cells), list(lines), [cell.plan for cell in cells])
         from mimic_keras.interface import plan_table
@@ -267,11 +270,13 @@ def export(
 
 
 def _as_files(plugins: Sequence[Place]) -> list[Path]:
-    return [Path(file) for file in plugins]
+    return [Path(file) for file in ([plugins] if isinstance(plugins, str | os.PathLike) else plugins)]
 
 
 def _as_texts(settings: Settings) -> list[str]:
     """KEY=VALUE of every setting; JSON is YAML."""
+    if isinstance(settings, str):
+        return [settings]
     if not isinstance(settings, Mapping):
         return list(settings)
     try:

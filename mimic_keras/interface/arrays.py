@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mimic_keras.contracts import SPLITS, ArraySplit, Dataset, DatasetInfo, InputError, array_digest
+from mimic_keras.contracts import ROWS_AT_ONCE, SPLITS, ArraySplit, Dataset, DatasetInfo, InputError, array_digest
 
 Labelled = tuple[Any, Any]
 
@@ -82,6 +82,13 @@ def _as_inputs(name: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.ndim < 2 or not len(array) or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
         raise InputError(f"{name}: expected inputs [examples, ...] of numbers, got {array.dtype} {list(array.shape)}")
+    blocks = [array[start : start + ROWS_AT_ONCE] for start in range(0, len(array), ROWS_AT_ONCE)]
+    are_finite = np.concatenate([np.isfinite(block).reshape(len(block), -1).all(-1) for block in blocks])
+    if not are_finite.all():
+        raise InputError(
+            f"{name}: {(~are_finite).sum()} of {len(array)} rows have values that are NaN or infinite; the first is "
+            f"row {are_finite.argmin()}. Fill in or remove them"
+        )
     return array
 
 

@@ -49,8 +49,8 @@ def distill(
         optimizer: as in the file; None: {"name": "adam", "learning_rate": 0.001}.
         baseline: whether to train the same net on the labels too.
         name: of the run's folder and the export.
-        options: `set`, for every other value of the experiment, `home`, `runs_dir`, `saved_models_dir`, `export` and
-            `plugins`, as of `run`.
+        options: `set`, for every other value of the experiment, `home`, `runs_dir`, `saved_models_dir`, `export`,
+            `publish_to`, `replace` and `plugins`, as of `run`.
 
     Raises:
         InputError: an array, a model or another argument does not fit.
@@ -98,7 +98,14 @@ def _make_dataset(arrays: Mapping[str, Any], unlabelled: Any, class_names: Seque
         if given or class_names is not None:
             raise InputError(f"dataset: it has all examples; {', '.join(given) or 'class_names'} cannot be given too")
         return dataset
-    if any(_is_file(part) for value in arrays.values() for part in (value if isinstance(value, tuple) else (value,))):
+    parts = {
+        name: [_is_file(part) for part in (value if isinstance(value, tuple) else (value,))]
+        for name, value in {**arrays, "unlabelled": unlabelled}.items()
+        if value is not None
+    }
+    if any(map(any, parts.values())):
+        if others := [name for name, are_files in parts.items() if not all(are_files)]:
+            raise InputError(f"{', '.join(others)}: arrays, but other splits are files; give all as files, or none")
         files = {name: _as_files(value) for name, value in {**arrays, "unlabelled": unlabelled}.items()}
         names = {"classes": list(class_names)} if class_names is not None else {}
         return {"name": "arrays", **{name: value for name, value in files.items() if value is not None}, **names}

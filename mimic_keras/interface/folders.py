@@ -44,8 +44,16 @@ def as_home(home: Place | None) -> Path:
 
 
 def check_writable(*folders: Path) -> None:
-    """Notice a folder that cannot be written before anything is computed."""
+    """Notice a folder that cannot be written before anything is computed.
+
+    Raises:
+        InputError: it is a file, or in one.
+        OSError: it cannot be written for another reason.
+    """
     from mimic_keras.storage import files
 
     for folder in folders:
-        files.check_writable(folder)
+        try:
+            files.check_writable(folder)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InputError(f"{folder}: expected a folder, and this, or what it is in, is a file") from error

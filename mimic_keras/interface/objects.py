@@ -25,9 +25,27 @@ from mimic_keras.training import models
 ACCEPTED = {
     "dataset": "a Dataset",
     "teacher": "a keras.Model or a Teacher",
-    "architecture": "a keras.Model or a function (input_shape, num_classes, *, ...) that builds one",
-    "loss": "a keras.losses.Loss",
+    "architecture": "a keras.Model or a function that builds one; its first parameters are input_shape and num_classes",
+    "loss": "a keras.losses.Loss, whose method call a function may be",
 }
+# Keras' own losses whose true values are probabilities or classes, whatever their from_logits says of the others.
+OF_PROBABILITIES = (
+    "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
+    "CTC",
+    "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy",
+    "CategoricalGeneralizedCrossEntropy",
+    "CategoricalHinge",
+    "Circle",
+    "Dice",
+    "Hinge",
+    "KLDivergence",
+    "Poisson",
+    "SparseCategoricalCrossentropy",
+    "SquaredHinge",
+    "Tversky",
+)
 # About the precision of float32 probabilities; the logarithm of a smaller one would be noise.
 SMALLEST_PROBABILITY = 1e-7
 
@@ -120,6 +138,12 @@ def _as_component(kind: str, value: Any, identity: str, place: Place) -> tuple[C
     Raises:
         InputError: the object is no component of this kind.
     """
+    origin = value if inspect.isclass(value) else type(value)
+    if kind == "loss" and any(origin is getattr(keras.losses, name, None) for name in OF_PROBABILITIES):
+        raise InputError(
+            f"{place}: keras.losses.{origin.__name__} compares with probabilities or classes, and the teacher's "
+            "outputs are logits; 'kl' and 'temperature' compare the probabilities of logits"
+        )
     if kind_of(value) == kind:
         return value, False
     if isinstance(value, keras.Model) and kind == "architecture":

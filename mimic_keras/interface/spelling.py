@@ -16,17 +16,23 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _OPTION = re.compile(
     r"(?<![\w-])--(?:set (?P<key>[\w.]+)=(?P<value>[\w.+-]*\w)|plugins (?P<file>\S+\.py)|(?P<name>[a-z]\w*))"
 )
+_COMMAND = re.compile(r"mimic-keras (?P<name>run|validate|sweep|tune|export|verify|predict)\b(?: (?P<place>\S+/\S+))?")
 _SWITCHES = {"replace": "replace=True", "no_export": "export=False"}
 
 
 def as_arguments(message: str) -> str:
-    """The message with arguments of Python in place of the command line's options.
+    """The message with functions and arguments of Python in place of commands and options.
 
     Example:
         >>> as_arguments("give it another name, --set name=NAME, or --replace; or choose another --home")
         "give it another name, set={'name': 'NAME'}, or replace=True; or choose another home"
     """
-    return _OPTION.sub(_as_argument, message)
+    return _COMMAND.sub(_as_function, _OPTION.sub(_as_argument, message))
+
+
+def _as_function(command: re.Match[str]) -> str:
+    of = f"({command['place']!r})" if command["place"] else ""
+    return f"mimic_keras.{command['name']}{of}"
 
 
 def _as_argument(option: re.Match[str]) -> str:

@@ -41,7 +41,9 @@ class Component:
                 raise
             # Keras colours its messages, and ends them with the arguments of its own calls.
             reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition("\n\nArguments received by")[0]
-            raise PluginError(f"{self.plugin} raised {type(error).__name__}: {' '.join(reason.split())}") from error
+            # With a ValueError, a component says what is wrong with its arguments; all else is a fault of its own.
+            kind = "" if type(error) is ValueError else f" raised {type(error).__name__}"
+            raise PluginError(f"{self.plugin}{kind}: {' '.join(reason.split())}") from error
 
     @property
     def nested(self) -> dict[str, Component]:

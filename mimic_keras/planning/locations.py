@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -68,8 +69,14 @@ def _anchor(text: str, folder: Path) -> str:
     """The absolute path; addresses and what begins at the user's home are kept. Cached: a note is shown once."""
     if not text or text.startswith("~") or "://" in text or Path(text).is_absolute():
         return text
-    beside, here = folder.absolute() / text, Path(text).absolute()
+    beside, here = _shorten(folder.absolute() / text), _shorten(Path(text).absolute())
     if beside.exists() or not here.exists() or beside == here:
         return str(beside)
     logging.info("%s: there is none beside the experiment, in %s; taken from the working directory", text, folder)
     return str(here)
+
+
+def _shorten(path: Path) -> Path:
+    """Without "..", if that is the same place: behind a symbolic link it may not be."""
+    short = Path(os.path.normpath(path))
+    return short if short.resolve() == path.resolve() else path

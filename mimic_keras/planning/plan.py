@@ -166,6 +166,9 @@ def make_plan(source: Source, known_costs: Costs | None = None) -> Plan:
     info = preflight.read_dataset_info(dataset, Place("dataset"), problems)
     problems.check()
     assert info is not None
+    for place, training in list_trainings(experiment).items():
+        preflight.check_monitor(training, dataset, info, place / "monitor", problems)
+    source.drop_inherited_problems()
     uses = Uses.of(experiment, dataset, info, problems)
     members = _plan_members(experiment.teacher, parts, uses, problems)
     student, baseline = _plan_student(experiment, parts, uses), _plan_baseline(experiment, parts, uses)

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 import keras
 import numpy as np
 
-from mimic_keras.contracts import DatasetInfo, MimicError
+from mimic_keras.contracts import Dataset, DatasetInfo, MimicError
 from mimic_keras.experiment.formats import describe_missing
 from mimic_keras.experiment.places import Place
-from mimic_keras.experiment.problems import Problems
+from mimic_keras.experiment.problems import Problems, quote, suggest
 from mimic_keras.experiment.training import TrainingSection
 from mimic_keras.planning.components import Component
-from mimic_keras.training import models
+from mimic_keras.training import metrics, models
 from mimic_keras.training.objective import Objective
 from mimic_keras.training.optimizers import make_optimizer
 
@@ -69,6 +69,21 @@ def check_optimizer(settings: TrainingSection, place: Place, problems: Problems)
     """Make the optimizer: the installed Keras may not have it, or not all of its arguments."""
     with errors_as_problems(place, problems):
         make_optimizer(settings, 1.0)
+
+
+def has_own_metrics(dataset: Component) -> bool:
+    """Whether the data set evaluates models in a way of its own; the names are known once it is read."""
+    return getattr(type(dataset()), "evaluate", None) is not Dataset.evaluate
+
+
+def check_monitor(
+    settings: TrainingSection, dataset: Component, info: DatasetInfo, place: Place, problems: Problems
+) -> None:
+    """Check that there is such a metric, if the data set has none of its own."""
+    accepted = [*metrics.OF_THE_TRAINER, *metrics.list_metrics(info.num_classes, has_teacher=False)]
+    name = settings.monitored_metric
+    if name is not None and name not in accepted and not has_own_metrics(dataset):
+        problems.add(place, f"no metric {quote(name)}. {suggest(name, {each: each for each in accepted})}")
 
 
 def check_loss(component: Component, num_classes: int, place: Place, problems: Problems) -> None:

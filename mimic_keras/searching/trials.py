@@ -73,15 +73,18 @@ class Search:
         """The plan in the middle of every range, or at another of EXAMPLE_SHARES where the middle is impossible.
 
         Raises:
-            InputError: no share gives a valid experiment.
+            InputError: no share gives a valid experiment, or no student has the metric.
         """
         first: Problems | None = None
         for share in EXAMPLE_SHARES:
             values = {place: item.at(share) for place, item in self.space.items()}
             try:
-                return make_plan(self.source_at(values, ", in the middle of every range"), known_costs)
+                plan = make_plan(self.source_at(values, ", in the middle of every range"), known_costs)
             except Problems as error:
                 first = first or error
+            else:
+                check_metric(plan, self.section.metric, "search.metric", INCREASING)
+                return plan
         assert first
         raise first
 
@@ -139,7 +142,7 @@ class Search:
         keras.backend.clear_session()
         source = self.source_at(trial.values)
         plan = make_plan(source.with_given({key: item for key, item in source.given.items() if key != "baseline"}))
-        check_metric(plan, workspace, self.section.metric, "search.metric", refused=INCREASING)
+        check_metric(plan, self.section.metric, "search.metric", INCREASING, workspace)
         return workspace.start(Unit(_validate_student, plan))
 
     def _finish(self, trial: Trial, future: Future[Any]) -> Trial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,9 @@ def choose(signatures: Mapping[str, Mapping[str, Input]], given: Examples) -> tu
         return next(iter(fitting.items()))
     known = "".join(f"\n  {name}: {_describe_inputs(inputs)}" for name, inputs in signatures.items())
     if fitting:
-        raise InputError(f"{', '.join(fitting)} take these examples; choose with --signature{known}")
+        is_among = "serving_default" in fitting
+        prepared = "; serving_default takes prepared inputs, the others raw ones" if is_among else ""
+        raise InputError(f"{', '.join(fitting)} take these examples; choose with --signature{prepared}{known}")
     if skipped := _skip_columns(signatures, given):
         return skipped
     found = _describe_inputs({name: Input(array.dtype, array.shape) for name, array in given.arrays.items()})
@@ -164,21 +167,23 @@ def _skip_columns(signatures: Mapping[str, Mapping[str, Input]], given: Examples
     """The signature, and the request for it, that takes the most of the named arrays, if all it takes are among them:
     a table may have columns that are no inputs, as the one of the labels."""
     best: tuple[str, Arrays] | None = None
+    left: set[str] = set()
     for name, inputs in signatures.items():
-        request = _fit(inputs, {key: given.arrays[key] for key in inputs if key in given.arrays})
+        named = _name_as_inputs(given.arrays, inputs)
+        request = _fit(inputs, {key: named[key] for key in inputs if key in named})
         if request is not None and (best is None or len(request) > len(best[1])):
-            best = name, request
+            best, left = (name, request), named.keys() - request.keys()
     if best:
-        others = ", ".join(sorted(set(given.arrays) - set(best[1])))
-        logging.info("%s: no inputs, skipped: %s", best[0], others)
+        logging.info("%s: no inputs, skipped: %s", best[0], ", ".join(sorted(left)))
     return best
 
 
 def _describe_absent(signatures: Mapping[str, Mapping[str, Input]], given: Examples) -> str:
     """The inputs that are missing to the signature that has the most of the given ones; "" if none has any."""
-    shares = {name: len(inputs.keys() & given.arrays.keys()) for name, inputs in signatures.items()}
+    named = {name: _name_as_inputs(given.arrays, inputs) for name, inputs in signatures.items()}
+    shares = {name: len(inputs.keys() & named[name].keys()) for name, inputs in signatures.items()}
     nearest = max(shares, key=lambda name: shares[name])
-    absent = [name for name in signatures[nearest] if name not in given.arrays]
+    absent = [name for name in signatures[nearest] if name not in named[nearest]]
     return f" without {', '.join(absent)}" if shares[nearest] and absent else ""
 
 
@@ -194,10 +199,18 @@ def _fit(inputs: Mapping[str, Input], arrays: Arrays) -> Arrays | None:
     """The arrays with the inputs' names and types; None if they do not fit."""
     if set(arrays) == {""} and len(inputs) == 1:
         arrays = dict(zip(inputs, arrays.values(), strict=True))
+    arrays = _name_as_inputs(arrays, inputs)
     if set(arrays) != set(inputs):
         return None
     fitted = {name: _cast(arrays[name], each) for name, each in inputs.items()}
     return None if any(each is None for each in fitted.values()) else fitted  # type: ignore[return-value]
+
+
+def _name_as_inputs(arrays: Arrays, inputs: Mapping[str, Input]) -> Arrays:
+    """The arrays by the inputs' names, which have "_" for everything but letters and digits, as columns have spaces."""
+    named = {"_".join(re.findall("[A-Za-z0-9]+", name)): name for name in arrays}
+    known = {named[name]: name for name in inputs if name not in arrays and name in named}
+    return {known.get(name, name): array for name, array in arrays.items()}
 
 
 def _cast(array: np.ndarray, wanted: Input) -> np.ndarray | None:

@@ -31,10 +31,10 @@ from mimic_keras.planning.plugins import PluginError
 from mimic_keras.storage.files import LEFTOVER, file_digest, file_names, remove_leftovers, stamp_files
 from mimic_keras.storage.locks import locked
 from mimic_keras.storage.store import RECORD, move_damage_aside, read_record, write_claim, write_record
-from mimic_keras.training.metrics import measure_performance
+from mimic_keras.training.metrics import OF_THE_TRAINER, measure_performance
 
-TRAINERS_METRICS = ("loss", "error_rate", "agreement")  # the trainer has them of any data set
 MOST_NAMED = 10  # classes in a warning
+LARGE = 10.0  # few standardised values are beyond
 MOST_CHECKED = 256  # examples of a split whose inputs are looked at before anything is trained
 
 NOT_KEPT = "what needs it is not kept. Run again"
@@ -89,9 +89,11 @@ class Data:
                 f"{self.component.plugin}: '{name}' has {len(split.labels)} labels for {split.num_examples} examples, "
                 f"from {split.labels.min()} to {split.labels.max()}; expected one each, from -1 to {classes - 1}"
             )
-        self._check_finite(name, *self._sample(split))
+        ids, rows = self._sample(split)
+        self._check_finite(name, ids, rows)
         if name == "train":
             self._warn_of_missing_classes(split)
+            self._warn_of_large_inputs(rows)
         self.check_unchanged()  # it may have read files that `prepare` has not seen
         return split
 
@@ -123,6 +125,18 @@ class Data:
                 len(missing),
                 info.num_classes,
                 shown,
+            )
+
+    def _warn_of_large_inputs(self, rows: np.ndarray) -> None:
+        """Of at least one number in a hundred, so that the outliers of a table are no reason."""
+        if np.quantile(np.abs(rows), 0.99) > LARGE:
+            logging.warning(
+                "data set %s: the inputs are from %.4g to %.4g. Nets learn badly from large numbers, and models from "
+                "elsewhere expect those that they learnt from; for pixels from 0 to 255, set inputs: "
+                "{scale: 0.00392156862745098}, or divide the arrays by 255",
+                self.component.plugin.name,
+                rows.min(),
+                rows.max(),
             )
 
     def check_unchanged(self) -> None:
@@ -158,8 +172,8 @@ class Data:
     def check_monitor(self, training: TrainingSection, net: str) -> None:
         """Raise InputError, before the net is trained, if what it is judged by is no metric of the data set."""
         name = training.monitored_metric
-        if name is not None and name not in TRAINERS_METRICS:
-            self.check_metric(name, f"{net}: monitor", TRAINERS_METRICS)
+        if name is not None and name not in OF_THE_TRAINER:
+            self.check_metric(name, f"{net}: monitor", OF_THE_TRAINER)
 
     def check_metric(self, name: str, place: str, others: Sequence[str] = (), refused: Sequence[str] = ()) -> None:
         """Raise InputError, which opens with `place`, if `name` is no metric of the data set and none of `others`.

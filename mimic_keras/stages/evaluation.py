@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mimic_keras.contracts import Confusion, GroupedRate
+from mimic_keras.contracts import Confusion, GroupedRate, InputError
+from mimic_keras.experiment.problems import suggest
 from mimic_keras.planning.plan import Plan
+from mimic_keras.planning.preflight import has_own_metrics
 from mimic_keras.reporting.tables import format_count
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.logits import TeacherLogits
 from mimic_keras.stages.student import Net
 from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.stages.workspace import Workspace
-from mimic_keras.training.metrics import count_by_class, measure_fidelity
+from mimic_keras.training.metrics import FIDELITY, count_by_class, list_metrics, measure_fidelity
 from mimic_keras.training.models import Cost, Predict, add_counts, inference_call, make_predictor
 
 SPLITS: tuple[str, ...] = ("validation", "test")
 EVALUATION_VERSION = 3  # part of the key of a sweep's results: raise it when a model would get other metrics
+LEAST_AGREEMENT = 0.5
 MOST_TRANSFER_EXAMPLES = 10_000  # of the transfer set, for fidelity: one pass over all of it could take hours
 
 
@@ -118,16 +121,40 @@ def _tabulate_classes(data: Data, logits: Mapping[str, Mapping[str, np.ndarray]]
     return count_by_class(data.dataset.info.class_names, data.split("test").labels, of_test)
 
 
-def check_metric(plan: Plan, workspace: Workspace, name: str, place: str, refused: Sequence[str] = ()) -> None:
-    """As `Data.check_metric`, of what a student is judged by here; data is read only for metrics of few data sets."""
-    known = [*OF_EVERY_DATASET, *(FIDELITY if plan.members else ())]
-    if name not in known:
+def check_metric(
+    plan: Plan, name: str, place: str, refused: Sequence[str] = (), workspace: Workspace | None = None
+) -> None:
+    """Raise InputError, which opens with `place`, if no student of the plan has the metric.
+
+    A data set may have metrics of its own, whose names are known once it is read: not without a workspace. `refused`:
+    what the message does not offer.
+    """
+    known = [each for each in list_metrics(plan.info.num_classes, bool(plan.members)) if each not in refused]
+    if name in known:
+        return
+    if not has_own_metrics(plan.transfer.dataset):
+        raise InputError(f"{place}: no metric {name!r}. {suggest(name, {each: each for each in known})}")
+    if workspace:
         workspace.prepare(*plan.transfer).check_metric(name, place, known, refused)
 
 
 def main_error(models: Mapping[str, Mapping[str, Any]]) -> str:
     """The error rate that counts; of several, the last is the data set's main one."""
     return [key for key in ("error_rate", *models["student"]["test"]) if key.endswith("error_rate")][-1]
+
+
+def compare_with_teacher(models: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """What to say if the student has learnt little of its teacher: on validation it agrees on less than half.
+
+    Example:
+        >>> compare_with_teacher({"student": {"validation": {"agreement": 0.14}}})
+        'the student agrees with its teacher on only 14.0 % of validation: it has learnt little of it'
+    """
+    agreement = models["student"]["validation"].get("agreement")
+    if agreement is None or agreement >= LEAST_AGREEMENT:
+        return None
+    share = f"{100 * agreement:.1f} %"
+    return f"the student agrees with its teacher on only {share} of validation: it has learnt little of it"
 
 
 def compare_with_baseline(models: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -169,8 +196,6 @@ def tabulate_details(models: Mapping[str, Mapping[str, Any]]) -> tuple[list[str]
 
 
 DETAILS = ("accuracy", "top_5_accuracy", "nll", "calibration_error")
-FIDELITY = ("agreement", "kl", "logit_mse")
-OF_EVERY_DATASET = ("error_rate", "accuracy", "nll", "calibration_error")
 
 
 def head(split: str, metric: str) -> str:

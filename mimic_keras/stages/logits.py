@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from mimic_keras.stages.labelling import (
     load_shards,
     split_to_label,
 )
-from mimic_keras.stages.plausibility import find_other_order, find_other_scales, find_poor_members
+from mimic_keras.stages.plausibility import find_other_order, find_other_scales, find_poor_members, is_far_more
 from mimic_keras.stages.teachers import TeacherMember
 from mimic_keras.storage.store import REUSED, Artifact, Store
 from mimic_keras.training.metrics import log_softmax
@@ -166,9 +167,12 @@ def compute_teacher_logits(
     means = {
         split: _average([(artifacts[name][split], weight) for name, weight in weights.items()]) for split in SPLITS
     }
-    transfer = split_to_label(data, "transfer", mixup)
-    examples = filled_variable(count_examples(transfer, "transfer"), _log_error_rate(means["transfer"], transfer))
     mean = {split: np.concatenate(list(means[split])) for split in SPLITS[1:]}
+    # Of mixtures, which have the label of one of two, no such error rate is expected.
+    on_validation = math.nan if mixup else error_rate(data.split("validation").labels, mean["validation"])
+    transfer = split_to_label(data, "transfer", mixup)
+    logged = _log_error_rate(means["transfer"], transfer, on_validation)
+    examples = filled_variable(count_examples(transfer, "transfer"), logged)
     singles = {name: {split: load_shards(found[split]) for split in SPLITS[1:]} for name, found in artifacts.items()}
     folders = {name: {split: item.folder for split, item in found.items()} for name, found in artifacts.items()}
     key = [[member.key, weights[member.name]] for member in order] + describe_mixup(mixup)
@@ -182,8 +186,9 @@ def _average(members: Sequence[tuple[Artifact, float]]) -> Iterator[np.ndarray]:
         yield sum(np.load(file) * weight for file, weight in zip(files, weights, strict=True))
 
 
-def _log_error_rate(means: Iterable[np.ndarray], split: Split) -> Iterator[np.ndarray]:
-    """Pass the shards on; after the last one, log the error rate over all of them, if there are labels."""
+def _log_error_rate(means: Iterable[np.ndarray], split: Split, on_validation: float) -> Iterator[np.ndarray]:
+    """Pass the shards on; after the last one, log the error rate over all of them, if there are labels, and warn if it
+    is far above that `on_validation`, which may be NaN."""
     errors = known = start = 0
     for shard in means:
         labels = split.labels[np.arange(start, start + len(shard)) % len(split.labels)]
@@ -191,6 +196,15 @@ def _log_error_rate(means: Iterable[np.ndarray], split: Split) -> Iterator[np.nd
         known += int(np.sum(labels >= 0))
         start += len(shard)
         yield shard
-    if known:
-        copies = ", virtual copies included" if start > len(split.labels) else ""
-        logging.info("teacher: error rate %.4f on the transfer set%s", errors / known, copies)
+    if not known:
+        return
+    has_copies = start > len(split.labels)
+    copies = ", virtual copies included" if has_copies else ""
+    logging.info("teacher: error rate %.4f on the transfer set%s", errors / known, copies)
+    if has_copies and is_far_more(errors / known, on_validation, int(np.sum(split.labels >= 0))):
+        logging.warning(
+            "teacher: more than twice as many errors on the transfer set, virtual copies included, as on validation, "
+            "%.4f against %.4f: its members may not know such copies, and the student learns what they say of them",
+            errors / known,
+            on_validation,
+        )

@@ -40,8 +40,8 @@ def find_poor_members(labels: np.ndarray, errors: Mapping[str, float]) -> dict[s
     for name, error in errors.items():
         if chance > 0 and (error >= chance or math.isclose(error, chance)):
             found[name] = f"no better than always answering the most frequent class ({chance:.4f}); {CAUSES}"
-        elif _is_far_more(error, errors[best], len(known)):
-            found[name] = f"more than twice that of {best} ({errors[best]:.4f})"
+        elif is_far_more(error, errors[best], len(known)):
+            found[name] = f"more than twice that of {best} ({errors[best]:.4f}); of a net from elsewhere, {CAUSES}"
     return found
 
 
@@ -70,7 +70,7 @@ def find_other_order(labels: np.ndarray, predicted: np.ndarray, num_classes: int
     half = np.random.RandomState(0).permutation(len(labels)) < len(labels) // 2
     judged = labels[~half], predicted[~half]
     order = _match(labels[half], predicted[half], num_classes)
-    if not _is_far_more(np.mean(judged[1] != judged[0]), np.mean(order[judged[1]] != judged[0]), len(judged[0])):
+    if not is_far_more(np.mean(judged[1] != judged[0]), np.mean(order[judged[1]] != judged[0]), len(judged[0])):
         return None
     order = _match(labels, predicted, num_classes)
     return order.tolist(), float(np.mean(order[predicted] != labels))
@@ -85,7 +85,7 @@ def _match(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.nd
     return linear_sum_assignment(counts, maximize=True)[1]
 
 
-def _is_far_more(error: float, other: float, count: int) -> bool:
+def is_far_more(error: float, other: float, count: int) -> bool:
     """Whether an error rate on `count` examples is over twice another, and more than chance explains."""
     return error > 2 * other and (error - other) * count > 2 * math.sqrt((error + other) * count)
 

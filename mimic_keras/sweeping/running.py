@@ -100,7 +100,7 @@ def run_cells(
     )
     check_sweep(folder)
     with owned(folder), workspace.in_use(sweep.name), journal, table:
-        check_metric(cells[0].plan, workspace, sweep.metric, "metric")
+        check_metric(cells[0].plan, sweep.metric, "metric", workspace=workspace)
         for page in (
             folder / "report.html",
             *folder.glob("figure_*.svg"),

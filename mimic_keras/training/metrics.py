@@ -13,8 +13,18 @@ TOP = 5
 CALIBRATION_BINS = 15  # as in Guo et al. 2017, section 4
 
 INCREASING = ("accuracy", f"top_{TOP}_accuracy", "agreement")  # the larger the better; of all others, the smaller
+OF_THE_TRAINER = ("loss", "error_rate", "agreement")  # after every epoch, of any data set
+OF_EVERY_DATASET = ("error_rate", "accuracy", "nll", "calibration_error")
+FIDELITY = ("agreement", "kl", "logit_mse")  # where there is a teacher
+
 NOT_SHARES = ("nll", "kl", "logit_mse")  # all others are shares, from 0 to 1
 NOT_ERROR_RATES = (*INCREASING, *NOT_SHARES, "calibration_error")  # all others are, of examples or of a data set's own
+
+
+def list_metrics(num_classes: int, has_teacher: bool) -> list[str]:
+    """The names of the metrics that every data set has of a student."""
+    top = [f"top_{TOP}_accuracy"] if num_classes > TOP else []
+    return [*OF_EVERY_DATASET, *top, *(FIDELITY if has_teacher else ())]
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

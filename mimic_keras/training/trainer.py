@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from mimic_keras.contracts import InputError
@@ -22,7 +24,7 @@ from mimic_keras.training.feeding import Feed, Passes, make_feeds
 from mimic_keras.training.objective import Objective
 from mimic_keras.training.optimizers import make_optimizer, make_rate
 from mimic_keras.training.stability import Stability, find_stability
-from mimic_keras.training.steps import Trainer
+from mimic_keras.training.steps import Trainer, TrainingDiverged
 
 # Part of every cache key: raise it when the same experiment would give other weights. 3: a step prepares its own
 # inputs, and in its graph TensorFlow makes a division by a constant a multiplication, which can round differently.
@@ -94,7 +96,7 @@ def train(
             curvature at the start is kept beside it, as .json.
 
     Raises:
-        TrainingDiverged: the loss became infinite or NaN; names the step and the learning rate.
+        TrainingDiverged: the loss, or a weight, became infinite or NaN; names the step and the learning rate.
         RunError: another worker has ended, or resumes at another step.
         InputError: the net learns the labels or is judged by them, and there are none; or the rate is a share of the
             largest stable one, and there is none.
@@ -135,9 +137,16 @@ def train(
                 shuffle=False,
                 verbose=0,
             )
+        curves = _gather_curves(callbacks)
+        if settings.restore == "best":
+            advance(0, note=_describe_best(curves, monitor))
+    weights = trainer.net.get_weights()
+    if not all(np.isfinite(weight).all() for weight in weights if weight.dtype.kind == "f"):
+        # A rectifier makes a number of NaN, so that the loss may be finite.
+        raise TrainingDiverged(f"weights of {name} are infinite or NaN after {len(curves['loss'])} epochs")
     float32_net = build()
-    float32_net.set_weights(trainer.net.get_weights())
-    return Trained(float32_net, _gather_curves(callbacks), stability)
+    float32_net.set_weights(weights)
+    return Trained(float32_net, curves, stability)
 
 
 def _make_trainer(
@@ -227,6 +236,13 @@ def _gather_curves(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, l
     for each in callbacks:
         curves |= each.history if isinstance(each, History) else each.curve if isinstance(each, Curve) else {}
     return {key: [float(value) for value in values] for key, values in curves.items()}
+
+
+def _describe_best(curves: Mapping[str, Sequence[float]], monitor: Monitor) -> str:
+    """Which epoch's weights `BestWeights` has put back."""
+    scores = [monitor({monitor.key: value}) for value in curves[monitor.key]]
+    epoch = min(range(len(scores)), key=lambda place: (not scores[place] < math.inf, scores[place]))
+    return f"the best of {len(scores)} epochs, {epoch + 1}, {monitor.key} {curves[monitor.key][epoch]:.4g}"
 
 
 @contextlib.contextmanager

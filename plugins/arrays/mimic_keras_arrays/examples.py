@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from mimic_keras.contracts import (
     SPLITS,
@@ -154,16 +153,5 @@ def make_examples(
         moments = stored_moments(data_dir / f"moments-{content[:16]}.npy", chunks(arrays[0], rows["train"]))
         scaling = Scaling.standardizing(moments)
     warn_of_empty_classes(labels[rows["train"]], class_names)
-    warn_of_large_inputs(arrays[0].dtype, preparation)
     digest = hashlib.sha256(f"{content} {scaling.digest}".encode()).hexdigest()
     return Examples(arrays, labels, rows, scaling, preparation.copies), digest
-
-
-def warn_of_large_inputs(dtype: np.dtype, preparation: Preparation) -> None:
-    """Log that stored integers, as pixels from 0 to 255, are used as they are, unless that was asked for."""
-    if dtype.kind in "iu" and not preparation.standardize and "scale" not in (preparation.inputs or {}):
-        logging.warning(
-            "the inputs are %s and are not scaled, but nets learn badly from large numbers; for pixels from 0 to 255, "
-            "set inputs: {scale: 0.00392156862745098}, or standardize: true",
-            dtype,
-        )

@@ -168,17 +168,14 @@ def test_the_rows_of_the_files_that_each_split_has(files, save, tmp_path):
         np.testing.assert_array_equal(rows_of(data, name), X[data.given_rows(name)])
 
 
-def test_it_warns_of_classes_without_examples_and_of_large_integers(save, tmp_path, caplog):
+def test_it_warns_of_classes_without_examples(save, tmp_path, caplog):
     file = save("all.npz", x=X.astype(np.uint8), y=Y)
     given = {"train": file, "shares": {"validation": 0.2, "test": 0.2}}
     with caplog.at_level(logging.WARNING, "absl"):
         prepared(tmp_path / "data", **given, classes=["a", "b", "c", "d"])
         assert "no training example of 1 of 4 classes: d" in caplog.text
-        assert "the inputs are uint8 and are not scaled" in caplog.text
         caplog.clear()
-        for scale in (0.1, 1):  # which is asked for
-            prepared(tmp_path / "data", **given, inputs={"scale": scale})
-        prepared(tmp_path / "data", **given, standardize=True)
+        prepared(tmp_path / "data", **given)
         assert not caplog.text
 
 
