@@ -362,7 +362,7 @@ def test_files_become_the_components_that_read_them(tmp_path, monkeypatch):
         ({"dataset": "digits"}, "dataset: it has all examples; train, validation, test cannot be given too"),
         ({"teachers": dense(units=7)}, "the model gives outputs of shape (7,), the data set has 10 classes"),
         ({"student": dense(activation="softmax")}, "it ends in a softmax and gives probabilities, expected logits"),
-        ({"student": len}, "student.architecture: expected a keras.Model or a function (input_shape, num_classes"),
+        ({"student": len}, "student.architecture: expected a keras.Model or a function that builds one; its first"),
         ({"loss": "temprature"}, "student.loss.name: no loss 'temprature'. Did you mean 'temperature'?"),
         ({"optimizer": "adam"}, """as {"name": "adam", "learning_rate": 0.001}, got 'adam'"""),
         ({"optimizer": keras.optimizers.Adam()}, '"learning_rate": 0.001}, got Adam'),

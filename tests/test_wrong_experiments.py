@@ -540,11 +540,13 @@ WRONG = {
     ),
     "neither validation nor its share": (
         arrays("test: test.npz"),
-        ["ValueError: validation: expected the split itself, or shares: {validation: 0.1}, got neither"],
+        [
+            "(mimic-keras-arrays 0.1.0): validation: expected the split itself, or shares: {validation: 0.1}, got neither"
+        ],
     ),
     "both test and its share": (
         arrays("test: test.npz, shares: {validation: 0.1, test: 0.1}"),
-        ["ValueError: test: expected the split itself, or shares: {test: 0.1}, got both"],
+        ["(mimic-keras-arrays 0.1.0): test: expected the split itself, or shares: {test: 0.1}, got both"],
     ),
     "shares of everything": (
         arrays("shares: {validation: 0.5, test: 0.5}"),
@@ -621,7 +623,7 @@ def test_a_metric_that_the_data_set_does_not_have_is_refused_before_anything_is_
     file, places = write(tmp_path, tiny()), ("--home", tmp_path / "home", "--runs_dir", tmp_path / "runs")
     assert command("run", file, *places, "--set", "teacher.training.monitor=-acuracy") == 2
     message = (
-        "teacher/0: monitor: no metric 'acuracy' on validation. Did you mean 'accuracy'? Accepted: loss, error_rate"
+        "teacher.training.monitor: no metric 'acuracy'. Did you mean 'accuracy'? Accepted: loss, error_rate, agreement"
     )
     assert message in capsys.readouterr().err
     assert not list((tmp_path / "home").glob("teachers/*"))
