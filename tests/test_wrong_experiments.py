@@ -540,9 +540,7 @@ WRONG = {
     ),
     "neither validation nor its share": (
         arrays("test: test.npz"),
-        [
-            "(mimic-keras-arrays 0.1.0): validation: expected the split itself, or shares: {validation: 0.1}, got neither"
-        ],
+        ["arrays 0.1.0): validation: expected the split itself, or shares: {validation: 0.1}, got neither"],
     ),
     "both test and its share": (
         arrays("test: test.npz, shares: {validation: 0.1, test: 0.1}"),
