@@ -519,6 +519,21 @@ def test_a_metric_that_there_is_not(tmp_path, capsys):
     assert [row["state"] for row in sweep(tmp_path, axes={"loss": ["kl"], "seed": [0]})] == ["done"]
 
 
+def test_the_metric_of_a_sweep_is_that_of_any_cell(tmp_path):
+    """The first cell has no teacher to agree with."""
+    settings = {
+        "teacher": {"axis": "net", "labels": None},
+        "student.loss": {"axis": "net", "labels": None},
+        "student.standardize_logits": False,
+    }
+    table, found = read(tmp_path, axes={"net": ["labels", "mimic"]}, set=settings, mean_over=None, metric="kl")
+    planned = running.plan_cells("x", found, tmp_path)
+    assert [len(each.plan.members) for each in planned] == [0, 2]
+    running.check_sweep_metric(table, planned, "metric")
+    with pytest.raises(InputError, match=r"^metric: no metric 'kl'\. Accepted: error_rate"):
+        running.check_sweep_metric(table, planned[:1], "metric")
+
+
 def test_results_are_stable_json(tmp_path):
     sweep(tmp_path, axes={"loss": ["kl"], "seed": [0]})
     (file,) = (tmp_path / "runs" / "table" / "cells").glob("*/results.json")

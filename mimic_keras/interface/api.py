@@ -131,12 +131,11 @@ def validate(experiment: Experiment, *, set: Settings = (), plugins: Sequence[Pl
     document, objects = _read(experiment, set)
     with session(_as_files(plugins), objects):
         if document.kind == "sweep":
-            from mimic_keras.stages.evaluation import check_metric
             from mimic_keras.sweeping import forecast, running
 
             sweep, made = _make_cells(document)
             cells = running.plan_cells(document.name, made, Path(sweep.name))
-            check_metric(cells[0].plan, sweep.metric, f"{document.name}: metric")
+            running.check_sweep_metric(sweep, cells, f"{document.name}: metric")
             lines = forecast.describe_sweep(sweep, cells)
             return PlanResult("", *forecast.tabulate_cells(sweep, cells), list(lines), [cell.plan for cell in cells])
         from mimic_keras.interface import plan_table

@@ -83,6 +83,14 @@ def _plan_cell(cell: Cell, folder: Path, known_costs: Costs) -> PlannedCell:
     return PlannedCell(cell, search.plan_example(known_costs), search)
 
 
+def check_sweep_metric(
+    sweep: Sweep, cells: Sequence[PlannedCell], place: str, workspace: Workspace | None = None
+) -> None:
+    """As `check_metric`, of a cell with a teacher, if one has: its students have all the metrics there are."""
+    plan = next((each.plan for each in cells if each.plan.members), cells[0].plan)
+    check_metric(plan, sweep.metric, place, workspace=workspace)
+
+
 def run_cells(
     sweep: Sweep, cells: Sequence[PlannedCell], folder: Path, workspace: Workspace
 ) -> Iterator[list[Outcome]]:
@@ -90,7 +98,7 @@ def run_cells(
 
     Raises:
         InputError: another process is running this sweep, the folder holds the results of an experiment, or the
-            student of the first cell has no such metric.
+            students have no such metric.
     """
     outcomes = [Outcome(each) for each in cells]
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +108,7 @@ def run_cells(
     )
     check_sweep(folder)
     with owned(folder), workspace.in_use(sweep.name), journal, table:
-        check_metric(cells[0].plan, sweep.metric, "metric", workspace=workspace)
+        check_sweep_metric(sweep, cells, "metric", workspace)
         for page in (
             folder / "report.html",
             *folder.glob("figure_*.svg"),
