@@ -236,11 +236,11 @@ def test_problems_of_every_part_are_raised_at_once(tmp_path):
     with pytest.raises(InputError) as caught:
         plan_of(tmp_path, content)
     found = {str(place): message for place, message in caught.value.found.items()}
-    assert {place: message for place, message in found.items() if "raised" not in message} == {
+    assert {place: message for place, message in found.items() if "(mimic-keras-" not in message} == {
         "teacher.members[0].training": "required here or as teacher.training: this teacher is trained",
         "teacher.members[1].training": "required here or as teacher.training: this teacher is trained",
         "teacher.members[1]": "the same net as teacher.members[0]; to train several, use copies: N",
         "teacher.members[2].training": "required here or as teacher.training: this teacher is trained",
     }
-    raised = [place for place, message in found.items() if "raised" in message]
-    assert raised == ["teacher.members[2].dataset", "student.architecture"]
+    of_components = [place for place, message in found.items() if "(mimic-keras-" in message]
+    assert of_components == ["teacher.members[2].dataset", "student.architecture"]
