@@ -172,8 +172,8 @@ def test_a_full_disk_ends_the_run_with_a_message(reference, tmp_path):
 def test_a_home_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "home").write_text("a file where a folder is wanted")
     code, said = run(tmp_path, write(tmp_path, tiny()))
-    assert code == 1
-    assert f"{tmp_path / 'home'}: File exists; what was finished is kept. To resume" in said
+    assert code == 2
+    assert f"{tmp_path / 'home'}: expected a folder, and this, or what it is in, is a file" in said
 
 
 def test_two_experiments_make_what_they_share_once(tmp_path):
