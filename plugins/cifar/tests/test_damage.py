@@ -456,7 +456,8 @@ def test_the_command_ends_with_2_and_trains_nothing(of, build, expected, tmp_pat
     assert code == 2
     lines = capsys.readouterr().err.splitlines(keepends=True)
     (start,) = [number for number, line in enumerate(lines) if line.startswith("mimic-keras: ")]
-    check("".join(lines[start:]).removeprefix("mimic-keras: ").rstrip("\n"), expected, root, of)
+    opening = f"mimic-keras: data set {of.__name__.lower()}: "
+    check("".join(lines[start:]).removeprefix(opening).rstrip("\n"), expected, root, of)
     assert {path.name for path in (tmp_path / "work" / "home").iterdir()} == {".users", "datasets"}
     assert not list((tmp_path / "work" / "runs").rglob("metrics.json"))
     assert not list((tmp_path / "work" / "saved_models").iterdir())
