@@ -73,6 +73,7 @@ def distil(in_memory: bool, folder: Path, limit: float) -> dict[str, float]:
         "dataset": {"name": "arrays", **dataset_of(folder)},
         "teacher": {"members": [member], "training": training},
         "student": {"architecture": net, "loss": {"name": "temperature"}, "training": training},
+        "export": {"minimum_agreement": 0},  # there is nothing to learn in random images
     }
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "mapped.yaml"
@@ -133,7 +134,7 @@ def main() -> None:
         return print(json.dumps(measure(Path(folder), float(limit))))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the training images (default 2)")
-    parser.add_argument("--limit", type=float, default=1.0, help="GB that the distillation may allocate (default 1)")
+    parser.add_argument("--limit", type=float, default=1.25, help="GB that the distillation may allocate (default 1.25)")
     parser.add_argument("--scratch", type=Path, help="where the images are written; default: a temporary folder")
     parser.add_argument("--rounds", type=int, default=3, help="fresh processes of every contender (default 3)")
     options = parser.parse_args()

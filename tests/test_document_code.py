@@ -191,11 +191,12 @@ def test_distillation_from_python_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MIMIC_KERAS_HOME", str(tmp_path / "home"))
     numbers = np.random.default_rng(0)
+    keras.utils.set_random_seed(0)
     model = build((5,), 3)
     model.save("other.keras")
     arrays = {}
     for inputs, labels in (("x", "y"), ("xv", "yv"), ("xt", "yt")):
-        arrays[inputs] = numbers.normal(size=(60, 5)).astype(np.float32)
+        arrays[inputs] = numbers.normal(size=(600, 5)).astype(np.float32)
         arrays[labels] = model.predict(arrays[inputs], verbose=0).argmax(-1)
     names = {**arrays, "xu": arrays["x"][:20], "model": model, "build": build}
     exec(block.text, names)

@@ -123,7 +123,9 @@ def test_a_page_works_from_top_to_bottom(page, tmp_path):
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     for block in blocks_of("yaml", page):
         (tmp_path / "mine.yaml").write_text(block.text)
-    (tmp_path / "digit.png").write_bytes(tf.io.encode_png(np.zeros((8, 8, 1), np.uint8)).numpy())
+    (tmp_path / "photos").mkdir()
+    for file in ("digit.png", "photos/one.png", "photos/two.png"):
+        (tmp_path / file).write_bytes(tf.io.encode_png(np.zeros((8, 8, 1), np.uint8)).numpy())
     np.save(tmp_path / "rows.npy", np.zeros((2, 8, 8, 1), np.float32))
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment["MIMIC_KERAS_HOME"] = str(tmp_path / "home")
