@@ -134,7 +134,7 @@ def main() -> None:
         return print(json.dumps(measure(Path(folder), float(limit))))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the training images (default 2)")
-    parser.add_argument("--limit", type=float, default=1.25, help="GB that the distillation may allocate (default 1.25)")
+    parser.add_argument("--limit", type=float, default=1.25, help="GB that the distillation may allocate (1.25)")
     parser.add_argument("--scratch", type=Path, help="where the images are written; default: a temporary folder")
     parser.add_argument("--rounds", type=int, default=3, help="fresh processes of every contender (default 3)")
     options = parser.parse_args()
