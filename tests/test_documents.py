@@ -124,6 +124,7 @@ SWEPT = {
     "ba_figure1_small": (45, 1, 3, 180),
     "ba_figure1_speech": (30, 2, 6, 54),
     "ba_figure3_small": (30, 5, 5, 30),
+    "ba_figure2_speech": (12, 2, 6, 12),
     "ba_figure3_speech": (72, 12, 16, 72),
     "urban_table2_small": (30, 1, 4, 90),
     "width_transfer_small": (63, 1, 1, 63),
