@@ -108,6 +108,16 @@ def test_without_labels_or_with_infinite_logits_the_numbers_are_undefined():
     assert infinite["error_rate"] == 0  # NumPy's argmax takes infinity, and NaN, for the largest
 
 
+@pytest.mark.parametrize("classes", [5, 6])
+def test_the_list_of_metrics_is_what_is_measured(classes):
+    """A metric that the list lacked would be refused before a sweep, though its nets have it."""
+    logits = np.eye(classes)
+    measured = metrics.measure_performance(np.arange(classes), logits)
+    assert set(metrics.list_metrics(classes, has_teacher=False)) == set(measured)
+    followed = measured | metrics.measure_fidelity(logits, logits)
+    assert set(metrics.list_metrics(classes, has_teacher=True)) == set(followed)
+
+
 def test_classes_by_hand():
     labels = np.array([0, 0, 1, 1, 1, 1, -1])
     teacher = np.eye(3)[[0, 0, 1, 1, 1, 2, 2]]
