@@ -87,6 +87,7 @@ CNN_TEACHER = {"filters": [[32, 32], [64, 64], [128, 128]], "hidden_units": [256
 CONV_STUDENT = {"filters": [32, 64], "linear_units": 64, "hidden_units": [1000], "kernel_size": 3}
 KERAS = ("ours", "ours, not deterministic", "model.fit", "products")
 HALF = ("ours, bfloat16", "products, bfloat16")
+PYTORCH = ("PyTorch", "PyTorch, compiled")
 
 
 def _timit(hidden_units: int, batch_size: int, steps: int, learning_rate: float) -> Net:
@@ -99,14 +100,15 @@ def _timit(hidden_units: int, batch_size: int, steps: int, learning_rate: float)
         batch_size,
         steps,
         learning_rate,
-        (*KERAS, *HALF, "PyTorch"),
+        (*KERAS, *HALF, *PYTORCH),
     )
 
 
 IMAGES = ((32, 32, 3), 10, 128, 32)
-CONVOLUTIONAL = (*KERAS, "ours, bfloat16", "PyTorch", "PyTorch, channels_last")
+CHANNELS_LAST = ("PyTorch, channels_last", "PyTorch, channels_last, compiled")
+CONVOLUTIONAL = (*KERAS, "ours, bfloat16", *PYTORCH, *CHANNELS_LAST)
 NETS = {
-    "small": Net("64-64-10", "mlp", {"hidden_units": [64]}, (8, 8, 1), 10, 128, 1600, contenders=(*KERAS, "PyTorch")),
+    "small": Net("64-64-10", "mlp", {"hidden_units": [64]}, (8, 8, 1), 10, 128, 1600, contenders=(*KERAS, *PYTORCH)),
     "cnn": Net("CNN teacher, 32-32-64-64-128-128-256", "cnn", CNN_TEACHER, *IMAGES, contenders=CONVOLUTIONAL),
     "conv_student": Net(
         "convolutional student, 32-64-64L-1000", "conv_student", CONV_STUDENT, *IMAGES, contenders=CONVOLUTIONAL

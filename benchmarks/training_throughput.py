@@ -71,8 +71,8 @@ def multiply(job: Job, *, dtype: str = "float32") -> list[float]:
     return measuring.repeated(epoch, job.epochs)
 
 
-def train_with_pytorch(job: Job, *, channels_last: bool = False) -> list[float]:
-    """Eager, on tensors in memory, with as many threads as this process has processors."""
+def train_with_pytorch(job: Job, *, channels_last: bool = False, compiled: bool = False) -> list[float]:
+    """On tensors in memory, with as many threads as this process has processors; eager unless `compiled`."""
     import numpy as np
     import torch
 
@@ -88,11 +88,12 @@ def train_with_pytorch(job: Job, *, channels_last: bool = False) -> list[float]:
     if is_image:
         x, model = x.to(memory_format=layout), model.to(memory_format=layout)
     optimizer = torch.optim.SGD(model.parameters(), lr=job.net.learning_rate, momentum=measuring.MOMENTUM)
+    call = torch.compile(model) if compiled else model
 
     def epoch() -> None:
         for ids in torch.randperm(len(x), device=device).split(job.net.batch_size):
             optimizer.zero_grad()
-            loss = 0.5 * (model(x[ids]) - z[ids]).square().sum(-1).mean()
+            loss = 0.5 * (call(x[ids]) - z[ids]).square().sum(-1).mean()
             loss.backward()
             optimizer.step()
         loss.item()
@@ -120,6 +121,8 @@ CONTENDERS: dict[str, Callable[[Job], list[float]]] = {
     "products, bfloat16": lambda job: multiply(job, dtype="bfloat16"),
     "PyTorch": train_with_pytorch,
     "PyTorch, channels_last": lambda job: train_with_pytorch(job, channels_last=True),
+    "PyTorch, compiled": lambda job: train_with_pytorch(job, compiled=True),
+    "PyTorch, channels_last, compiled": lambda job: train_with_pytorch(job, channels_last=True, compiled=True),
 }
 
 
