@@ -1,4 +1,4 @@
-"""Whether the driver of a cluster keeps up: searches as in urban_table2 on simulated slots, whose units only sleep.
+"""Whether the driver of a cluster keeps up: a sweep like urban_table2 on simulated slots, whose units only sleep.
 
 Everything of the driver is real: plans, suggestions, ledger, locks, records, renames. Workers are threads that sleep.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import random
 import tempfile
@@ -15,11 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mimic_keras import engine
 from mimic_keras.interface import api
 from mimic_keras.interface.tasks import Answer, Missing, Task
 from mimic_keras.storage.files import hash_json
 from mimic_keras.storage.store import locate
+from mimic_keras.sweeping import errors
 
 TRAINING = {"epochs": 1, "batch_size": 128, "optimizer": {"name": "sgd", "learning_rate": 0.01}}
 SPREAD = 0.5, 1.5  # of a training's duration, around the mean
@@ -61,7 +65,8 @@ class Slots:
                 left = tuple(each for key, each in zip(keys, missing, strict=True) if key not in self._made)
             if left:
                 return Answer(missing=left)
-        return Answer({"error_rate": random.Random(student).random()})
+        metrics = {"error_rate": random.Random(student).random()}
+        return Answer(metrics if task.function.__name__ == "_validate_student" else [result(metrics)])
 
     def _make(self, task: Task, key: str) -> Answer:
         kind = self._kinds[key]
@@ -77,7 +82,14 @@ class Slots:
         return Answer()
 
 
-def experiment(members: int, trials: int) -> dict[str, Any]:
+def result(metrics: dict[str, float]) -> dict[str, Any]:
+    """What the evaluation of a cell gives, of two test examples."""
+    models = {"student": dict.fromkeys(("validation", "test"), metrics)}
+    wrong = errors.pack(np.zeros(2, np.int64), {"student": np.eye(2)}, {})
+    return {"models": models, "history": {"loss": [1.0]}, "errors": wrong}
+
+
+def experiment(members: int, trials: int, parallel: int) -> dict[str, Any]:
     member = {"teacher": {"name": "trained", "architecture": {"name": "mlp", "hidden_units": [8]}}, "copies": members}
     rate = {"tune": {"min": 0.001, "max": 0.1, "sampling": "log"}}
     training = {**TRAINING, "optimizer": {"name": "sgd", "learning_rate": rate}}
@@ -87,15 +99,16 @@ def experiment(members: int, trials: int) -> dict[str, Any]:
         "dataset": {"name": "digits"},
         "teacher": {"members": [member], "training": TRAINING},
         "student": {"architecture": architecture, "loss": {"name": "kl"}, "training": training},
-        "search": {"trials": trials, "random_trials": max(1, trials // 4)},
+        "search": {"trials": trials, "random_trials": max(1, trials // 4), "parallel_trials": parallel},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slots", type=int, default=64)
-    parser.add_argument("--searches", type=int, default=36, help="one after the other, as a sweep's cells")
+    parser.add_argument("--searches", type=int, default=36, help="cells of the sweep")
     parser.add_argument("--trials", type=int, default=60, help="of each search")
+    parser.add_argument("--parallel", type=int, default=15, help="suggested trials of a search at a time")
     parser.add_argument("--members", type=int, default=129, help="of the teacher, which all searches share")
     parser.add_argument("--seconds", type=float, default=3145, help="of a training, on average")
     parser.add_argument("--scale", type=float, default=300, help="how much faster the units sleep")
@@ -104,14 +117,14 @@ def main() -> None:
     engine.import_ray = lambda: None
     engine.connected = lambda address, resources: contextlib.nullcontext(slots)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "search.yaml")
-        file.write_text(json.dumps(experiment(given.members, given.trials)))
-        api.validate(file)  # loads TensorFlow
+        Path(folder, "search.yaml").write_text(json.dumps(experiment(given.members, given.trials, given.parallel)))
+        seeds = {"axes": {"seed": list(range(given.searches))}, "set": {"student.seed": {"axis": "seed"}}}
+        file = Path(folder, "sweep.yaml")
+        file.write_text(json.dumps({"name": "table", "experiment": "search.yaml", **seeds}))
+        with contextlib.redirect_stdout(io.StringIO()):
+            api.validate(file)  # loads TensorFlow
         began, computed = time.perf_counter(), time.process_time()
-        for number in range(given.searches):
-            places = {"home": Path(folder, "home"), "runs_dir": Path(folder, "runs")}
-            settings = {"name": f"search{number}", "student.seed": number}  # else equal points would be one net
-            api.tune(file, set=settings, cluster="simulated", **places).check()
+        api.sweep(file, cluster="simulated", home=Path(folder, "home"), runs_dir=Path(folder, "runs")).check()
         took, computed = time.perf_counter() - began, time.process_time() - computed
     simulated = took * given.scale
     print(f"### {slots.trainings} trainings of {given.seconds:.0f} s on average on {given.slots} slots\n")

@@ -1,4 +1,4 @@
-"""What a second slot saves a sweep of small nets on a Ray cluster, and what a cell costs there beside its training."""
+"""What a second slot saves a sweep of small nets on a Ray cluster, and what a cell costs there more than elsewhere."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import contextlib
 import io
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import measuring
@@ -21,51 +23,65 @@ FEW = 12  # cells of the shorter sweep
 
 
 def measure(slots: int, cells: int) -> dict[str, float]:
-    """Seconds of a whole sweep, the start of the workers included, and of the training steps in it."""
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else Ray replaces 127.0.0.1 by the interface's address
-    head = {"num_cpus": slots, "include_dashboard": False}
-    nodes = Cluster(initialize_head=True, head_node_args=head)
-    with tempfile.TemporaryDirectory() as folder:
+    """Seconds of a whole sweep, the start of the workers included, and of the training steps in it; 0 slots: in this
+    process alone."""
+    with tempfile.TemporaryDirectory() as folder, cluster(slots) as address:
         Path(folder, "cell.yaml").write_text(json.dumps(sweep_overhead.EXPERIMENT))
         Path(folder, "sweep.yaml").write_text(json.dumps(sweep_overhead.sweep(cells)))
         places = {"home": Path(folder, "home"), "runs_dir": Path(folder, "runs")}
         started = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()):
-            api.sweep(Path(folder, "sweep.yaml"), cluster=nodes.address, **places).check()
+            api.sweep(Path(folder, "sweep.yaml"), cluster=address, **places).check()
         seconds = time.perf_counter() - started
         log = Path(folder, "runs", "overhead", "log.jsonl").read_text()
-    nodes.shutdown()
     return {"seconds": seconds, "training": sum(map(float, sweep_overhead.STEPS.findall(log)))}
+
+
+@contextlib.contextmanager
+def cluster(slots: int) -> Iterator[str | None]:
+    """The address of a cluster of this machine; None without slots."""
+    if not slots:
+        yield None
+        return
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else Ray replaces 127.0.0.1 by the interface's address
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": slots, "include_dashboard": False})
+    yield nodes.address
+    nodes.shutdown()
 
 
 def main() -> None:
     if sys.argv[1:2] == ["measure"]:
         return print(json.dumps(measure(int(sys.argv[2]), int(sys.argv[3]))))
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="of all three sweeps (default 3)")
-    parser.add_argument("--cells", type=int, default=24, help=f"of the longer sweep; the shorter has {FEW}")
+    parser.add_argument("--rounds", type=int, default=3, help="of all five sweeps (default 3)")
+    parser.add_argument("--cells", type=int, default=24, help=f"of the longer sweeps; the shorter have {FEW}")
     options = parser.parse_args()
-    short, long, two = f"1 {FEW}", f"1 {options.cells}", f"2 {options.cells}"
+    here, one, two = ([f"{slots} {cells}" for cells in (FEW, options.cells)] for slots in (0, 1, 2))
 
     def command(contender: str) -> list[str]:
         return [sys.executable, str(Path(__file__)), "measure", *contender.split()]
 
-    figures = measuring.take_turns(options.rounds, [short, long, two], command)
-    rounds = list(zip(figures[short], figures[long], figures[two], strict=True))
-    shares = [{"value": twice["seconds"] / once["seconds"]} for _, once, twice in rounds]
-    more = options.cells - FEW
-    costs = [
-        {"value": (once["seconds"] - few["seconds"] - once["training"] + few["training"]) / more}
-        for few, once, _ in rounds
-    ]
+    figures = measuring.take_turns(options.rounds, [*here, *one, two[1]], command)
+
+    def costs(contenders: list[str]) -> list[float]:
+        """Seconds of a cell of each round, without what a sweep takes once."""
+        pairs = zip(*(figures[each] for each in contenders), strict=True)
+        return [(long["seconds"] - short["seconds"]) / (options.cells - FEW) for short, long in pairs]
+
+    shares = [twice["seconds"] / once["seconds"] for once, twice in zip(figures[one[1]], figures[two[1]], strict=True)]
+    rows = {
+        "time with 2 slots / with 1": shares,
+        "seconds of a cell without a cluster": costs(here),
+        "seconds of a cell with 1 slot": costs(one),
+        "the difference": [there - alone for alone, there in zip(costs(here), costs(one), strict=True)],
+    }
     print(f"\n### a sweep of {options.cells} cells of 64-64-10 on the digits, 90 steps each\n")
     print("| | median | min | max |\n|---|---:|---:|---:|")
-    for name, results in (("time with 2 slots / with 1", shares), ("seconds of a cell beside its training", costs)):
-        median, low, high = measuring.spread(results, "value")
-        print(f"| {name} | {median:.3f} | {low:.3f} | {high:.3f} |")
-    print(f"\n{measuring.load_of_others(figures)}")
+    for name, values in rows.items():
+        print(f"| {name} | {statistics.median(values):.3f} | {min(values):.3f} | {max(values):.3f} |")
+    print(f"\n{measuring.load_of_others(figures)}; with a cluster, the others are its own")
 
 
 if __name__ == "__main__":

@@ -187,17 +187,18 @@ def test_a_cell_whose_workers_die_stops_no_other(tmp_path, local_sweep, here):
     assert (result.cells, len(result.failed)) == (2, 1)
 
 
-@pytest.mark.slow
-def test_random_trials_are_those_of_one_process(tmp_path, here):
-    experiment = small(search={"trials": 2, "random_trials": 2})
+@pytest.mark.parametrize("parallel", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_searchs_trials_are_those_of_one_process(tmp_path, address, parallel):
+    """Two at a time where they may be; the third follows from the first, or from both."""
+    experiment = student_alone() | {"search": {"trials": 4, "random_trials": 2, "parallel_trials": parallel}}
     experiment["student"]["training"]["optimizer"]["learning_rate"] = {"tune": {"min": 0.01, "max": 0.1}}
     file = write(tmp_path, experiment)
     found = []
-    for name, options in {"local": {}, "cluster": {"cluster": "here"}}.items():
+    for name, options in {"local": {}, "cluster": {"cluster": address}}.items():
         mimic_keras.tune(file, **places(tmp_path / name), **options).check()
         trials = [json.loads(each.read_text()) for each in sorted((tmp_path / name).glob("runs/tiny/trials/*.json"))]
         found.append([{**trial, "seconds": 0} for trial in trials])
-    assert len(found[0]) == 2
+    assert len(found[0]) == 4
     assert found[0] == found[1]
     assert artefacts(tmp_path / "local" / "home") == artefacts(tmp_path / "cluster" / "home")
 

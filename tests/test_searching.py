@@ -1,10 +1,14 @@
 """A search: the same one however often it is killed, shared by several processes, judged on validation alone."""
 
+import contextlib
 import csv
 import dataclasses
 import json
+import random
 import re
 import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from types import SimpleNamespace
 
 import filelock
@@ -195,7 +199,7 @@ def test_another_search_in_the_same_folder_is_refused(tmp_path, untrained):
 
 def test_a_trial_whose_process_died_is_done_again_and_blocks_nobody(tmp_path, untrained):
     """The dead process' trial is first taken for a running one, then found to be nobody's."""
-    search = search_of(tmp_path, searched(trials=4))
+    search = search_of(tmp_path, searched(trials=4, random_trials=4))
     search._check_same(Workspace(tmp_path / "home"))
     with search._claimed() as trial:  # what the other process had begun
         pass
@@ -203,13 +207,73 @@ def test_a_trial_whose_process_died_is_done_again_and_blocks_nobody(tmp_path, un
     held.acquire()
     thread = threading.Thread(target=work, args=(search, tmp_path))
     thread.start()
-    while [each.state for each in search.list_trials()] != ["running", "done", "done", "done"]:
+    while [each.state == "running" for each in search.list_trials()] != [True, False, False, False]:
         assert thread.is_alive()
     held.release()  # as the system does when a process dies
     thread.join()
-    assert [each.state for each in search.list_trials()] == ["done"] * 4
+    assert [each.state == "running" for each in search.list_trials()] == [False] * 4
     assert search.list_trials()[0].values == trial.values
     assert len(untrained) == 4
+
+
+class Slots(Workspace):
+    """Several units at the same time, in threads; the first ones wait for each other, and others may overtake."""
+
+    def __init__(self, home, slots):
+        super().__init__(home)
+        self.slots, self.threads, self.under_way = slots, ThreadPoolExecutor(slots), set()
+        self.first, self.started, self.delays = threading.Barrier(min(2, slots)), 0, random.Random(slots)
+
+    @property
+    def has_free_slot(self):
+        return sum(not future.done() for future in self.under_way) < self.slots
+
+    def start(self, unit):
+        assert self.has_free_slot
+        self.started += 1
+        is_first = self.started <= self.first.parties
+        self.under_way.add(future := self.threads.submit(self.compute, unit, is_first, self.delays.uniform(0, 0.5)))
+        return future
+
+    def compute(self, unit, is_first, delay):
+        if is_first:
+            self.first.wait(timeout=300)
+        time.sleep(delay)
+        return unit.function(unit.plan, self)
+
+    def wait(self):
+        self.under_way = wait(self.under_way, return_when=FIRST_COMPLETED).not_done
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 7])
+def test_however_many_work_the_trials_are_the_same(tmp_path, untrained, parallel):
+    found = []
+    for slots in (1, 2, 4):
+        folder = tmp_path / str(slots)
+        folder.mkdir()
+        search = search_of(folder, searched(trials=7, random_trials=3, parallel_trials=parallel))
+        search.work(Slots(folder / "home", slots))
+        found.append([(trial.values, trial.state, trial.score) for trial in search.list_trials()])
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 7
+
+
+def test_a_suggestion_waits_for_the_scores_it_follows_from(tmp_path, untrained):
+    """Of six trials the last two are suggested; with two in parallel, trial 4 follows from those up to 2."""
+    search = search_of(tmp_path, searched(trials=6, random_trials=4, parallel_trials=2))
+    search._check_same(Workspace(tmp_path / "home"))
+    begun = []
+    with contextlib.ExitStack() as stack:
+        begun += [stack.enter_context(search._claimed()) for _ in range(4)]
+        for missing in (0, 1, 2):
+            assert not search._may_begin(4)
+            assert search._is_next_held_up()
+            search._write(dataclasses.replace(begun[missing], state="done", score=0.5))
+        assert search._may_begin(4)
+        assert not search._may_begin(5)
+        assert not search._is_next_held_up()
+        assert stack.enter_context(search._claimed()).number == 4
+        assert stack.enter_context(search._claimed()) is None
 
 
 @pytest.mark.parametrize(

@@ -135,11 +135,14 @@ class ExportSection(Section):
 class SearchSection(Section):
     """How `mimic-keras tune` searches: `random_trials` random points, then points suggested by a Gaussian process.
 
+    `parallel_trials`: how many suggested points are tried at the same time, at most; each follows from the scores of
+    the trials at least so many before it. So the points depend on this number, not on how many processes there are.
     `metric`: the student's metric on validation that is minimised. `best`: how many of the best trials a sweep reports.
     """
 
     trials: Positive
     random_trials: Positive = 4
+    parallel_trials: Positive = 1
     seed: Seed = 0
     metric: str = "error_rate"
     best: Positive = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +56,24 @@ class _Cluster(Workspace):
         super().__init__(home)
         self._engine, self._threads, self._plugins, self._units = connection, threads, plugins, shown
         self._guard, self._made = threading.Lock(), dict[str, Future[Artifact]]()
+        self._under_way: set[Future[Any]] = set()  # also those whose end `wait` has not told
 
     @property
-    def slots(self) -> int:  # type: ignore[override]
-        return self._engine.slots
+    def has_free_slot(self) -> bool:  # type: ignore[override]
+        return sum(not future.done() for future in self._under_way) < self._engine.slots
 
     def open_store(self, common: Mapping[str, Any], unit: Unit) -> Store:
         return _ClusterStore(self.home, common, lambda wanted: self._make(self._describe(unit), common, wanted))
 
     def start(self, unit: Unit) -> Future[Any]:
-        return self._threads.submit(self._compute, self._describe(unit))
+        future = self._threads.submit(self._compute, self._describe(unit))
+        self._under_way.add(future)
+        return future
+
+    def wait(self) -> None:
+        if not self._under_way:
+            return super().wait()
+        self._under_way = wait(self._under_way, return_when=FIRST_COMPLETED).not_done
 
     def _describe(self, unit: Unit) -> Task:
         return describe_task(unit, self, self._plugins)

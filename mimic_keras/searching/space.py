@@ -65,7 +65,7 @@ def suggest(
     `later`: the values of trials with higher numbers, which are not suggested and change nothing else.
 
     The first `random_trials` points are random; the others minimise the lower confidence bound of a Gaussian process
-    (Matérn 5/2) through the scores of `tried`. A trial that is still running counts there with the worst score so far
+    (Matérn 5/2) through the scores of `tried`. A trial whose score is not used yet counts there with the worst one
     (the "constant liar" of Ginsbourger, Le Riche & Carraro 2010).
     """
     known = [dict(values) for values, _ in tried]

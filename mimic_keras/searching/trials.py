@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +39,25 @@ from mimic_keras.searching.trial import (
     write_trial,
 )
 from mimic_keras.stages.evaluation import check_metric
-from mimic_keras.stages.workspace import Unit, Workspace
+from mimic_keras.stages.workspace import Steps, Unit, Workspace, complete, settle
 from mimic_keras.storage.files import hash_json, write_json
 from mimic_keras.training.metrics import INCREASING
 from mimic_keras.training.steps import TrainingDiverged
 
-SECONDS_BETWEEN_LOOKS = 1.0
 EXAMPLE_SHARES = (0.5, 0.25, 0.75, 0.1, 0.9)
 WORST_SCORE = 1.0  # stands for a missing score while no trial has one
 
 
 @dataclass(frozen=True)
 class Search:
-    """An experiment with ranges, and the folder of its trials."""
+    """An experiment with ranges, and the folder of its trials. `label` begins its messages, where there are others."""
 
     source: Source
     section: SearchSection
     space: dict[Place, Range]
     leaders: dict[Place, Place]
     folder: Path
+    label: str = ""
 
     def with_folder(self, folder: Path) -> Search:
         return replace(self, folder=folder)
@@ -103,42 +103,57 @@ class Search:
         Raises:
             InputError: the folder holds the trials of another search, or the student has no such metric.
         """
+        complete(self.steps(workspace), workspace)
+
+    def steps(self, workspace: Workspace) -> Steps[None]:
+        """As `work`, but yields instead of waiting; a trial is begun when there is a slot for it."""
         self._check_same(workspace)
-        while True:
-            self._do_waiting(workspace)
-            if all(each.state != RUNNING for each in self.list_trials()):
-                return
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-
-    def _do_waiting(self, workspace: Workspace) -> None:
-        """Do the trials that no other process does; each is claimed when there is a slot for it."""
-        under_way: dict[int, tuple[Trial, contextlib.ExitStack, float]] = {}
-
-        def claim() -> Iterator[Trial]:
-            while True:
-                with contextlib.ExitStack() as lock:
-                    trial = lock.enter_context(self._claimed())
-                    if trial is None:
-                        return
-                    under_way[trial.number] = trial, lock.pop_all(), time.monotonic()
-                yield trial
-
+        under_way: list[_UnderWay] = []
+        is_held_up = False  # until one of this process' trials has finished
         try:
-            for trial, future in workspace.map(lambda each: self._start(each, workspace), claim(), workspace.slots):
-                _, lock, started = under_way[trial.number]
-                finished = self._finish(trial, future)
-                self._write(replace(finished, seconds=round(time.monotonic() - started, 1)))
-                lock.close()
-                del under_way[trial.number]
+            while True:
+                for each in [each for each in under_way if each.future.done()]:
+                    finished = self._finish(each.trial, each.future)
+                    self._write(replace(finished, seconds=round(time.monotonic() - each.started, 1)))
+                    each.lock.close()
+                    under_way.remove(each)
+                    is_held_up = False
+                if is_held_up or not workspace.has_free_slot:
+                    yield
+                    continue
+                others_work = self._others_work()  # now, since they may finish meanwhile
+                if claimed := self._take():
+                    under_way.append(claimed)  # before it starts, which may be all of it
+                    claimed.future = self._start(claimed.trial, workspace)
+                elif under_way or others_work or self._others_work():
+                    is_held_up = bool(under_way)
+                    yield
+                else:
+                    break
         finally:  # after an error or an interruption: the process does not die of these trials
-            for trial, lock, _ in under_way.values():
-                self._write(replace(trial, attempts=trial.attempts - 1))
-                lock.close()
+            for each in under_way:
+                self._write(replace(each.trial, attempts=each.trial.attempts - 1))
+                each.lock.close()
+        if self._next_number() is not None:
+            logging.info("%severy point of the search has been tried", self.label and f"{self.label}: ")
+
+    def _others_work(self) -> bool:
+        """Whether trials are under way, or one that the next one follows from."""
+        return any(each.state == RUNNING for each in self.list_trials()) or self._is_next_held_up()
+
+    def _take(self) -> _UnderWay | None:
+        with contextlib.ExitStack() as lock:
+            trial = lock.enter_context(self._claimed())
+            return _UnderWay(trial, lock.pop_all(), time.monotonic()) if trial else None
 
     def _start(self, trial: Trial, workspace: Workspace) -> Future[Any]:
-        """Train the student at the trial's point; the future has its metrics on validation."""
+        """Train the student at the trial's point; the future has its metrics on validation, or the error."""
+        started = settle(lambda: self._begin_training(trial, workspace))
+        return started if started.exception() else started.result()
+
+    def _begin_training(self, trial: Trial, workspace: Workspace) -> Future[Any]:
         point = ", ".join(f"{name} {format_value(value)}" for name, value in trial.named_values().items())
-        logging.info("trial %d of %d: %s", trial.number + 1, self.section.trials, point)
+        logging.info("%s: %s", self._describe(trial.number), point)
         keras.backend.clear_session()
         source = self.source_at(trial.values)
         plan = make_plan(source.with_given({key: item for key, item in source.given.items() if key != "baseline"}))
@@ -155,7 +170,7 @@ class Search:
         except WorkerDied as error:
             finished = replace(trial, state=FAILED, note=str(error))
         result = finished.note if finished.score is None else f"{self.section.metric} {finished.score:.4g}"
-        logging.info("trial %d of %d: %s, %s", trial.number + 1, self.section.trials, finished.state, result)
+        logging.info("%s: %s, %s", self._describe(trial.number), finished.state, result)
         return finished
 
     def _score(self, metrics: Mapping[str, float | None]) -> float:
@@ -193,25 +208,43 @@ class Search:
             if trial and trial.state != RUNNING:
                 lock.release()
                 continue
+            if trial is None and not self._may_begin(number):
+                lock.release()
+                return None
             trial = self._begin(number) if trial is None else _begin_again(trial)
             if trial:
                 self._write(trial)
                 if trial.state == RUNNING:
                     return trial, lock
-                logging.warning("trial %d of %d: %s, %s", number + 1, self.section.trials, trial.state, trial.note)
+                logging.warning("%s: %s, %s", self._describe(number), trial.state, trial.note)
             lock.release()
             if trial is None:
-                logging.info("every point of the search has been tried")
                 return None
         return None
 
+    def _may_begin(self, number: int) -> bool:
+        """Whether a trial is random, or the trials whose scores it follows from are finished."""
+        followed = (self._read(each) for each in range(number - self.section.parallel_trials + 1))
+        return number < self.section.random_trials or all(trial and trial.state != RUNNING for trial in followed)
+
+    def _next_number(self) -> int | None:
+        """Of the first trial that is not begun."""
+        return next((number for number in range(self.section.trials) if not self._read(number)), None)
+
+    def _is_next_held_up(self) -> bool:
+        """Whether the next trial has to wait for others."""
+        number = self._next_number()
+        return number is not None and not self._may_begin(number)
+
     def _begin(self, number: int) -> Trial | None:
-        """A new trial; None if no point is left. It follows from the trials before it, not from how many there are:
-        a trial whose file was removed is suggested again."""
+        """A new trial; None if no point is left. It follows from the trials before it, not from how many there are, nor
+        from how many are under way: a trial whose file was removed is suggested again."""
         trials = self.list_trials()
         before = [trial for trial in trials if trial.number < number]
-        worst = max((trial.score for trial in before if trial.score is not None), default=WORST_SCORE)
-        tried = [(trial.values, worst if trial.score is None else trial.score) for trial in before]
+        followed = number - self.section.parallel_trials
+        scores = {trial.number: trial.score for trial in before if trial.number <= followed}
+        worst = max((score for score in scores.values() if score is not None), default=WORST_SCORE)
+        tried = [(trial.values, worst if (score := scores.get(trial.number)) is None else score) for trial in before]
         later = [trial.values for trial in trials if trial.number > number]
         values = suggest(self.space, tried, self.section.seed, self.section.random_trials, later)
         return None if values is None else Trial(number, values, RUNNING)
@@ -237,6 +270,9 @@ class Search:
                     "differs); give this one another name, or remove the folder"
                 )
 
+    def _describe(self, number: int) -> str:
+        return f"{self.label and f'{self.label}, '}trial {number + 1} of {self.section.trials}"
+
     @property
     def _trials_folder(self) -> Path:
         return self.folder / "trials"
@@ -251,6 +287,16 @@ class Search:
         write_trial(self._file(trial.number), trial)
 
 
+@dataclass
+class _UnderWay:
+    """A trial that this process does."""
+
+    trial: Trial
+    lock: contextlib.ExitStack
+    started: float
+    future: Future[Any] = field(default_factory=Future)
+
+
 def _validate_student(plan: Plan, workspace: Workspace) -> dict[str, float | None]:
     results = runner.train_and_evaluate(plan, workspace, splits=("validation",))
     return results.evaluation.models["student"]["validation"]
@@ -263,8 +309,8 @@ def _begin_again(trial: Trial) -> Trial:
     return replace(trial, attempts=trial.attempts + 1)
 
 
-def open_search(source: Source, folder: Path) -> Search:
-    """The search of an experiment with ranges, with its trials in `folder`.
+def open_search(source: Source, folder: Path, label: str = "") -> Search:
+    """The search of an experiment with ranges, with its trials in `folder`; `label` as of `Search`.
 
     Raises:
         InputError: the ranges or the `search` section are invalid.
@@ -280,4 +326,4 @@ def open_search(source: Source, folder: Path) -> Search:
     if section.best > section.trials:
         problems.add(Place("search", "best"), f"cannot report {section.best} of {section.trials} trials")
     problems.check()
-    return Search(source, section, space, leaders, folder)
+    return Search(source, section, space, leaders, folder, label)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from mimic_keras.planning.components import Component
 from mimic_keras.planning.plan import Plan
@@ -17,8 +17,11 @@ from mimic_keras.storage import locks
 from mimic_keras.storage.files import hash_json
 from mimic_keras.storage.store import Store
 
-Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+# Work that yields when it can do nothing before a unit under way has finished, and returns its result.
+Steps: TypeAlias = Generator[None, None, Result]
 NETS = ("teachers", "students")  # the kinds of artefacts that are trained
+SECONDS_BETWEEN_LOOKS = 1.0
 STATES = "training_state"  # how the names begin that a net's folder has for the states of its trainings
 
 
@@ -41,7 +44,7 @@ class Workspace:
         ...     data = workspace.prepare(*plan.transfer)
     """
 
-    slots = 1  # units that are computed at the same time
+    has_free_slot = True  # units are computed at once
 
     def __init__(self, home: Path):
         self.home = home.expanduser().resolve()  # once: artifacts.json is read from other working directories
@@ -67,21 +70,10 @@ class Workspace:
         """Compute a unit; an error is kept for who asks for the result."""
         return settle(lambda: unit.function(unit.plan, self))
 
-    def map(
-        self, start: Callable[[Argument], Future[Any]], arguments: Iterable[Argument], at_once: int | None = None
-    ) -> Iterator[tuple[Argument, Future[Any]]]:
-        """Start every argument in turn; yields each with its finished future, as they finish. An error of `start` is
-        kept, too.
-
-        An argument is taken when fewer than `at_once` are under way. Here, where `start` computes at once, each is
-        finished before the next one is taken.
-        """
-        running: dict[Future[Any], Argument] = {}
-        for argument in arguments:
-            started = settle(functools.partial(start, argument))
-            running[started if started.exception() else started.result()] = argument
-            yield from _take_finished(running, at_once)
-        yield from _take_finished(running, 1)
+    def wait(self) -> None:
+        """Wait until one of the units under way has finished since the last call, or a moment if there are none: what
+        another process does may have finished."""
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def prepare(self, component: Component, seed: int) -> Data:
         """The data set of `component`, prepared at the first call, whatever the `seed` of its augmentation."""
@@ -102,11 +94,13 @@ def settle(compute: Callable[[], Any]) -> Future[Any]:
     return future
 
 
-def _take_finished(running: dict[Future[Any], Argument], limit: int | None) -> Iterator[tuple[Argument, Future[Any]]]:
-    """Take what is finished out of `running`, and wait until fewer than `limit` are left."""
-    while True:
-        for future in [each for each in running if each.done()]:
-            yield running.pop(future), future
-        if limit is None or len(running) < limit:
-            return
-        wait(running, return_when=FIRST_COMPLETED)
+def complete(steps: Steps[Result], workspace: Workspace) -> Result:
+    """What `steps` gives in the end; between two of them it waits for the workspace."""
+    with contextlib.closing(steps):
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            workspace.wait()

@@ -1,4 +1,5 @@
-"""A sweep's run: every cell in turn; finished cells are left as they are, and a failure does not stop the rest."""
+"""A sweep's run: every cell, in turn unless a cluster computes them; finished ones are left as they are, and a failure
+does not stop the rest."""
 
 from __future__ import annotations
 
@@ -6,7 +7,6 @@ import functools
 import json
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from mimic_keras.searching import page as search_page
 from mimic_keras.searching.trials import Search, open_search
 from mimic_keras.stages.evaluation import EVALUATION_VERSION, check_metric
 from mimic_keras.stages.replacing import CELLS, check_sweep
-from mimic_keras.stages.workspace import Unit, Workspace, settle
+from mimic_keras.stages.workspace import Steps, Unit, Workspace
 from mimic_keras.storage.files import hash_json, write_bytes, write_json
 from mimic_keras.storage.locks import owned
 from mimic_keras.sweeping import errors
@@ -79,7 +79,7 @@ def plan_cells(file: str, cells: Sequence[Cell], folder: Path) -> list[PlannedCe
 def _plan_cell(cell: Cell, folder: Path, known_costs: Costs) -> PlannedCell:
     if not has_ranges(cell.source.given):
         return PlannedCell(cell, make_plan(cell.source, known_costs), None)
-    search = open_search(cell.source, folder / CELLS / cell.name)
+    search = open_search(cell.source, folder / CELLS / cell.name, str(cell))
     return PlannedCell(cell, search.plan_example(known_costs), search)
 
 
@@ -114,63 +114,67 @@ def run_cells(
             *folder.glob("figure_*.svg"),
         ):  # of an earlier run, which this one replaces
             page.unlink(missing_ok=True)
-        under_way: dict[int, _RunningCell] = {}
-
-        def start(index: int) -> Future[list[dict[str, Any]]]:
-            outcomes[index] = replace(outcomes[index], state=RUNNING)
-            logging.info("cell %d of %d, %s", index + 1, len(cells), cells[index].cell)
-            under_way[index] = _RunningCell(cells[index], folder)
-            return under_way[index].start(workspace)
-
-        for index, future in workspace.map(start, range(len(cells))):
-            outcomes[index] = under_way.pop(index).finish(sweep, future)
-            shown = _describe_outcome(sweep, outcomes[index])
-            logging.info("cell %d of %d, %s: %s", index + 1, len(cells), cells[index].cell, shown)
-            yield list(outcomes)
-
-
-class _RunningCell:
-    """A cell under way. `key`: what its results follow from; `stored`: those of an earlier run."""
-
-    def __init__(self, planned: PlannedCell, folder: Path):
-        self.planned, self.began = planned, time.monotonic()
-        self.file = folder / CELLS / planned.cell.name / "results.json"
-        self.key = ""
-        self.stored: dict[str, Any] | None = None
-
-    def start(self, workspace: Workspace) -> Future[list[dict[str, Any]]]:
-        """Find or compute the results; a search's trials are done before this returns."""
-        keras.backend.clear_session()
-        source = self.planned.cell.source
-        given = {key: item for key, item in source.complete.items() if key not in ("name", "export")}
-        self.key = hash_json([given, runner.collect_provenance(self.planned.plan, workspace), EVALUATION_VERSION])
-        self.stored = stored = _read_results(self.file, self.key)
-        if stored:
-            return settle(lambda: stored["results"])
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(self.file.with_name("experiment.yaml"), yaml_text.dump(anchor_paths(source).given).encode())
-        if self.planned.search is None:
-            return workspace.start(Unit(_evaluate, self.planned.plan))
-        started = [workspace.start(Unit(_evaluate, plan)) for plan in _finish_search(self.planned.search, workspace)]
-        return settle(lambda: [result for future in started for result in future.result()])
-
-    def finish(self, sweep: Sweep, future: Future[list[dict[str, Any]]]) -> Outcome:
-        """The cell's outcome; new results are written."""
-        seconds = self.stored["seconds"] if self.stored else round(time.monotonic() - self.began, 1)
+        under_way = {index: _steps(sweep, planned, folder, workspace) for index, planned in enumerate(cells)}
         try:
-            results = future.result()
-            if not self.stored:
-                content = {"key": self.key, "axes": self.planned.cell.values, "results": results, "seconds": seconds}
-                write_json(self.file, content)
-            _check_metric(sweep, results)
-        except Exception as error:  # no failure may stop the other cells
-            logging.warning("%s failed: %s", self.planned.cell, error)
-            name = "" if isinstance(error, MimicError) else f"{type(error).__name__}: "
-            return Outcome(self.planned, FAILED, seconds=seconds, note=f"{name}{error}")
-        return Outcome(self.planned, DONE, results, seconds)
+            while under_way:
+                for index, steps in list(under_way.items()):
+                    if outcomes[index].state == WAITING:
+                        outcomes[index] = replace(outcomes[index], state=RUNNING)
+                        logging.info("cell %d of %d, %s", index + 1, len(cells), cells[index].cell)
+                    try:
+                        next(steps)
+                    except StopIteration as end:
+                        outcomes[index] = end.value
+                        del under_way[index]
+                        shown = _describe_outcome(sweep, outcomes[index])
+                        logging.info("cell %d of %d, %s: %s", index + 1, len(cells), cells[index].cell, shown)
+                        yield list(outcomes)
+                if under_way:
+                    workspace.wait()
+        finally:
+            for steps in under_way.values():
+                steps.close()
 
 
-def _check_metric(sweep: Sweep, results: Sequence[dict[str, Any]]) -> None:
+def _steps(sweep: Sweep, planned: PlannedCell, folder: Path, workspace: Workspace) -> Steps[Outcome]:
+    """The outcome of a cell."""
+    began = time.monotonic()
+    try:
+        results, seconds = yield from _find_results(planned, folder, workspace)
+        _check_results(sweep, results)
+    except Exception as error:  # no failure may stop the other cells
+        logging.warning("%s failed: %s", planned.cell, error)
+        name = "" if isinstance(error, MimicError) else f"{type(error).__name__}: "
+        return Outcome(planned, FAILED, seconds=round(time.monotonic() - began, 1), note=f"{name}{error}")
+    return Outcome(planned, DONE, results, seconds)
+
+
+def _find_results(
+    planned: PlannedCell, folder: Path, workspace: Workspace
+) -> Steps[tuple[list[dict[str, Any]], float]]:
+    """The results of a cell and the seconds they took: those of an earlier run, or new ones, which are written."""
+    began = time.monotonic()
+    keras.backend.clear_session()
+    file, source = folder / CELLS / planned.cell.name / "results.json", planned.cell.source
+    given = {key: item for key, item in source.complete.items() if key not in ("name", "export")}
+    key = hash_json([given, runner.collect_provenance(planned.plan, workspace), EVALUATION_VERSION])
+    if stored := _read_results(file, key):
+        return stored["results"], stored["seconds"]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file.with_name("experiment.yaml"), yaml_text.dump(anchor_paths(source).given).encode())
+    plans = [planned.plan]
+    if planned.search:
+        plans = yield from _finish_search(planned.search, workspace)
+    futures = [workspace.start(Unit(_evaluate, plan)) for plan in plans]
+    while not all(future.done() for future in futures):
+        yield
+    results = [result for future in futures for result in future.result()]
+    seconds = round(time.monotonic() - began, 1)
+    write_json(file, {"key": key, "axes": planned.cell.values, "results": results, "seconds": seconds})
+    return results, seconds
+
+
+def _check_results(sweep: Sweep, results: Sequence[dict[str, Any]]) -> None:
     for result in results:
         metrics = result["models"]["student"]["test"]
         if metrics.get(sweep.metric) is None:
@@ -178,9 +182,9 @@ def _check_metric(sweep: Sweep, results: Sequence[dict[str, Any]]) -> None:
             raise RunError(f"metric: no {sweep.metric!r} on test; there is: {known}")
 
 
-def _finish_search(search: Search, workspace: Workspace) -> list[Plan]:
+def _finish_search(search: Search, workspace: Workspace) -> Steps[list[Plan]]:
     """Run a cell's search; the plans of its best trials."""
-    search.work(workspace)
+    yield from search.steps(workspace)
     search_page.write_page(search)
     best = search.rank_trials()[: search.section.best]
     if not best:
