@@ -103,7 +103,9 @@ def test_on_a_cluster_whose_driver_dies(job, tmp_path, address):  # noqa: F811
         time.sleep(0.2)
     driver.kill()
     driver.wait()
-    before = {file: os.stat(file).st_mtime_ns for file in tmp_path.glob("home/*/[!.]*/artifact.json")}
+    finished = [record.parent for record in tmp_path.glob("home/*/[!.]*/artifact.json")]
+    files = [file for folder in finished for file in (*folder.glob("model.keras"), *folder.glob("*.npy"))]
+    before = {file: os.stat(file).st_mtime_ns for file in files}
     finish(start(name, tmp_path, "--cluster", address), tmp_path)
     assert before
     assert {file: os.stat(file).st_mtime_ns for file in before} == before
