@@ -164,21 +164,6 @@ def _ends_of_epochs(folder: Path) -> list[float]:
     return [event.wall_time for event in events if any(value.tag == "epoch_loss" for value in event.summary.value)]
 
 
-def losses(folder: Path) -> dict[str, list[float]]:
-    """{"seconds": from the start of a TensorBoard log to the end of every epoch, "loss": the epochs'}."""
-    import tensorflow as tf
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-
-    events = [event for file in sorted(folder.iterdir()) for event in EventFileLoader(str(file)).Load()]
-    found = [
-        (event.wall_time - events[0].wall_time, float(tf.make_ndarray(value.tensor)))
-        for event in events
-        for value in event.summary.value
-        if value.tag == "epoch_loss"
-    ]
-    return {"seconds": [seconds for seconds, _ in found], "loss": [loss for _, loss in found]}
-
-
 def fit_epochs(
     model: keras.Model, inputs: np.ndarray, targets: np.ndarray, batch_size: int, epochs: int
 ) -> list[float]:
