@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import io
 import json
+import pickle
 import random
 import tempfile
 import threading
@@ -66,7 +67,7 @@ class Slots:
             if left:
                 return Answer(missing=left)
         metrics = {"error_rate": random.Random(student).random()}
-        return Answer(metrics if task.function.__name__ == "_validate_student" else [result(metrics)])
+        return Answer(metrics if pickle.loads(task.function).__name__ == "_validate_student" else [result(metrics)])
 
     def _make(self, task: Task, key: str) -> Answer:
         kind = self._kinds[key]

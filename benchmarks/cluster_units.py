@@ -22,11 +22,13 @@ from mimic_keras.interface import api
 FEW = 12  # cells of the shorter sweep
 
 
-def measure(slots: int, cells: int) -> dict[str, float]:
+def measure(slots: int, cells: int, epochs: int) -> dict[str, float]:
     """Seconds of a whole sweep, the start of the workers included, and of the training steps in it; 0 slots: in this
     process alone."""
+    training = {**sweep_overhead.TRAINING, "epochs": epochs}
+    experiment = {**sweep_overhead.EXPERIMENT, "student": {**sweep_overhead.STUDENT, "training": training}}
     with tempfile.TemporaryDirectory() as folder, cluster(slots) as address:
-        Path(folder, "cell.yaml").write_text(json.dumps(sweep_overhead.EXPERIMENT))
+        Path(folder, "cell.yaml").write_text(json.dumps(experiment))
         Path(folder, "sweep.yaml").write_text(json.dumps(sweep_overhead.sweep(cells)))
         places = {"home": Path(folder, "home"), "runs_dir": Path(folder, "runs")}
         started = time.perf_counter()
@@ -53,15 +55,16 @@ def cluster(slots: int) -> Iterator[str | None]:
 
 def main() -> None:
     if sys.argv[1:2] == ["measure"]:
-        return print(json.dumps(measure(int(sys.argv[2]), int(sys.argv[3]))))
+        return print(json.dumps(measure(*map(int, sys.argv[2:]))))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of all five sweeps (default 3)")
     parser.add_argument("--cells", type=int, default=24, help=f"of the longer sweeps; the shorter have {FEW}")
+    parser.add_argument("--epochs", type=int, default=5, help="of a training, of 18 steps each (default 5)")
     options = parser.parse_args()
     here, one, two = ([f"{slots} {cells}" for cells in (FEW, options.cells)] for slots in (0, 1, 2))
 
     def command(contender: str) -> list[str]:
-        return [sys.executable, str(Path(__file__)), "measure", *contender.split()]
+        return [sys.executable, str(Path(__file__)), "measure", *contender.split(), str(options.epochs)]
 
     figures = measuring.take_turns(options.rounds, [*here, *one, two[1]], command)
 
@@ -77,7 +80,7 @@ def main() -> None:
         "seconds of a cell with 1 slot": costs(one),
         "the difference": [there - alone for alone, there in zip(costs(here), costs(one), strict=True)],
     }
-    print(f"\n### a sweep of {options.cells} cells of 64-64-10 on the digits, 90 steps each\n")
+    print(f"\n### a sweep of {options.cells} cells of 64-64-10 on the digits, {18 * options.epochs} steps each\n")
     print("| | median | min | max |\n|---|---:|---:|---:|")
     for name, values in rows.items():
         print(f"| {name} | {statistics.median(values):.3f} | {min(values):.3f} | {max(values):.3f} |")

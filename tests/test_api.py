@@ -46,6 +46,15 @@ def result(places):
     return mimic_keras.run(tiny(), **places)
 
 
+@pytest.mark.parametrize("collects", [True, False])
+def test_no_collection_of_garbage_goes_through_tensorflow(collects):
+    calls = "" if collects else "gc.disable(); "
+    code = f"import gc; from mimic_keras.interface.session import import_tensorflow; {calls}import_tensorflow(); "
+    code += "print(gc.isenabled(), gc.get_freeze_count() > 200_000, len(gc.get_objects()) < 1_000)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found == f"{collects} True True\n"
+
+
 def test_the_import_is_light_and_lists_what_there_is():
     code = "import sys, mimic_keras; print('tensorflow' in sys.modules, 'numpy' in sys.modules, *mimic_keras.__all__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

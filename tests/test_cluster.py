@@ -208,7 +208,14 @@ def task(tmp_path):
     plan = plan_of(tmp_path, small())
     data = hash_json(Workspace(tmp_path / "home").prepare(*plan.transfer).identity)
     given = (plan.source.given, plan.source.complete, "tiny.yaml", bench.describe_code(plan), (data,))
-    return tasks.Task(runner.train_and_evaluate, *given, tmp_path / "home", (), Path.cwd())
+    return tasks.Task(pickle.dumps(runner.train_and_evaluate), *given, tmp_path / "home", (), Path.cwd())
+
+
+def test_what_arrives_at_a_worker_imports_no_tensorflow(task):
+    """Its session does, without notices and without the keras.json of whoever owns the worker's machine."""
+    code = "import pickle, sys; pickle.load(sys.stdin.buffer); print(*{'keras', 'tensorflow'} & set(sys.modules))"
+    arrived = pickle.dumps((worker.compute, task, "key"))
+    assert subprocess.check_output([sys.executable, "-c", code], input=arrived) == b"\n"
 
 
 def test_a_worker_says_what_is_missing(task):

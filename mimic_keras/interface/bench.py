@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib.metadata
 import logging
+import pickle
 import queue
 import socket
 import tempfile
@@ -26,7 +27,7 @@ from mimic_keras.experiment.file import Source
 from mimic_keras.experiment.problems import Problems
 from mimic_keras.interface.tasks import Answer, Missing, Task
 from mimic_keras.planning.components import Component
-from mimic_keras.planning.plan import Plan, make_plan
+from mimic_keras.planning.plan import Costs, Plan, make_plan
 from mimic_keras.stages.data import Data
 from mimic_keras.stages.workspace import STATES, Unit, Workspace
 from mimic_keras.storage import locks
@@ -47,7 +48,7 @@ def describe_task(unit: Unit, workspace: Workspace, plugins: Sequence[Path]) -> 
     plan, source = unit.plan, unit.plan.source
     uses = (plan.transfer, plan.labelled, *plan.other_uses)
     return Task(
-        unit.function,
+        pickle.dumps(unit.function),
         source.given,
         source.complete,
         source.problems.file,
@@ -70,7 +71,7 @@ def compute(task: Task, assigned: str | None) -> Answer:
     plan, bench = _begin(task)
     try:
         with _messages() as messages, locks.held_elsewhere():
-            value = task.function(plan, bench)
+            value = task.compute(plan, bench)
     except _Waiting as waiting:
         return Answer(missing=waiting.missing)
     return Answer(value, tuple(bench.used), messages=messages.take())
@@ -87,7 +88,7 @@ def find(task: Task, assigned: str) -> tuple[Wanted, Path]:
     host = socket.gethostname()
     try:
         with locks.held_elsewhere():
-            task.function(plan, bench)
+            task.compute(plan, bench)
     except _Found as found:
         partial = locate(task.home, found.wanted.kind, assigned)[1]
         if partial.is_dir():
@@ -118,16 +119,16 @@ def _begin(task: Task, assigned: str | None = None) -> tuple[Plan, _Bench]:
     keras.backend.clear_session()
     source = Source(task.given, task.complete, Problems(task.file))
     runner.configure_devices(source)
-    plan = _plan_again(source, task.code)
     bench = _open_bench(task.home, task.code)
+    plan = _plan_again(source, task.code, bench.costs)
     bench.data, bench.used, bench.assigned = task.data, set(), assigned
     return plan, bench
 
 
-def _plan_again(source: Source, code: tuple[str, ...]) -> Plan:
+def _plan_again(source: Source, code: tuple[str, ...], costs: Costs) -> Plan:
     host = socket.gethostname()
     try:
-        plan = make_plan(source)
+        plan = make_plan(source, costs)
     except MimicError as error:
         raise InputError(f"the worker on {host} cannot plan what the driver can: {error}") from error
     own = describe_code(plan)
@@ -182,13 +183,15 @@ def _messages() -> Iterator[_Messages]:
 class _Bench(Workspace):
     """The home folder as a worker uses it, with the data sets that it holds from task to task.
 
-    `whole`: finished artefacts that this process has compared with their records. Of a task: `data` hashes the driver's
-    data sets, `used` are folders of artefacts, and `assigned` is the key of what to make.
+    `whole`: finished artefacts that this process has compared with their records; `costs`: of nets that it has built to
+    plan. Of a task: `data` hashes the driver's data sets, `used` are folders of artefacts, and `assigned` is the key of
+    what to make.
     """
 
     def __init__(self, home: Path):
         super().__init__(home)
         self.whole: set[Path] = set()
+        self.costs: Costs = {}
         self.data: tuple[str, ...] = ()
         self.used: set[Path] = set()
         self.assigned: str | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from typing import Any
 class Task:
     """What a worker is sent: `function` of a plan and a workspace, and all that both follow from.
 
+    `function` is pickled: unpickling it imports TensorFlow, for which a worker is ready within its session only.
+
     `given` and `complete` are those of the experiment's Source, `file` is its name. `code`: what the driver's plan is
     carried out by. `data`: hashes of its data sets' identities. `folder`: the driver's working directory.
     """
 
-    function: Callable[[Any, Any], Any]
+    function: bytes
     given: dict[str, Any]
     complete: dict[str, Any]
     file: str
@@ -32,6 +35,10 @@ class Task:
         """How many train one net together; None: one does."""
         workers: int | None = (self.complete.get("distribution") or {}).get("workers")
         return workers
+
+    def compute(self, plan: Any, workspace: Any) -> Any:
+        """What the function gives."""
+        return pickle.loads(self.function)(plan, workspace)
 
 
 @dataclass(frozen=True)
