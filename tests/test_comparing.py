@@ -7,6 +7,7 @@ import hypothesis.extra.numpy as arrays
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 
 from mimic_keras.contracts import GroupedRate
@@ -57,7 +58,8 @@ def test_two_single_nets_by_hand():
     found = compare(first, second, np.ones(100, int))
     assert (found.mean, found.standard_error) == (pytest.approx(0.07), pytest.approx(0.0353695))
     assert not found.is_shown
-    assert found.interval == pytest.approx((0.000676, 0.139324), abs=1e-6)
+    assert found.degrees_of_freedom == pytest.approx(99)
+    assert found.interval == pytest.approx((0.07 - 1.984217 * 0.0353695, 0.07 + 1.984217 * 0.0353695), abs=1e-6)
 
 
 def test_nets_of_several_seeds_by_hand():
@@ -65,7 +67,23 @@ def test_nets_of_several_seeds_by_hand():
     these, those = np.zeros((2, 10), int), np.zeros((1, 10), int)
     these[0, :1] = these[1, :3] = those[0, :5] = 1
     # d is 0 once, -0.5 twice, -1 twice and 0 five times: mean -0.3, mean of squares 0.25, variance 0.16.
-    assert compare(these, those, np.ones(10, int)).standard_error == pytest.approx((0.16 / 10 + 0.02 / 2) ** 0.5)
+    found = compare(these, those, np.ones(10, int))
+    assert found.standard_error == pytest.approx((0.16 / 10 + 0.02 / 2) ** 0.5)
+    assert found.degrees_of_freedom == pytest.approx(0.026**2 / (0.016**2 / 9 + 0.01**2 / 1))
+
+
+def test_with_one_unit_the_interval_is_that_of_welch():
+    """Means of 3 and 4 nets, whose only difference is their seed."""
+    random = np.random.default_rng(0)
+    these, those = random.integers(0, 100, (3, 1)), random.integers(0, 100, (4, 1))
+    welch = scipy.stats.ttest_ind(these[:, 0] / 100, those[:, 0] / 100, equal_var=False).confidence_interval()
+    assert compare(these, those, np.array([100])).interval == pytest.approx((welch.low, welch.high))
+
+
+def test_nets_that_agree_have_an_interval_of_nothing():
+    found = compare(np.ones((2, 5), int), np.ones((1, 5), int), np.ones(5, int))
+    assert found.interval == (0, 0)
+    assert not found.is_shown
 
 
 def test_the_standard_error_is_that_of_the_paired_bootstrap():
@@ -90,10 +108,21 @@ def test_by_group_it_is_the_bootstrap_over_groups():
 
 
 @pytest.mark.parametrize(
-    ("mean", "error", "is_shown"), [(0.2, 0.1, True), (-0.2, 0.1, True), (0.19, 0.1, False), (0, 0, False)]
+    ("mean", "error", "degrees", "is_shown"),
+    [
+        (0.2, 0.1, 1000, True),
+        (-0.2, 0.1, 1000, True),
+        (0.199, 0.1, 1000, False),  # the quantile is 1.96
+        (0.2, 0.1, 20, False),  # 2.09
+        (0.21, 0.1, 20, True),
+        (0.1, 0, 1, True),
+        (0, 0, 1, False),
+    ],
 )
-def test_a_difference_below_twice_its_standard_error_is_not_shown(mean, error, is_shown):
-    assert Difference(mean, error).is_shown == is_shown
+def test_a_difference_within_its_interval_or_below_twice_its_standard_error_is_not_shown(
+    mean, error, degrees, is_shown
+):
+    assert Difference(mean, error, degrees).is_shown == is_shown
 
 
 def outcomes_of(folder, wrong, **changes):

@@ -34,7 +34,7 @@ OURS = ("quickstart", "timit_demo", "timit_small", "timit_small_dnn", "cifar10_s
 FILES = [
     file
     for file in sorted((ROOT / "experiments").glob("*.yaml"))
-    if file.stem not in OURS and not file.stem.endswith("_small")
+    if file.stem not in OURS and not file.stem.endswith(("_small", "_speech"))
 ]
 PLACES = {name: os.environ.get(f"MIMIC_KERAS_TEST_{name.upper()}") for name in ("cifar10", "timit")}
 STEPS, PASSES, DRAWN, VALIDATION = 30, 3, 8, 100

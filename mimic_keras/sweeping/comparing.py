@@ -6,7 +6,9 @@ row's nets make in unit u, less the other's, and n_u what they are counted in, t
 and its standard error sqrt(sum((d_u - D n_u)^2)) / sum(n): that of the paired bootstrap over units, by linearisation
 (Cochran, Sampling Techniques, section 6.4). Where units are examples, n_u is 1, and for two single nets this is the
 standard error of McNemar's table, sqrt(b + c - (b - c)^2 / N) / N (Agresti, Categorical Data Analysis, section 10.1).
-Nets that differ in their seed add the variance of a mean over seeds.
+Nets that differ in their seed add the variance of a mean over seeds. Of few groups or nets the standard error is itself
+uncertain: intervals are those of Student's t, with the degrees of freedom of a sum of variances (Satterthwaite 1946,
+An approximate distribution of estimates of variance components).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from mimic_keras.sweeping import errors
 from mimic_keras.sweeping.cells import Sweep
@@ -31,15 +34,18 @@ class Difference:
 
     mean: float
     standard_error: float
+    degrees_of_freedom: float
 
     @property
     def is_shown(self) -> bool:
-        return abs(self.mean) > 0 and abs(self.mean) >= 2 * self.standard_error
+        low, high = self.interval
+        return not low <= 0 <= high and abs(self.mean) >= 2 * self.standard_error
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The normal interval of 95 %."""
-        return self.mean - 1.96 * self.standard_error, self.mean + 1.96 * self.standard_error
+        """That of 95 %, by Student's t."""
+        half = float(special.stdtrit(self.degrees_of_freedom, 0.975)) * self.standard_error
+        return self.mean - half, self.mean + half
 
 
 def compare(these: np.ndarray, those: np.ndarray, counts: np.ndarray) -> Difference:
@@ -52,14 +58,16 @@ def compare(these: np.ndarray, those: np.ndarray, counts: np.ndarray) -> Differe
         >>> first, second = np.zeros((2, 1, 100), int)
         >>> first[0, :10] = second[0, 10:13] = 1
         >>> compare(first, second, np.ones(100, int))
-        Difference(mean=0.07, standard_error=0.03536...)
+        Difference(mean=0.07, standard_error=0.03536..., degrees_of_freedom=99.0)
     """
     total = counts.sum()
     paired = these.mean(0) - those.mean(0)
     mean = paired.sum() / total
-    over_units = np.sum((paired - mean * counts) ** 2) / total**2
-    over_nets = sum(np.var(each.sum(1) / total, ddof=1) / len(each) for each in (these, those) if len(each) > 1)
-    return Difference(float(mean), math.sqrt(over_units + over_nets))
+    parts = [(len(counts), np.sum((paired - mean * counts) ** 2) / total**2)]
+    parts += [(len(nets), np.var(nets.sum(1) / total, ddof=1) / len(nets)) for nets in (these, those) if len(nets) > 1]
+    variance = sum(part for _, part in parts)
+    doubt = sum(part**2 / (number - 1) for number, part in parts if part)
+    return Difference(float(mean), math.sqrt(variance), float(variance**2 / doubt) if doubt else 1.0)
 
 
 def tabulate_differences(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str], list[dict[str, str]]]:
