@@ -85,7 +85,7 @@ class Slots:
 
 def result(metrics: dict[str, float]) -> dict[str, Any]:
     """What the evaluation of a cell gives, of two test examples."""
-    models = {"student": dict.fromkeys(("validation", "test"), metrics)}
+    models = {"student": {"parameters": 1, "multiply_adds": 1, "validation": metrics, "test": metrics}}
     wrong = errors.pack(np.zeros(2, np.int64), {"student": np.eye(2)}, {})
     return {"models": models, "history": {"loss": [1.0]}, "errors": wrong}
 
