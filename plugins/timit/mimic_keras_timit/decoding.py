@@ -1,4 +1,4 @@
-"""Decode frame posteriors to phones, and score them: the hybrid recogniser of Ba & Caruana 2014, section 3.1.
+"""Decode frame posteriors to phones, and score them: a hybrid recogniser like those that Ba & Caruana 2014 cite.
 
 A phone is three states from left to right, each lasting at least one frame. Staying and moving on are equally likely;
 this factor is common to all paths and left out. A path's score is the sum over frames of log(posterior / prior), plus,

@@ -1,4 +1,4 @@
-"""The features of Ba & Caruana 2014, section 3.1: 123 numbers per frame and windows of 15 frames, in the graph."""
+"""The features of Ba & Caruana 2014, section 3: 123 numbers per frame and windows of 15 frames, in the graph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEATURES = 3 * STATICS  # with first and second derivatives
 CONTEXT = 7  # frames on either side
 WINDOW = 2 * CONTEXT + 1
 # The paper specifies no more than the above. As in HTK and python_speech_features: 512-point transform, derivatives by
-# regression over two frames on either side, no pre-emphasis; filters from 0 to 8,000 Hz.
+# regression over two frames on either side. Ours: no pre-emphasis; filters from 0 to 8,000 Hz.
 TRANSFORM_LENGTH = 512
 DERIVATIVE_REACH = 2
 # The energy of one quantisation step of int16 samples, so that digital silence has a logarithm.

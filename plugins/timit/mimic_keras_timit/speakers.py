@@ -7,7 +7,7 @@ CORE_TEST = frozenset(
     "MNJM0 FDHC0 MJLN0 MPAM0 FMLD0".split()
 )
 # The development set: 50 other speakers under TEST; Halberstadt 1998, "Heterogeneous acoustic measurements and multiple
-# classifiers for speech recognition", PhD thesis, MIT. Ba & Caruana 2014, section 3.1, use a set of this size.
+# classifiers for speech recognition", PhD thesis, MIT. Ba & Caruana 2014, section 3, use a set of this size.
 DEVELOPMENT = frozenset(
     "FAKS0 FDAC1 FJEM0 MGWT0 MJAR0 MMDB1 MMDM2 MPDF0 FCMH0 FKMS0 MBDG0 MBWM0 MCSH0 FADG0 FDMS0 FEDW0 MGJF0 MGLB0 MRTK0 "
     "MTAA0 MTDT0 MTHC0 MWJG0 FNMR0 FREW0 FSEM0 MBNS0 MMJR0 MDLS0 MDLF0 MDVC0 MERS0 FMAH0 FDRW0 MRCS0 MRJM4 FCAL1 MMWH0 "
