@@ -117,7 +117,7 @@ def conv_student(
 ) -> keras.Model:
     """Convolutions, a linear bottleneck, hidden layers: float32 [batch, height, width, channels] to logits.
 
-    Ba & Caruana 2014, Table 2 (128c-p-1200L-30k); Urban et al. 2017, section 2.8 (5 x 5 filters, the default here: 6.2).
+    Ba & Caruana 2014, Table 2 (128c-p-1200L-30k); Urban et al. 2017, section 2.8 (5 x 5 filters, the default, in 6.2).
 
     Example:
         >>> conv_student((32, 32, 3), 10, filters=[128], linear_units=1200, hidden_units=[30000]).output_shape
