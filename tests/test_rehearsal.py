@@ -1,13 +1,15 @@
 """Thirty steps of every net of the papers' files, at the file's own rate, batch and width: `make rehearsal`.
 
 MIMIC_KERAS_TEST_CIFAR10 and MIMIC_KERAS_TEST_TIMIT say where the data is. Nets that differ in seed, epochs or schedule
-alone are one. Of a search, the lowest, middle and highest values of all ranges are tried; of drawn members, the first
-DRAWN. MIMIC_KERAS_REHEARSAL names a file to which a line of JSON is added for every net; what is in it is not repeated.
+alone are one. Of a search, the lowest, middle and highest values of all ranges are tried; of a teacher's members, the
+first MEMBERS. MIMIC_KERAS_REHEARSAL names a file to which a line of JSON is added for every net; what works is not
+repeated.
 """
 
 import functools
 import json
 import os
+from copy import deepcopy
 from pathlib import Path
 
 import keras
@@ -37,7 +39,7 @@ FILES = [
     if file.stem not in OURS and not file.stem.endswith(("_small", "_speech"))
 ]
 PLACES = {name: os.environ.get(f"MIMIC_KERAS_TEST_{name.upper()}") for name in ("cifar10", "timit")}
-STEPS, PASSES, DRAWN, VALIDATION = 30, 3, 8, 100
+STEPS, PASSES, MEMBERS, VALIDATION = 30, 3, 9, 100
 SHARES = (0.0, 0.5, 1 - 1e-9)  # of every range of a search
 DEVIATION = 3.0  # of the stand-in teacher's logits over examples and classes
 
@@ -59,10 +61,17 @@ def sources_of(file):
 
 
 def nets_of(plan):
-    """The members that are trained, of equal ones the first, and the student and its baseline."""
-    entries = plan.experiment.teacher.members if plan.experiment.teacher else []
-    drawn = min(DRAWN, *(entry.copies for entry in entries)) if len(entries) == 1 else len(plan.members)
-    return [*plan.members[:drawn], *plan.nets]
+    """The first members, and the student and its baseline."""
+    return [*plan.members[:MEMBERS], *plan.nets]
+
+
+def with_root(given, root):
+    """The experiment with every data set at `root`."""
+    document = deepcopy(given)
+    for place in (document, *((document.get("teacher") or {}).get("members") or [])):
+        if "dataset" in place:
+            place["dataset"]["root"] = root
+    return document
 
 
 @functools.cache
@@ -145,12 +154,11 @@ def test_every_net_trains_at_its_own_rate(file, monkeypatch):
         pytest.skip(f"MIMIC_KERAS_TEST_{corpus.upper()} does not say where the data is")
     monkeypatch.setenv(f"MIMIC_KERAS_{corpus.upper()}", PLACES[corpus])
     record = Path(os.environ.get("MIMIC_KERAS_REHEARSAL", os.devnull))
-    done = {json.loads(line)["key"] for line in record.read_text().splitlines()} if record.is_file() else set()
+    lines = map(json.loads, record.read_text().splitlines() if record.is_file() else [])
+    done = {line["key"] for line in lines if line["works"]}
     failed = []
     for point, source in sources_of(file):
-        source.complete["dataset"] = {**source.complete["dataset"], "root": PLACES[corpus]}
-        source.given["dataset"] = source.complete["dataset"]
-        plan = make_plan(source)
+        plan = make_plan(make_source(with_root(source.given, PLACES[corpus]), Problems(str(file))))
         for net in nets_of(plan):
             made_of = (
                 net.teacher if isinstance(net, MemberPlan) else [net.architecture, net.loss, net.standardize_logits]
@@ -167,7 +175,7 @@ def test_every_net_trains_at_its_own_rate(file, monkeypatch):
             except Exception as error:
                 losses = [str(error)]
             works = all(isinstance(loss, float) and np.isfinite(loss) for loss in losses) and losses[-1] < losses[0]
-            rate = settings["optimizer"]["learning_rate"]
+            rate = settings["optimizer"]["learning_rate"]  # or its share of the limit
             line = {"file": file.stem, "point": point, "net": net.name, "rate": rate, "losses": losses, "works": works}
             with record.open("a") as stream:
                 stream.write(json.dumps({"key": key, **line}) + "\n")
