@@ -78,7 +78,8 @@ def test_on_a_cluster(job, tmp_path, address):  # noqa: F811
 
 
 def test_on_a_cluster_whose_workers_die(job, tmp_path, address):  # noqa: F811
-    """Every twenty seconds the worker that has lived longest is killed: never one that repeats another's work."""
+    """Every twenty seconds the worker that has lived longest is killed: not one that repeats another's work, unless
+    other programs keep the processors so busy that a unit takes a minute, and dies three times."""
     name, local = job
     driver = start(name, tmp_path, "--cluster", address)
     kills = 0
