@@ -14,9 +14,9 @@ from typing import Any
 class Task:
     """What a worker is sent: `function` of a plan and a workspace, and all that both follow from.
 
-    `function` is pickled: unpickling it imports TensorFlow, for which a worker is ready within its session only. `given`
-    and `complete` are those of the experiment's Source, `file` is its name. `code`: what the driver's plan is carried out
-    by. `data`: hashes of its data sets' identities. `folder`: the driver's working directory.
+    `function` is pickled: unpickling it imports TensorFlow, for which a worker is ready within its session only.
+    `given` and `complete` are those of the experiment's Source, `file` is its name. `code`: what the driver's plan is
+    carried out by. `data`: hashes of its data sets' identities. `folder`: the driver's working directory.
     """
 
     function: bytes
