@@ -11,13 +11,15 @@ from ruamel.yaml import YAML
 
 from mimic_keras.experiment import file as experiment_file
 from mimic_keras.planning.plan import make_plan
+from mimic_keras.searching.trials import open_search
 from mimic_keras.sweeping import cells, forecast, results, running
 from tests.tiny import command, plan_of, read_cells, tiny, write
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.yaml"))
-SWEEPS = [file for file in FILES if experiment_file.read(file).kind == "sweep"]
-EXPERIMENTS = [file for file in FILES if file not in SWEEPS]
+KINDS = {file: experiment_file.read(file).kind for file in FILES}
+SWEEPS = [file for file in FILES if KINDS[file] == "sweep"]
+EXPERIMENTS = [file for file in FILES if KINDS[file] == "experiment"]
 # CIFAR's nets of Ba & Caruana 2014, Table 2: (parameters, multiply-adds). Pools over 3 with a stride of 2 leave 15, 7
 # and 3 of 32 rows; filters have 5 x 5 places.
 HIDDEN_30K = 1200 * 30000 + 30000 + 30000 * 10 + 10
@@ -163,6 +165,24 @@ BUILT = {}  # what sweeps share is built once
 def test_every_experiment_is_listed_here():
     assert sorted(EXPECTED) == [file.stem for file in EXPERIMENTS]
     assert sorted(SWEPT) == [file.stem for file in SWEEPS]
+    assert [file.stem for file in FILES if KINDS[file] == "search"] == ["urban_teachers"]
+
+
+def test_the_search_for_urbans_teachers_has_the_ranges_that_are_drawn_from(tmp_path):
+    search = open_search(experiment_file.read(ROOT / "experiments" / "urban_teachers.yaml").source(), tmp_path)
+    assert len({*search.leaders.values()}) == len(search.space) == 17  # as many as the list of section 2.7 has
+    assert search.plan_example().costs["student"].parameters == 6_990_666  # 64-64 128-128 256-256-256 1024-1024
+    drawn = experiment_file.read(ROOT / "experiments" / "parts" / "urban_students.yaml").content["teacher"]["members"]
+    assert len(drawn) == 1
+    text = json.dumps(drawn[0]).replace('"draw"', '"tune"')
+    given = search.source.given
+    searched = {
+        "teacher": {"name": "trained", "architecture": given["student"]["architecture"]},
+        "copies": given["search"]["trials"],
+        "dataset": given["dataset"],
+        "training": given["student"]["training"],
+    }
+    assert json.loads(text) == searched
 
 
 # The 129 different members of these take minutes to plan; urban_table2_small has four.
@@ -263,7 +283,7 @@ def test_experiment_opens_with_its_source_command_cost_and_result(file):
     head = [line for line in file.read_text().splitlines() if line.startswith("#")]
     for word, content in {
         "Source": r"\w",
-        "Command": "mimic-keras (run|sweep)",
+        "Command": "mimic-keras (run|sweep|tune)",
         "Cost": r"\w",
         "Expected": r"\d %",
     }.items():

@@ -13,7 +13,8 @@ from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment import schema, yaml_text
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems
-from tests.tiny import command, tiny, write
+from mimic_keras.planning.plan import make_plan
+from tests.tiny import command, read_cells, tiny, write
 
 TUNED = {"tune": {"min": 4, "max": 8}}
 AXES = {"axes": {"seed": [0, 1]}, "experiment": tiny(), "set": {"seed": {"axis": "seed"}}, "mean_over": "seed"}
@@ -67,6 +68,76 @@ def test_a_sweep_keeps_the_settings_of_its_cells_and_applies_its_own_name(tmp_pa
     assert document.content == {"name": "new", **AXES}
     assert document.settings == ("student.training.epochs=1", "namesake=3")
     assert experiment_file.read(write(tmp_path, tiny()), settings).settings == ()
+
+
+MEMBERS = """\
+# found by a search
+- teacher: {name: keras_file, path: "${NETS}/a.keras"}
+- {teacher: {name: keras_file, path: b.keras}, weight: 2.0}
+"""
+LISTED = [
+    {"teacher": {"name": "keras_file", "path": "/nets/a.keras"}},
+    {"teacher": {"name": "keras_file", "path": "b.keras"}, "weight": 2.0},
+]
+
+
+def members_from(folder, name, *settings):
+    return experiment_file.read(write(folder, tiny(teacher={"members": name})), settings).source()
+
+
+def test_members_in_a_file_of_their_own(tmp_path, monkeypatch):
+    """Beside the experiment or in the working directory, as all files."""
+    monkeypatch.setenv("NETS", "/nets")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("beside", "work", "experiment"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "work" / "members.yaml").write_text(MEMBERS)
+    (tmp_path / "experiment" / "mine.yaml").write_text(MEMBERS)
+    for name in ("work/members.yaml", "mine.yaml", str(tmp_path / "work" / "members.yaml")):
+        source = members_from(tmp_path / "experiment", name)
+        assert source.given["teacher"] == {"members": LISTED}
+        assert source.complete["teacher"] == {"seed": 0, "members": LISTED}
+        source.problems.check()
+    with_setting = members_from(tmp_path / "experiment", "none.yaml", "teacher.members=work/members.yaml")
+    assert with_setting.given["teacher"]["members"] == LISTED
+    assert with_setting.problems.found == {}
+
+
+def test_members_in_a_file_for_every_cell_of_a_sweep(tmp_path, monkeypatch):
+    monkeypatch.setenv("NETS", "/nets")
+    (tmp_path / "members.yaml").write_text(MEMBERS)
+    sweep = {"name": "x", **AXES, "experiment": tiny(teacher={"members": "members.yaml"})}
+    _, cells = read_cells(write(tmp_path, sweep))
+    assert [cell.source.given["teacher"]["members"] for cell in cells] == [LISTED, LISTED]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"a: b", "expected a list of members, got dict"),
+        (b"", "expected a list of members, got NoneType"),
+        (b"- {", "not a YAML file: "),
+        (b"\xff", "not a YAML file: "),
+        (b" " * 1_000_001, "larger than 1,000,000 bytes, too large for an experiment"),
+    ],
+)
+def test_a_file_of_members_that_is_none(tmp_path, content, message):
+    file = tmp_path / "members.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    source = members_from(tmp_path, "members.yaml")
+    with pytest.raises(Problems) as caught:
+        make_plan(source)
+    ((place, said),) = caught.value.found.items()
+    assert str(place) == "teacher.members"
+    assert said.startswith(f"{file}: {message}")
+
+
+def test_what_is_wrong_in_a_file_of_members_is_said_where_the_experiment_has_it(tmp_path):
+    (tmp_path / "members.yaml").write_text("- {teacher: {name: trained}}\n- 3\n- {weight: 2020-01-01}\n")
+    problems = members_from(tmp_path, "members.yaml").problems
+    assert [str(place) for place in problems.found] == ["teacher.members[2].weight"]
 
 
 def test_a_sweep_is_no_experiment(tmp_path):

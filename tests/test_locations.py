@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mimic_keras.experiment import builtin
+from mimic_keras.experiment import builtin, paths
 from mimic_keras.experiment import file as experiment_file
 from mimic_keras.experiment.file import make_source
 from mimic_keras.experiment.problems import Problems
-from mimic_keras.planning import locations
 from mimic_keras.planning.locations import anchor_paths
 from tests.tiny import command, read_cells, tiny, write
 
@@ -16,7 +15,7 @@ from tests.tiny import command, read_cells, tiny, write
 @pytest.fixture(autouse=True)
 def places(tmp_path, monkeypatch):
     """(the experiment's folder, the working directory), both with a file "both"."""
-    locations._anchor.cache_clear()
+    paths._anchor.cache_clear()
     for name in ("experiments", "work"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "both.npy").touch()

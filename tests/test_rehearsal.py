@@ -2,8 +2,8 @@
 
 MIMIC_KERAS_TEST_CIFAR10 and MIMIC_KERAS_TEST_TIMIT say where the data is. Nets that differ in seed, epochs or schedule
 alone are one. Of a search, the lowest, middle and highest values of all ranges are tried; of a teacher's members, the
-first MEMBERS. MIMIC_KERAS_REHEARSAL names a file to which a line of JSON is added for every net; what works is not
-repeated.
+first MEMBERS. A net whose steps would take more than MOST_OPERATIONS has a tenth of the batch. MIMIC_KERAS_REHEARSAL
+names a file to which a line of JSON is added for every net; what works is not repeated.
 """
 
 import functools
@@ -41,6 +41,7 @@ FILES = [
 PLACES = {name: os.environ.get(f"MIMIC_KERAS_TEST_{name.upper()}") for name in ("cifar10", "timit")}
 STEPS, PASSES, MEMBERS, VALIDATION = 30, 3, 9, 100
 SHARES = (0.0, 0.5, 1 - 1e-9)  # of every range of a search
+MOST_OPERATIONS = 3e12  # floating-point, of a net's steps
 DEVIATION = 3.0  # of the stand-in teacher's logits over examples and classes
 
 
@@ -95,11 +96,24 @@ def stand_in(data):
     return make_predictor(net)
 
 
+def batch_size_of(plan, net):
+    """The file's own, or a tenth of it; a step is three times the multiply-adds of an inference."""
+    cost, size = plan.costs.get(net.name), net.training.batch_size
+    operations = 6 * cost.multiply_adds * size * STEPS if cost else 0
+    return size if operations <= MOST_OPERATIONS else size // 10
+
+
 def rehearse(plan, net):
     """The mean loss of every pass."""
     data = workspace().prepare(*net.learns_from)
     settings = net.training.model_copy(
-        update={"epochs": PASSES, "restore": "last", "evaluate_every": None, "checkpoint_every": None}
+        update={
+            "batch_size": batch_size_of(plan, net),
+            "epochs": PASSES,
+            "restore": "last",
+            "evaluate_every": None,
+            "checkpoint_every": None,
+        }
     )
     mimics = not isinstance(net, MemberPlan) and net.loss is not None and bool(plan.members)
     split = data.split("transfer" if mimics else "train")
@@ -164,7 +178,7 @@ def test_every_net_trains_at_its_own_rate(file):
             )
             parts = made_of if isinstance(made_of, list) else [made_of]
             specification = [part.specification() if hasattr(part, "specification") else part for part in parts]
-            settings = net.training.model_dump(include={"batch_size", "optimizer", "precision"})
+            settings = net.training.model_dump(include={"batch_size", "optimizer", "precision", "clip_norm"})
             key = hash_json([specification, settings, net.learns_from.dataset.specification()])
             if key in done:
                 continue
@@ -176,6 +190,7 @@ def test_every_net_trains_at_its_own_rate(file):
             works = all(isinstance(loss, float) and np.isfinite(loss) for loss in losses) and losses[-1] < losses[0]
             rate = settings["optimizer"]["learning_rate"]  # or its share of the limit
             line = {"file": file.stem, "point": point, "net": net.name, "rate": rate, "losses": losses, "works": works}
+            line["batch"] = batch_size_of(plan, net)
             with record.open("a") as stream:
                 stream.write(json.dumps({"key": key, **line}) + "\n")
             if not works:

@@ -59,7 +59,8 @@ def untrained(monkeypatch):
             raise TrainingDiverged("the loss became inf")
         score = abs(np.log10(rate) + 1.5) / 10 + abs(units - 6) / 100
         models = {"student": {"validation": {"error_rate": score, "other": None}}}
-        return SimpleNamespace(evaluation=SimpleNamespace(models=models))
+        nets = [SimpleNamespace(folder=workspace.home / "students" / f"{len(tried)}")]
+        return SimpleNamespace(evaluation=SimpleNamespace(models=models), nets=nets)
 
     monkeypatch.setattr(runner, "train_and_evaluate", learn)
     return tried
@@ -360,11 +361,27 @@ def test_the_winner_runs_alone_and_has_its_score(tmp_path):
     assert [row["trial"] for row in rows] == ["1", "2", "3"]
 
 
+def test_the_nets_of_a_search_are_members_of_a_teacher(tmp_path):
+    """Chosen from its trials on validation, and not trained again."""
+    places = ("--runs_dir", tmp_path / "runs", "--home", tmp_path / "home")
+    on_labels = {**searched(trials=3), "name": "nets", "teacher": None}
+    del on_labels["student"]["loss"], on_labels["student"]["standardize_logits"]
+    assert command("tune", write(tmp_path, on_labels), *places) == 0
+    scores = [float(row["error_rate"]) for row in csv.DictReader((tmp_path / "runs" / "nets" / "trials.csv").open())]
+    assert len(set(scores)) == 3
+    selecting = {"members": "runs/nets/members.yaml", "select": {"members": 1}}
+    assert command("run", write(tmp_path, tiny(teacher=selecting, baseline=None)), *places, "--no_export") == 0
+    metrics = json.loads((tmp_path / "runs" / "tiny" / "metrics.json").read_text())
+    assert metrics["models"]["teacher"]["validation"]["error_rate"] == min(scores)
+    assert metrics["stages"]["student"]["made"] == 1
+    assert len([*(tmp_path / "home" / "students").glob("[!.]*")]) == 4
+
+
 def test_a_search_without_any_score_has_a_page(tmp_path):
     search = search_of(tmp_path, searched(trials=1))
     with search._claimed() as trial:
         search._write(dataclasses.replace(trial, state="diverged", note="the loss became inf"))
-    page.write_page(search)
+    page.write_page(search, tmp_path / "home")
     assert "No trial has a score." in (search.folder / "search.html").read_text()
     assert not (search.folder / "best.yaml").exists()
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment import yaml_text
+from mimic_keras.experiment.paths import anchor
 from mimic_keras.experiment.places import Place, assign, contains, walk
 from mimic_keras.experiment.problems import Problems
 
@@ -130,7 +131,9 @@ def has_ranges(content: Mapping[str, Any]) -> bool:
 def make_source(
     content: dict[str, Any], problems: Problems, settings: Sequence[str] = (), folder: Path | None = None
 ) -> Source:
-    """The experiment of plain data, with settings and the environment's variables filled in; `folder` as of `Source`.
+    """The experiment of plain data, with settings, the environment's variables and a file of members filled in.
+
+    `folder` is that of the `Source`.
 
     Raises:
         InputError: a setting is malformed.
@@ -138,6 +141,7 @@ def make_source(
     for setting in settings:
         apply_setting(content, setting)
     given = _expand_variables(to_plain(content, problems) if settings else content, Place(), problems)
+    given = _include_members(given, folder, problems)
     return Source(given, _complete(given), problems, folder)
 
 
@@ -246,6 +250,30 @@ def _expand_variables(value: Any, place: Place, problems: Problems) -> Any:
             else:
                 problems.add(place, f"the environment has no variable {variable}")
     return value
+
+
+def _include_members(given: dict[str, Any], folder: Path | None, problems: Problems) -> dict[str, Any]:
+    """A copy in which the name of a file, in place of the teacher's members, is the list in that file."""
+    teacher, place = given.get("teacher"), Place("teacher", "members")
+    if not isinstance(teacher, dict) or not isinstance(teacher.get("members"), str):
+        return given
+    file = Path(anchor(teacher["members"], folder)).expanduser()
+    members = None
+    try:
+        members = yaml_text.load(yaml_text.read_text(file))
+    except OSError as error:
+        problems.add(place, f"{file}: cannot be read: {error.strerror}")
+    except ValueError as error:
+        problems.add(place, f"{file}: not a YAML file: {error}")
+    except InputError as error:
+        problems.add(place, str(error))
+    else:
+        if not isinstance(members, list):
+            problems.add(place, f"{file}: expected a list of members, got {type(members).__name__}")
+    if not isinstance(members, list):
+        return given
+    included = to_plain({"teacher": {**teacher, "members": members}}, problems)
+    return {**given, **_expand_variables(included, Place(), problems)}
 
 
 def _complete(given: dict[str, Any]) -> dict[str, Any]:

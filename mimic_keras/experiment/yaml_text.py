@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def _describe_fault(error: MarkedYAMLError, text: str) -> str:
     return f"line {row + 1}, column {column + 1}: {reason}\n  {quoted}\n  {' ' * (column - start)}^"
 
 
-def dump(content: Mapping[str, Any]) -> str:
+def dump(content: Mapping[str, Any] | Sequence[Any]) -> str:
     """Plain data as the text of a YAML file, which `load` reads back."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer

@@ -228,7 +228,7 @@ def tune(
             console.brief(search.folder / "log.jsonl"),
         ):
             search.work(workspace)
-        page.write_page(search)
+        page.write_page(search, workspace.home)
         columns, rows = page.tabulate_trials(search)
         ranks = {trial.number + 1: rank for rank, trial in enumerate(search.rank_trials())}
         rows = sorted(rows, key=lambda row: ranks.get(row["trial"], len(rows)))

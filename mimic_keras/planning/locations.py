@@ -1,9 +1,7 @@
-"""Where an experiment's files are: paths in an experiment are relative to its own file."""
+"""Which arguments of an experiment's components are paths."""
 
 from __future__ import annotations
 
-import functools
-import os
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -11,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import typing_extensions
-from absl import logging
 
 from mimic_keras.contracts import InputError
-from mimic_keras.experiment import builtin
 from mimic_keras.experiment.file import Source
+from mimic_keras.experiment.paths import anchor
 from mimic_keras.experiment.places import Place, substitute
 from mimic_keras.planning.plugins import find_plugin, is_type, mentions
 
@@ -23,21 +20,17 @@ from mimic_keras.planning.plugins import find_plugin, is_type, mentions
 def anchor_paths(source: Source) -> Source:
     """A copy in which the paths among the components' arguments are absolute, so that it can be written anywhere.
 
-    A relative path is relative to the folder of the experiment's file. Where nothing is there, but something in the
-    working directory, it is that, with a note: experiments of earlier versions were written so. A built-in experiment
-    names no files, so its paths are the user's, and relative to the working directory. Keys do not change: no path is
-    part of one. An experiment without a file is left as it is.
+    Keys do not change: no path is part of one. An experiment without a file is left as it is.
     """
     if source.folder is None:
         return source
-    folder = Path.cwd() if source.folder.is_relative_to(builtin.FOLDER) else source.folder
     changes: dict[Place, Any] = {}
     transfer, dataset = source.complete.get("transfer"), source.complete.get("dataset")
     parts = list(source.components())
     if isinstance(transfer, dict) and isinstance(dataset, dict):  # arguments of the data set, without its name
         parts.append(("dataset", {**transfer, "name": dataset.get("name")}, Place("transfer")))
     for kind, spec, place in parts:
-        changes |= {where: _anchor(text, folder) for where, text in _find_paths(kind, spec, place)}
+        changes |= {where: anchor(text, source.folder) for where, text in _find_paths(kind, spec, place)}
     return replace(source, given=substitute(source.given, changes), complete=substitute(source.complete, changes))
 
 
@@ -62,21 +55,3 @@ def _paths_of(hint: Any, value: Any, place: Place) -> Iterator[tuple[Place, str]
         if isinstance(value, dict) and typing_extensions.is_typeddict(option) and mentions(Path, option):
             for key, inner in typing_extensions.get_type_hints(option).items():
                 yield from _paths_of(inner, value.get(key), place / key)
-
-
-@functools.cache
-def _anchor(text: str, folder: Path) -> str:
-    """The absolute path; addresses and what begins at the user's home are kept. Cached: a note is shown once."""
-    if not text or text.startswith("~") or "://" in text or Path(text).is_absolute():
-        return text
-    beside, here = _shorten(folder.absolute() / text), _shorten(Path(text).absolute())
-    if beside.exists() or not here.exists() or beside == here:
-        return str(beside)
-    logging.info("%s: there is none beside the experiment, in %s; taken from the working directory", text, folder)
-    return str(here)
-
-
-def _shorten(path: Path) -> Path:
-    """Without "..", if that is the same place: behind a symbolic link it may not be."""
-    short = Path(os.path.normpath(path))
-    return short if short.resolve() == path.resolve() else path

@@ -1,4 +1,5 @@
-"""The results of a search: search.html, trials.csv, and best.yaml, the experiment at the best point."""
+"""The results of a search: search.html, trials.csv, best.yaml, the experiment at the best point, and members.yaml, the
+nets of its trials as members of a teacher."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ from mimic_keras.storage.files import write_bytes
 from mimic_keras.training.metrics import NOT_SHARES
 
 
-def write_page(search: Search) -> None:
-    """Write the three files into the search's folder."""
+def write_page(search: Search, home: Path) -> None:
+    """Write the four files into the search's folder; `home` has the nets of its trials."""
     columns, rows = tabulate_trials(search)
     write_bytes(search.folder / "trials.csv", to_csv(columns, rows))
     best = search.rank_trials()
@@ -34,6 +35,7 @@ def write_page(search: Search) -> None:
         header = f"# The best of {count} trials: {metric} {best[0].score} on validation.\n"
         text = header + yaml_text.dump(named)
         write_bytes(search.folder / "best.yaml", text.encode())
+        write_bytes(search.folder / "members.yaml", _list_members(search, best, home).encode())
     labels = shorten_places([str(place) for place in search.space])
     pictures = [pages.Picture("History", pages.to_svg(_draw_history(search)), _explain_history(search))]
     for place, item in search.space.items():
@@ -53,6 +55,13 @@ def write_page(search: Search) -> None:
         pictures=pictures,
         source=text,
     )
+
+
+def _list_members(search: Search, ranked: Sequence[Trial], home: Path) -> str:
+    """The text of members.yaml: the net of every trial that has one, the best first."""
+    nets = [home / trial.net / "model.keras" for trial in ranked if trial.net]
+    header = f"# The nets of {len(nets)} trials, the lowest {search.section.metric} on validation first.\n"
+    return header + yaml_text.dump([{"teacher": {"name": "keras_file", "path": str(net)}} for net in nets])
 
 
 def shorten_places(places: Sequence[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ class Trial:
     """One point of a search. `score` is None unless `state` is "done"; `note` has the reason.
 
     `attempts`: how often a process has begun the trial, without those that ended with an error or an interruption.
+    `net`: the folder of its student, within the home folder; "" if it has none, or nobody noted it.
     """
 
     number: int
@@ -31,6 +32,7 @@ class Trial:
     seconds: float = 0.0
     note: str = ""
     attempts: int = 1
+    net: str = ""
 
     def named_values(self) -> dict[str, Any]:
         """{place in the file, as text: value}."""
@@ -61,7 +63,8 @@ def read_trial(file: Path, number: int, places: Iterable[Place]) -> Trial | None
 
 def write_trial(file: Path, trial: Trial) -> None:
     content = {"values": trial.named_values(), "state": trial.state, "score": trial.score}
-    write_json(file, content | {"seconds": trial.seconds, "note": trial.note, "attempts": trial.attempts})
+    more = {"seconds": trial.seconds, "note": trial.note, "attempts": trial.attempts, "net": trial.net}
+    write_json(file, content | more)
 
 
 def read_json(file: Path, remedy: str) -> dict[str, Any]:

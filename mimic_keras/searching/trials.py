@@ -147,7 +147,7 @@ class Search:
             return _UnderWay(trial, lock.pop_all(), time.monotonic()) if trial else None
 
     def _start(self, trial: Trial, workspace: Workspace) -> Future[Any]:
-        """Train the student at the trial's point; the future has its metrics on validation, or the error."""
+        """Train the student at the trial's point; the future has what `_validate_student` gives, or the error."""
         started = settle(lambda: self._begin_training(trial, workspace))
         return started if started.exception() else started.result()
 
@@ -162,7 +162,8 @@ class Search:
 
     def _finish(self, trial: Trial, future: Future[Any]) -> Trial:
         try:
-            finished = replace(trial, state=DONE, score=self._score(future.result()))
+            metrics, net = future.result()
+            finished = replace(trial, state=DONE, score=self._score(metrics), net=net)
         except TrainingDiverged as error:
             finished = replace(trial, state=DIVERGED, note=str(error))
         except Problems as error:  # a budget that these widths leave no room for, for one
@@ -297,9 +298,11 @@ class _UnderWay:
     future: Future[Any] = field(default_factory=Future)
 
 
-def _validate_student(plan: Plan, workspace: Workspace) -> dict[str, float | None]:
+def _validate_student(plan: Plan, workspace: Workspace) -> tuple[dict[str, float | None], str]:
+    """The student's metrics on validation, and its folder within the home folder."""
     results = runner.train_and_evaluate(plan, workspace, splits=("validation",))
-    return results.evaluation.models["student"]["validation"]
+    folder = results.nets[-1].folder.relative_to(workspace.home)
+    return results.evaluation.models["student"]["validation"], folder.as_posix()
 
 
 def _begin_again(trial: Trial) -> Trial:

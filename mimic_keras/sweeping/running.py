@@ -185,7 +185,7 @@ def _check_results(sweep: Sweep, results: Sequence[dict[str, Any]]) -> None:
 def _finish_search(search: Search, workspace: Workspace) -> Steps[list[Plan]]:
     """Run a cell's search; the plans of its best trials."""
     yield from search.steps(workspace)
-    search_page.write_page(search)
+    search_page.write_page(search, workspace.home)
     best = search.rank_trials()[: search.section.best]
     if not best:
         raise RunError("no trial of the search has a score")

@@ -50,7 +50,8 @@ def score(planned, workspace, splits=()):
     if rate > 0.5:
         raise TrainingDiverged("the loss became inf")
     models = {"student": {"validation": {"error_rate": abs(np.log10(rate) + 1.5) / 10 + abs(units - 6) / 100}}}
-    return SimpleNamespace(evaluation=SimpleNamespace(models=models))
+    nets = [SimpleNamespace(folder=workspace.home / "students" / "x")]
+    return SimpleNamespace(evaluation=SimpleNamespace(models=models), nets=nets)
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_m5_a_trial_whose_process_dies_three_times_has_failed(tmp_path, search, 
     failed = search.list_trials()[0]
     assert (failed.score, failed.note) == (None, "its process died 3 times")
     assert len(untrained) == 1
-    page.write_page(search)
+    page.write_page(search, tmp_path / "home")
     assert "its process died 3 times" in (search.folder / "search.html").read_text(encoding="utf-8")
     work(search, tmp_path)
     assert len(untrained) == 1
