@@ -42,6 +42,7 @@ PLACES = {name: os.environ.get(f"MIMIC_KERAS_TEST_{name.upper()}") for name in (
 STEPS, PASSES, MEMBERS, VALIDATION = 30, 3, 9, 100
 SHARES = (0.0, 0.5, 1 - 1e-9)  # of every range of a search
 MOST_OPERATIONS = 3e12  # floating-point, of a net's steps
+COSTS = {}  # of nets that several cells have
 DEVIATION = 3.0  # of the stand-in teacher's logits over examples and classes
 
 
@@ -171,7 +172,7 @@ def test_every_net_trains_at_its_own_rate(file):
     done = {line["key"] for line in lines if line["works"]}
     failed = []
     for point, source in sources_of(file):
-        plan = make_plan(make_source(with_root(source.given, PLACES[corpus]), Problems(str(file))))
+        plan = make_plan(make_source(with_root(source.given, PLACES[corpus]), Problems(str(file))), COSTS)
         for net in nets_of(plan):
             made_of = (
                 net.teacher if isinstance(net, MemberPlan) else [net.architecture, net.loss, net.standardize_logits]
