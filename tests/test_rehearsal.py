@@ -2,8 +2,8 @@
 
 MIMIC_KERAS_TEST_CIFAR10 and MIMIC_KERAS_TEST_TIMIT say where the data is. Nets that differ in seed, epochs or schedule
 alone are one. Of a search, the lowest, middle and highest values of all ranges are tried; of a teacher's members, the
-first MEMBERS. A net whose steps would take more than MOST_OPERATIONS has a tenth of the batch. MIMIC_KERAS_REHEARSAL
-names a file to which a line of JSON is added for every net; what works is not repeated.
+first MEMBERS. A net whose steps would take more than MOST_OPERATIONS has a tenth of the batch, and its own if it fails.
+MIMIC_KERAS_REHEARSAL names a file to which a line of JSON is added for every net; what works is not repeated.
 """
 
 import functools
@@ -97,19 +97,26 @@ def stand_in(data):
     return make_predictor(net)
 
 
-def batch_size_of(plan, net):
-    """The file's own, or a tenth of it; a step is three times the multiply-adds of an inference."""
+def batch_sizes(plan, net):
+    """The file's own, after a tenth of it where the steps take long: three times the multiply-adds of an inference."""
     cost, size = plan.costs.get(net.name), net.training.batch_size
     operations = 6 * cost.multiply_adds * size * STEPS if cost else 0
-    return size if operations <= MOST_OPERATIONS else size // 10
+    return [size] if operations <= MOST_OPERATIONS else [size // 10, size]
 
 
-def rehearse(plan, net):
-    """The mean loss of every pass."""
+def rehearse(plan, net, batch_size):
+    """The mean loss of every pass, or the error instead."""
+    try:
+        return learn(plan, net, batch_size)
+    except Exception as error:
+        return [str(error)]
+
+
+def learn(plan, net, batch_size):
     data = workspace().prepare(*net.learns_from)
     settings = net.training.model_copy(
         update={
-            "batch_size": batch_size_of(plan, net),
+            "batch_size": batch_size,
             "epochs": PASSES,
             "restore": "last",
             "evaluate_every": None,
@@ -184,14 +191,14 @@ def test_every_net_trains_at_its_own_rate(file):
             if key in done:
                 continue
             done.add(key)
-            try:
-                losses = rehearse(plan, net)
-            except Exception as error:
-                losses = [str(error)]
-            works = all(isinstance(loss, float) and np.isfinite(loss) for loss in losses) and losses[-1] < losses[0]
+            for batch_size in batch_sizes(plan, net):
+                losses = rehearse(plan, net, batch_size)
+                works = all(isinstance(loss, float) and np.isfinite(loss) for loss in losses) and losses[-1] < losses[0]
+                if works:
+                    break
             rate = settings["optimizer"]["learning_rate"]  # or its share of the limit
             line = {"file": file.stem, "point": point, "net": net.name, "rate": rate, "losses": losses, "works": works}
-            line["batch"] = batch_size_of(plan, net)
+            line["batch"] = batch_size
             with record.open("a") as stream:
                 stream.write(json.dumps({"key": key, **line}) + "\n")
             if not works:
