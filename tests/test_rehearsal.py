@@ -7,6 +7,7 @@ MIMIC_KERAS_REHEARSAL names a file to which a line of JSON is added for every ne
 """
 
 import functools
+import gc
 import json
 import os
 from copy import deepcopy
@@ -106,6 +107,8 @@ def batch_sizes(plan, net):
 
 def rehearse(plan, net, batch_size):
     """The mean loss of every pass, or the error instead."""
+    keras.backend.clear_session()
+    gc.collect()  # or the nets before stay in memory
     try:
         return learn(plan, net, batch_size)
     except Exception as error:
