@@ -185,6 +185,19 @@ def test_the_search_for_urbans_teachers_has_the_ranges_that_are_drawn_from(tmp_p
     assert json.loads(text) == searched
 
 
+def test_the_nets_of_the_search_for_urbans_teachers_are_the_members_in_figure_2(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "runs" / "urban_teachers" / "members.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("- teacher: {name: keras_file, path: /students/x/model.keras}\n")
+    found = read_cells(ROOT / "experiments" / "urban_figure2.yaml", f"teacher.members={file.relative_to(tmp_path)}")[1]
+    member = {"teacher": {"name": "keras_file", "path": "/students/x/model.keras"}}
+    assert len(found) == 45
+    for cell in found:
+        assert cell.source.given["teacher"] == {"members": [member], "select": {"members": 16}, "on_divergence": "drop"}
+        assert cell.source.problems.found == {}
+
+
 # The 129 different members of these take minutes to plan; urban_table2_small has four.
 SLOW = ("urban_table2", "urban_figure1", "urban_figure2")
 
