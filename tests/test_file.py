@@ -89,7 +89,7 @@ def test_members_in_a_file_of_their_own(tmp_path, monkeypatch):
     """Beside the experiment or in the working directory, as all files."""
     monkeypatch.setenv("NETS", "/nets")
     monkeypatch.chdir(tmp_path)
-    for folder in ("beside", "work", "experiment"):
+    for folder in ("work", "experiment"):
         (tmp_path / folder).mkdir()
     (tmp_path / "work" / "members.yaml").write_text(MEMBERS)
     (tmp_path / "experiment" / "mine.yaml").write_text(MEMBERS)

@@ -145,14 +145,19 @@ def make_source(
     return Source(given, _complete(given), problems, folder)
 
 
-def _read_mapping(file: Path) -> tuple[str, dict[str, Any]]:
+def _read_yaml(file: Path) -> tuple[str, Any]:
+    """The text of a file, and what it says."""
     try:
         text = yaml_text.read_text(file)
-        content = yaml_text.load(text)
+        return text, yaml_text.load(text)
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{file}: not a YAML file: {error}") from error
+
+
+def _read_mapping(file: Path) -> tuple[str, dict[str, Any]]:
+    text, content = _read_yaml(file)
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected a mapping of name, dataset, student, ...; got {type(content).__name__}")
     return text, content
@@ -258,19 +263,13 @@ def _include_members(given: dict[str, Any], folder: Path | None, problems: Probl
     if not isinstance(teacher, dict) or not isinstance(teacher.get("members"), str):
         return given
     file = Path(anchor(teacher["members"], folder)).expanduser()
-    members = None
     try:
-        members = yaml_text.load(yaml_text.read_text(file))
-    except OSError as error:
-        problems.add(place, f"{file}: cannot be read: {error.strerror}")
-    except ValueError as error:
-        problems.add(place, f"{file}: not a YAML file: {error}")
+        _, members = _read_yaml(file)
     except InputError as error:
         problems.add(place, str(error))
-    else:
-        if not isinstance(members, list):
-            problems.add(place, f"{file}: expected a list of members, got {type(members).__name__}")
+        return given
     if not isinstance(members, list):
+        problems.add(place, f"{file}: expected a list of members, got {type(members).__name__}")
         return given
     included = to_plain({"teacher": {**teacher, "members": members}}, problems)
     return {**given, **_expand_variables(included, Place(), problems)}
