@@ -58,8 +58,8 @@ def write_page(search: Search, home: Path) -> None:
 
 
 def _list_members(search: Search, ranked: Sequence[Trial], home: Path) -> str:
-    """The text of members.yaml: the net of every trial that has one, the best first."""
-    nets = [home / trial.net / "model.keras" for trial in ranked if trial.net]
+    """The text of members.yaml: every net that a trial has, once, the best first."""
+    nets = [*dict.fromkeys(home / trial.net / "model.keras" for trial in ranked if trial.net)]  # widths may be the same
     header = f"# The nets of {len(nets)} trials, the lowest {search.section.metric} on validation first.\n"
     return header + yaml_text.dump([{"teacher": {"name": "keras_file", "path": str(net)}} for net in nets])
 

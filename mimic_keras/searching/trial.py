@@ -56,7 +56,8 @@ def read_trial(file: Path, number: int, places: Iterable[Place]) -> Trial | None
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{file} is damaged ({error!r}); {remedy}") from error
     is_scored = isinstance(trial.score, float | int) and math.isfinite(trial.score)
-    if named or trial.state not in STATES or is_scored != (trial.state == DONE) or not isinstance(trial.attempts, int):
+    is_typed = isinstance(trial.attempts, int) and isinstance(trial.net, str)
+    if named or trial.state not in STATES or is_scored != (trial.state == DONE) or not is_typed:
         raise RunError(f"{file} is damaged (not a trial of this search); {remedy}")
     return trial
 
