@@ -48,7 +48,9 @@ def test_features_are_those_of_loops(fitted):
 
 def test_features_are_standardised_over_the_training_images(fitted):
     sums = np.array([features_of(image, fitted) for image in IMAGES[ROWS]])
-    np.testing.assert_allclose(fitted.feature_mean, sums.mean(0), rtol=0, atol=1e-5)
+    # Of 600 patches some are a filter by themselves. Their distance is 0, and in float32 the root of what is left of
+    # a difference of squares near 200: up to sqrt(200 * 2^-24) = 0.0035, another on each processor.
+    np.testing.assert_allclose(fitted.feature_mean, sums.mean(0), rtol=0, atol=1e-3)
     np.testing.assert_allclose(fitted.feature_deviation, np.sqrt(sums.var(0) + 0.01), rtol=1e-3)
 
 
