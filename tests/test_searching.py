@@ -19,6 +19,7 @@ import pytest
 from mimic_keras import runner
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment import file as experiment_file
+from mimic_keras.experiment import yaml_text
 from mimic_keras.experiment.ranges import Range
 from mimic_keras.searching import page, space, trials
 from mimic_keras.stages.workspace import Workspace
@@ -375,6 +376,17 @@ def test_the_nets_of_a_search_are_members_of_a_teacher(tmp_path):
     assert metrics["models"]["teacher"]["validation"]["error_rate"] == min(scores)
     assert metrics["stages"]["student"]["made"] == 1
     assert len([*(tmp_path / "home" / "students").glob("[!.]*")]) == 4
+
+
+def test_a_net_that_two_trials_have_is_one_member(tmp_path):
+    search = search_of(tmp_path, searched(trials=3))
+    for score, net in ((0.3, "students/b"), (0.2, "students/a"), (0.3, "students/b")):
+        with search._claimed() as trial:
+            search._write(dataclasses.replace(trial, state="done", score=score, net=net))
+    page.write_page(search, tmp_path / "home")
+    members = yaml_text.load((search.folder / "members.yaml").read_text())
+    paths = [str(tmp_path / "home" / "students" / net / "model.keras") for net in "ab"]
+    assert members == [{"teacher": {"name": "keras_file", "path": path}} for path in paths]
 
 
 def test_a_search_without_any_score_has_a_page(tmp_path):
