@@ -41,7 +41,7 @@ def cifar_cnn(first, second, third, *after):
 
 DEEP = cifar_cnn(128, 128, 128, (3 * 3 * 128 * 1000, 1000), (1000 * 10, 10))
 STOCHASTIC = cifar_cnn(64, 64, 128, (3 * 3 * 128 * 10, 10))
-LOCAL = cifar_cnn(64, 64, 64, (9 * 64 * 16, 16), (16 * 10, 10))
+LOCAL = cifar_cnn(64, 64, 64, (9 * 9 * 64 * 16, 9 * 16), (9 * 16 * 10, 10))
 
 
 def mlp(*widths):

@@ -96,6 +96,9 @@ def test_every_copy_draws_for_itself_and_more_copies_change_nothing(tmp_path):
     assert drawn_nets(tmp_path, drawing(copies=6))[:4] == four
     assert all(8 <= units <= 64 and 0.1 <= dropout <= 0.5 for units, dropout, _ in four)
     assert drawn_nets(tmp_path, {**drawing(), "seed": 1}) != four
+    elsewhere = drawing()
+    elsewhere["teacher"]["members"][0]["dataset"] = {**tiny()["dataset"], "copies": 2}
+    assert [net[:2] for net in drawn_nets(tmp_path, elsewhere)] == [net[:2] for net in four]
 
 
 def test_draws_spread_over_their_range(tmp_path):

@@ -116,8 +116,8 @@ def refuse_ranges(source: Source) -> None:
 def draw_members(source: Source) -> Source:
     """Give every copy of a member with ranges an entry of its own, with values drawn for it.
 
-    The values follow from the teacher's seed, the entry and the number of the copy: more copies leave the others as
-    they are.
+    The values follow from the teacher's seed, the entry's ranges and the number of the copy: more copies leave the
+    others as they are, and so does another folder of the data set.
     """
     teacher = source.complete.get("teacher")
     members = teacher.get("members") if isinstance(teacher, dict) else None
@@ -146,9 +146,10 @@ def _draw_entry(entry: Any, base: Place, seed: Any, problems: Problems) -> Itera
         yield substitute(entry, dict.fromkeys(ranges, 1))
         return
     one = {key: item for key, item in entry.items() if key != "copies"}
+    contents = {str(place): content for place, content in find_ranges(entry, "draw")}
     for copy in range(copies):
         values = {
-            place: item.at(derive_fraction(hash_json([seed, one, copy, item.name or place]))) if item else 1
+            place: item.at(derive_fraction(hash_json([seed, contents, copy, item.name or place]))) if item else 1
             for place, item in ranges.items()
         }
         yield substitute(one, values)

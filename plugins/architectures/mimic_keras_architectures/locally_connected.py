@@ -12,7 +12,7 @@ from mimic_keras_architectures.pooling import extract_windows
 
 @keras.saving.register_keras_serializable("mimic_keras_architectures")
 class LocallyConnected2D(layers.Layer):
-    """`filters` outputs at every place, each from the `kernel_size` x `kernel_size` window there; "valid" padding.
+    """`filters` outputs at every place, each from the `kernel_size` x `kernel_size` window around it; "same" padding.
 
     Args:
         filters: outputs at a place.
@@ -23,7 +23,7 @@ class LocallyConnected2D(layers.Layer):
 
     Example:
         >>> layer = LocallyConnected2D(16, 3)
-        >>> layer(np.zeros([1, 4, 4, 64])).shape, layer.count_params()
+        >>> layer(np.zeros([1, 2, 2, 64])).shape, layer.count_params()
         (TensorShape([1, 2, 2, 16]), 36928)
     """
 
@@ -56,16 +56,17 @@ class LocallyConnected2D(layers.Layer):
             self.bias = self.add_weight(name="bias", shape=(rows, columns, self.filters), initializer="zeros")
 
     def call(self, x: Any) -> Any:
-        """float [B, height, width, channels] to [B, rows, columns, filters]."""
-        windows = extract_windows(x, self.kernel_size, 1)
+        """float [B, height, width, channels] to [B, height, width, filters]."""
+        before, after = (self.kernel_size - 1) // 2, self.kernel_size // 2
+        padded = ops.pad(x, [[0, 0], [before, after], [before, after], [0, 0]])
+        windows = extract_windows(padded, self.kernel_size, 1)
         rows, columns, height, width, channels, filters = self.kernel.shape
         kernel = ops.reshape(self.kernel, (rows, columns, height * width, channels, filters))
         outputs = ops.einsum("brcwi,rcwio->brco", windows, kernel)
         return outputs + self.bias if self.use_bias else outputs
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        batch, height, width, _ = input_shape
-        return (batch, height - self.kernel_size + 1, width - self.kernel_size + 1, self.filters)
+        return (*input_shape[:-1], self.filters)
 
     def get_config(self) -> dict[str, Any]:
         return {

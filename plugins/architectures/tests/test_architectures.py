@@ -434,7 +434,7 @@ def test_initialization_scale_multiplies_the_initial_kernels(net):
 def test_kernels_start_as_keras_own_do():
     model = cnn((16, 16, 8), 50, filters=[64], local_filters=[10], hidden_units=[200])
     # Fan-in and fan-out: convolution, locally connected layer, hidden layer, logits.
-    expected = [(9 * 8, 9 * 64), (9 * 64, 9 * 10), (6 * 6 * 10, 200), (200, 50)]
+    expected = [(9 * 8, 9 * 64), (9 * 64, 9 * 10), (8 * 8 * 10, 200), (200, 50)]
 
     for kernel, (inputs, outputs) in zip(kernels(model), expected, strict=True):
         limit = math.sqrt(6 / (inputs + outputs))  # Glorot & Bengio 2010, equation 16
