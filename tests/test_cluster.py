@@ -423,3 +423,12 @@ def test_an_error_of_all_workers_is_the_runs(tmp_path, address):
     experiment["student"]["training"]["optimizer"]["learning_rate"] = 1e30
     with pytest.raises(RunError, match="the loss became"):
         mimic_keras.run(write(tmp_path, experiment), **places(tmp_path), export=False, cluster=address)
+
+
+def test_the_simulation_of_a_cluster_runs_to_its_end():
+    """benchmarks/cluster_simulation.py stands in for an engine: a change of what units answer is seen here."""
+    script = Path(__file__).parent.parent / "benchmarks" / "cluster_simulation.py"
+    few = "--searches 2 --trials 2 --members 3 --slots 4 --scale 1000000".split()
+    done = subprocess.run([sys.executable, script, *few], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith("### 7 trainings of 3145 s on average on 4 slots\n")
