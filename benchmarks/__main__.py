@@ -21,6 +21,7 @@ RUN = FOLDER.parent / "runs" / "quickstart"
 # {script: the options with which it shows in minutes that it works}
 SCRIPTS = {
     "training_throughput.py": "--rounds 1 --epochs 1 --steps 2",
+    "compiled_updates.py": "--rounds 2 --seconds 0.01 --nets shallow_student",
     "cached_logits.py": "--rounds 1 --epochs 1 --examples 256",
     "distiller.py": "--rounds 1 --epochs 2",
     "labelling.py": "--rounds 1 --examples 1024",

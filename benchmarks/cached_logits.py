@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import sys
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import labelling
 import measuring
 import numpy as np
-from nets import NETS
+from nets import NETS, Net
 
 if TYPE_CHECKING:
     import keras
 
-STUDENT, TEACHER, MEMBERS = NETS["conv_student"], NETS["cnn"], 9
+STUDENTS, TEACHER, MEMBERS = ("conv_student", "shallow_student"), NETS["cnn"], 9
 
 
 def build_members() -> list[keras.Model]:
@@ -29,18 +30,18 @@ def build_members() -> list[keras.Model]:
 
 
 def random_examples(count: int) -> tuple[np.ndarray, np.ndarray]:
-    return measuring.random_examples(count, STUDENT.input_shape, STUDENT.num_classes)
+    return measuring.random_examples(count, TEACHER.input_shape, TEACHER.num_classes)
 
 
-def train_on_cached_logits(examples: int, epochs: int) -> float:
+def train_on_cached_logits(student: Net, examples: int, epochs: int) -> float:
     """Our trainer as the program runs it: deterministic."""
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
-    return min(measuring.our_epochs(STUDENT.build, *random_examples(examples), STUDENT.batch_size, epochs))
+    return min(measuring.our_epochs(student.build, *random_examples(examples), student.batch_size, epochs))
 
 
-def train_under_distiller(examples: int, epochs: int) -> float:
+def train_under_distiller(student: Net, examples: int, epochs: int) -> float:
     """The members' mean logits are computed in every step; the labels do not enter the loss."""
     import keras
     from mimic_keras_losses import LogitL2
@@ -50,16 +51,16 @@ def train_under_distiller(examples: int, epochs: int) -> float:
             return LogitL2()(teacher_outputs, student_outputs)
 
     keras.utils.set_random_seed(measuring.SEED)
-    images = keras.Input(STUDENT.input_shape)
+    images = keras.Input(student.input_shape)
     teacher = keras.Model(images, keras.layers.Average()([member(images) for member in build_members()]))
-    distiller = keras.distillation.Distiller(teacher, STUDENT.build(), Distance(), student_loss_weight=0.0)
+    distiller = keras.distillation.Distiller(teacher, student.build(), Distance(), student_loss_weight=0.0)
     optimizer = keras.optimizers.SGD(measuring.LEARNING_RATE, momentum=measuring.MOMENTUM)
     distiller.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", jit_compile=False)
     inputs, labels = random_examples(examples)[0], np.zeros([examples], np.int32)
-    return min(measuring.fit_epochs(distiller, inputs, labels, STUDENT.batch_size, epochs))
+    return min(measuring.fit_epochs(distiller, inputs, labels, student.batch_size, epochs))
 
 
-def label_once(examples: int, _: int) -> float:
+def label_once(_: Net, examples: int, epochs: int) -> float:
     """Seconds that all members take for the transfer set, tracing included."""
     import keras
 
@@ -69,15 +70,15 @@ def label_once(examples: int, _: int) -> float:
 
 
 CACHED, LIVE, LABELLING = "cached logits, an epoch", "Distiller, an epoch", "labelling, once"
-CONTENDERS: dict[str, Callable[[int, int], float]] = {
+CONTENDERS: dict[str, Callable[[Net, int, int], float]] = {
     CACHED: train_on_cached_logits,
     LIVE: train_under_distiller,
     LABELLING: label_once,
 }
 
 
-def print_table(examples: int, figures: measuring.Figures) -> None:
-    print(f"\n### {STUDENT.title}, of {MEMBERS} of {TEACHER.title}: {examples:,} examples\n")
+def print_table(student: Net, examples: int, figures: measuring.Figures) -> None:
+    print(f"\n### {student.title}, of {MEMBERS} of {TEACHER.title}: {examples:,} examples\n")
     print("| contender | seconds: median | min | max |\n|---|---:|---:|---:|")
     for contender, results in figures.items():
         median, low, high = measuring.spread(results, "seconds")
@@ -90,18 +91,23 @@ def print_table(examples: int, figures: measuring.Figures) -> None:
 
 def main() -> None:
     if sys.argv[1:2] == ["measure"]:
-        contender, *told = sys.argv[2:]
-        return print(json.dumps({"seconds": CONTENDERS[contender](*map(int, told))}))
+        student, contender, *told = sys.argv[2:]
+        return print(json.dumps({"seconds": CONTENDERS[contender](NETS[student], *map(int, told))}))
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--students", nargs="+", choices=STUDENTS, default=STUDENTS, help="default: both")
     parser.add_argument("--rounds", type=int, default=3, help="fresh processes of every contender (default 3)")
     parser.add_argument("--epochs", type=int, default=3, help="epochs in each, of which the fastest counts")
     parser.add_argument("--examples", type=int, default=4096, help="of an epoch; fewer to try it")
     options = parser.parse_args()
 
-    def command(contender: str) -> list[str]:
-        return [sys.executable, str(Path(__file__)), "measure", contender, str(options.examples), str(options.epochs)]
+    told = [str(options.examples), str(options.epochs)]
+    for student in options.students:
+        command = functools.partial(_command, student, told)
+        print_table(NETS[student], options.examples, measuring.take_turns(options.rounds, list(CONTENDERS), command))
 
-    print_table(options.examples, measuring.take_turns(options.rounds, list(CONTENDERS), command))
+
+def _command(student: str, told: list[str], contender: str) -> list[str]:
+    return [sys.executable, str(Path(__file__)), "measure", student, contender, *told]
 
 
 if __name__ == "__main__":

@@ -113,6 +113,13 @@ NETS = {
     "conv_student": Net(
         "convolutional student, 32-64-64L-1000", "conv_student", CONV_STUDENT, *IMAGES, contenders=CONVOLUTIONAL
     ),
+    "shallow_student": Net(
+        "student without convolutions, 300L-2000",
+        "bottleneck",
+        {"linear_units": 300, "hidden_units": [2000]},
+        *IMAGES,
+        contenders=(*KERAS, *PYTORCH),
+    ),
     "timit_8k": _timit(8_000, 512, 20, 0.001),
     "timit_160k": _timit(160_000, 256, 5, 1e-6),  # the wide nets diverge at the others' rate
     "timit_400k": _timit(400_000, 256, 3, 1e-6),

@@ -11,7 +11,7 @@ from keras import layers
 
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment import optimizers as sections
-from mimic_keras.training import trainer
+from mimic_keras.training import optimizers, trainer
 from mimic_keras.training.batches import shuffled_ids
 from mimic_keras.training.checkpoint import Checkpoint
 from mimic_keras.training.objective import Objective
@@ -108,7 +108,7 @@ def fit(chosen, state=None, devices=1):
     return trainer.train(net, examples, examples, Objective(), chosen, 3, "net", strategy=strategy, state=state)
 
 
-def fit_twice(chosen, state, monkeypatch, kill_at=7):
+def fit_twice(chosen, state, kill_at=7):
     """Killed after so many states, and continued."""
     writes, write = [], Checkpoint._write
 
@@ -118,10 +118,10 @@ def fit_twice(chosen, state, monkeypatch, kill_at=7):
         if len(writes) == kill_at:
             raise Killed
 
-    monkeypatch.setattr(Checkpoint, "_write", dying)
-    with pytest.raises(Killed):
-        fit(chosen, state)
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "_write", dying)
+        with pytest.raises(Killed):
+            fit(chosen, state)
     return fit(chosen, state)
 
 
@@ -131,13 +131,19 @@ def assert_same(one, other):
     assert one.history == other.history
 
 
+@pytest.fixture(params=[0, optimizers.COMPILED_FROM], ids=["compiled", "not compiled"])
+def compiled(request, monkeypatch):
+    """Whether the updates of weights as small as those here are compiled."""
+    monkeypatch.setattr(optimizers, "COMPILED_FROM", request.param)
+
+
 # 101 examples are two steps of 64 a pass; the state is written after each step and at the end of a pass.
 # Each keeps its state in a way of its own; all fourteen were tried once.
 @pytest.mark.parametrize("name", sorted({"sgd", "adamw", "lion", "muon", "adafactor", "nadam"} & set(NAMES)))
-def test_a_training_is_resumed_exactly(name, tmp_path, monkeypatch):
+def test_a_training_is_resumed_exactly(name, tmp_path, compiled):
     optimizer = {"name": name, "learning_rate": 0.01}
     chosen = settings(epochs=4, batch_size=64, optimizer=optimizer, checkpoint_every=1)
-    assert_same(fit_twice(chosen, tmp_path / "state.npz", monkeypatch), fit(chosen))
+    assert_same(fit_twice(chosen, tmp_path / "state.npz"), fit(chosen))
 
 
 EVERYTHING = settings(
@@ -154,16 +160,39 @@ EVERYTHING = settings(
 )
 
 
-def test_rates_of_a_warm_up_and_averages_are_resumed_exactly(tmp_path, monkeypatch):
+def test_rates_of_a_warm_up_and_averages_are_resumed_exactly(tmp_path):
     """States are written after steps 1 and 2 of an epoch and at its end: the 3rd and 6th after a validation."""
     whole = fit(EVERYTHING)
     for kill_at in (6, 8):
         state = tmp_path / f"{kill_at}.npz"
-        assert_same(fit_twice(EVERYTHING, state, monkeypatch, kill_at), whole)
+        assert_same(fit_twice(EVERYTHING, state, kill_at), whole)
 
 
-@pytest.mark.parametrize("name", sorted({"muon", "adafactor", "nadam"} & set(NAMES)))
-def test_two_devices_give_the_curve_of_one(name):
+@pytest.mark.parametrize("name", sorted(set(NAMES) - optimizers.NOT_BY_ELEMENT))
+def test_compiled_updates_are_those_of_keras(name, monkeypatch):
+    chosen = settings(epochs=2, batch_size=64, optimizer={"name": name, "learning_rate": 0.01})
+    keras_own = fit(chosen)
+    monkeypatch.setattr(optimizers, "COMPILED_FROM", 0)
+    for found, wanted in zip(fit(chosen).model.get_weights(), keras_own.model.get_weights(), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("adam", 1), ("lamb", 0)])
+def test_which_updates_are_compiled(name, expected):
+    rows, columns = 2**9, 2**8
+    assert rows * columns == optimizers.COMPILED_FROM
+    weights = [keras.Variable(np.ones([count, columns])) for count in (rows, rows, rows - 1)]
+    optimizer = make_optimizer(settings(optimizer={"name": name, "learning_rate": 0.1}), 0.1)
+    optimizer.build(weights)
+    of_few_rows = tf.IndexedSlices(tf.ones([1, columns]), tf.constant([3]), tf.constant([rows, columns]))
+    gradients = [tf.ones([rows, columns]), of_few_rows, tf.ones([rows - 1, columns])]
+    update = tf.function(lambda: optimizer.apply(gradients, weights), autograph=False)
+    functions = update.get_concrete_function().graph.as_graph_def().library.function
+    assert sum(function.attr["_XlaMustCompile"].b for function in functions) == expected
+
+
+@pytest.mark.parametrize("name", sorted({"adam", "muon", "adafactor", "nadam"} & set(NAMES)))
+def test_two_devices_give_the_curve_of_one(name, compiled):
     optimizer = {"name": name, "learning_rate": 0.01, "weight_decay": 0.01}
     chosen = settings(epochs=2, batch_size=64, optimizer=optimizer)
     one, two = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any, TypeAlias
 
 import keras
@@ -11,8 +12,12 @@ import tensorflow as tf
 from mimic_keras.contracts import InputError
 from mimic_keras.experiment.optimizers import OfLimit
 from mimic_keras.experiment.training import CosineDecay, StepDecay, TrainingSection
+from mimic_keras.training.private_api import without_tracing_warning
 
 LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
+
+COMPILED_FROM = 2**17  # numbers in a weight; a call of compiled code costs smaller ones more than it saves
+NOT_BY_ELEMENT = {"lamb", "adafactor", "muon"}  # norms, means and products of a whole weight, which XLA makes no faster
 
 
 class Warmup(keras.optimizers.schedules.LearningRateSchedule):
@@ -79,6 +84,8 @@ def _make_schedule(settings: TrainingSection, steps: int) -> LearningRate:
 def make_optimizer(settings: TrainingSection, rate: LearningRate) -> keras.optimizers.Optimizer:
     """Keras' optimizer of the section, which also keeps the moving average of the weights if there is to be one.
 
+    On processors, XLA compiles the updates of large weights: benchmarks/README.md has what it gains.
+
     Raises:
         InputError: the installed Keras has no such optimizer, or one without some of its arguments.
     """
@@ -91,4 +98,23 @@ def make_optimizer(settings: TrainingSection, rate: LearningRate) -> keras.optim
         raise InputError(f"Keras {keras.__version__} has no {lacks}; a newer Keras has")
     if settings.exponential_moving_average is not None:
         arguments |= {"use_ema": True, "ema_momentum": settings.exponential_moving_average}
-    return kind(rate, **arguments)
+    optimizer = kind(rate, **arguments)
+    if section.name not in NOT_BY_ELEMENT and not tf.config.list_logical_devices("GPU"):
+        _compile_large_updates(optimizer)
+    return optimizer
+
+
+def _compile_large_updates(optimizer: keras.optimizers.Optimizer) -> None:
+    """One loop over a large weight in place of an operation for each term, each of which reads and writes all of it."""
+    update_step = optimizer.update_step
+
+    def update(gradient: Any, variable: Any, learning_rate: Any) -> None:
+        def step() -> None:
+            update_step(gradient, variable, learning_rate)
+
+        if math.prod(variable.shape) < COMPILED_FROM or isinstance(gradient, tf.IndexedSlices):  # of few rows
+            step()
+        else:
+            without_tracing_warning(tf.function(step, jit_compile=True, autograph=False))()
+
+    optimizer.update_step = update
