@@ -107,7 +107,7 @@ def test_the_estimate_changes_no_bit_of_a_training(build, long_enough, monkeypat
 def test_a_resumed_training_keeps_the_rate(tmp_path, monkeypatch):
     """What was estimated is not estimated again; schedules that are functions of the step begin with the same rate."""
     chosen = settings(epochs=4, batch_size=64, optimizer=HALF, schedule={"name": "cosine"}, checkpoint_every=1)
-    whole = fit_twice(chosen, tmp_path / "state.npz", monkeypatch)
+    whole = fit_twice(chosen, tmp_path / "state.npz")
     assert json.loads((tmp_path / "state.json").read_text()) == {"curvature": whole.stability.curvature}
     monkeypatch.setattr(stability, "largest_curvature", lambda *_: pytest.fail("estimated again"))
     _, again = assess(chosen, kept=tmp_path / "state.json")
