@@ -17,7 +17,7 @@ from mimic_keras.training.private_api import without_tracing_warning
 LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 COMPILED_FROM = 2**17  # numbers in a weight; a call of compiled code costs smaller ones more than it saves
-NOT_BY_ELEMENT = {"lamb", "adafactor", "muon"}  # norms, means and products of a whole weight, which XLA makes no faster
+NOT_FASTER = {"sgd", "lamb", "adafactor", "muon"}  # by XLA: few terms, or norms, means and products of a whole weight
 
 
 class Warmup(keras.optimizers.schedules.LearningRateSchedule):
@@ -99,7 +99,7 @@ def make_optimizer(settings: TrainingSection, rate: LearningRate) -> keras.optim
     if settings.exponential_moving_average is not None:
         arguments |= {"use_ema": True, "ema_momentum": settings.exponential_moving_average}
     optimizer = kind(rate, **arguments)
-    if section.name not in NOT_BY_ELEMENT and not tf.config.list_logical_devices("GPU"):
+    if section.name not in NOT_FASTER and not tf.config.list_logical_devices("GPU"):
         _compile_large_updates(optimizer)
     return optimizer
 

@@ -28,7 +28,7 @@ from mimic_keras.training.steps import Trainer, TrainingDiverged
 
 # Part of every cache key: raise it when the same experiment would give other weights. 4: XLA compiles the updates of
 # large weights, and rounds a product and a sum at once.
-TRAINER_VERSION = 4
+TRAINER_VERSION = 5
 VALIDATION_BATCH = 512
 # One graph call runs as many steps as fit in about this much arithmetic, so that Python's overhead does not count for
 # small nets and the progress bar does not stand still for large ones.
