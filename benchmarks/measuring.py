@@ -153,15 +153,17 @@ def epochs_on(
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
         train(build, examples, validation, objective, settings, SEED, "ours", strategy=strategy, logs=logs)
-        return np.diff(_ends_of_epochs(logs / "ours" / "train")).tolist()
+        return np.diff([end for end, _ in losses_of_epochs(logs / "ours" / "train")]).tolist()
 
 
-def _ends_of_epochs(folder: Path) -> list[float]:
-    """When each epoch's training loss was written, in seconds."""
+def losses_of_epochs(folder: Path) -> list[tuple[float, float]]:
+    """(when it was written, in seconds; loss) of each epoch in a folder of TensorBoard's."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.util.tensor_util import make_ndarray
 
-    events = (event for file in sorted(folder.iterdir()) for event in EventFileLoader(str(file)).Load())
-    return [event.wall_time for event in events if any(value.tag == "epoch_loss" for value in event.summary.value)]
+    events = [event for file in sorted(folder.iterdir()) for event in EventFileLoader(str(file)).Load()]
+    values = [(event.wall_time, value) for event in events for value in event.summary.value]
+    return [(end, float(make_ndarray(value.tensor))) for end, value in values if value.tag == "epoch_loss"]
 
 
 def fit_epochs(
