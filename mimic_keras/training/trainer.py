@@ -27,7 +27,7 @@ from mimic_keras.training.stability import Stability, find_stability
 from mimic_keras.training.steps import Trainer, TrainingDiverged
 
 # Part of every cache key: raise it when the same experiment would give other weights. 4: XLA compiles the updates of
-# large weights, and rounds a product and a sum at once.
+# large weights, and rounds a product and a sum at once. 5: but not SGD's, which gain nothing.
 TRAINER_VERSION = 5
 VALIDATION_BATCH = 512
 # One graph call runs as many steps as fit in about this much arithmetic, so that Python's overhead does not count for
