@@ -63,16 +63,28 @@ def print_table(figures: measuring.Figures) -> None:
         curve = [statistics.mean(each) for each in zip(*map(losses, results), strict=True)]
         shown = ", ".join(f"{curve[number - 1]:.1f}" for number in (1, 2, 4, 8, 16, 32, 64) if number <= len(curve))
         print(f"| {contender} | {median:.1f} | {low:.1f} | {high:.1f} | {shown} |")
-    lasts = [losses(result)[-1] for result in figures[PLAIN]]
-    when = [
-        next((number for number, loss in enumerate(losses(result), 1) if loss <= last), None)
-        for result, last in zip(figures[BOTTLENECK], lasts, strict=True)
-    ]
-    print(
-        f"\nA pass of {PLAIN} takes {measuring.ratio(figures, 'seconds', PLAIN, BOTTLENECK):.1f} times that of", end=" "
-    )
-    print(f"{BOTTLENECK}, whose loss is as low as the other's last after these passes: {when}.")
+    ratio = measuring.ratio(figures, "seconds", PLAIN, BOTTLENECK)
+    print(f"\nA pass of {PLAIN} takes {ratio:.2f} times that of {BOTTLENECK} (median over seeds).")
+    print("Loss without a bottleneck less that with one:\n")
+    passes = len(losses(figures[PLAIN][0]))
+    print_difference(figures, passes, passes)
+    print_difference(figures, passes, min(round(passes * ratio), len(losses(figures[BOTTLENECK][0]))))
     print(f"\n{measuring.load_of_others(figures)}")
+
+
+def print_difference(figures: measuring.Figures, plain_passes: int, bottleneck_passes: int) -> None:
+    """With Welch's t interval over the seeds; two of them or more."""
+    from scipy import stats
+
+    plain, bottleneck = (
+        [losses(result)[passes - 1] for result in figures[contender]]
+        for contender, passes in ((PLAIN, plain_passes), (BOTTLENECK, bottleneck_passes))
+    )
+    test = stats.ttest_ind(plain, bottleneck, equal_var=False)
+    low, high = test.confidence_interval()
+    difference = statistics.mean(plain) - statistics.mean(bottleneck)
+    shown = f"{difference:.2f} ({low:.2f} to {high:.2f}, p = {test.pvalue:.3f})"
+    print(f"- after {plain_passes} and {bottleneck_passes} passes: {shown}")
 
 
 def draw(figures: measuring.Figures, file: Path) -> None:
