@@ -79,7 +79,7 @@ def test_the_gallery_has_every_experiment_with_the_words_that_open_it():
     assert re.findall(r"^### \[(\w+)\]", page, re.M) != []
     assert sorted(re.findall(r"^### \[(\w+)\]", page, re.M)) == [file.stem for file in EXPERIMENTS]
     card = gallery.read_card(ROOT / "experiments" / "quickstart.yaml")
-    assert card.texts["Cost"] == "about a minute on two processor cores."
+    assert card.texts["Cost"] == "one to three minutes on two processor cores with other load."
     assert card.texts["Expected"].endswith("the baseline's dropout are ours, chosen on validation.")
     assert gallery.link_pages("mimic-keras run experiments/a.yaml --set x=1, see docs/timit.md") == (
         "`mimic-keras run experiments/a.yaml --set x=1,` see [timit.md](timit.md)"

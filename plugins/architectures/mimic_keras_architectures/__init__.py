@@ -24,9 +24,10 @@ All four are one chain with some parts left out: [input scale] - [blocks of conv
     input_scale: factor on the inputs.
     separable: every convolution but the first is a depthwise one and a pointwise one, as in MobileNet (Howard et al.
         2017, sections 3.1 and 3.2), of about kernel_size ** 2 times fewer multiply-adds.
-    output_base_width: B: the last layer learns as that of a net with B units before it, so that one learning rate
-        serves nets of any width: the largest curvature of the loss grows with the width H of that layer's inputs. They
-        are multiplied by sqrt(B / H), and its initial kernel is divided by it; an export folds the factor away.
+    output_base_width: B: the last layer learns as that of a net with B units before it, meant to let one learning
+        rate serve nets of several widths: the largest curvature of the loss grows with the width H of that layer's
+        inputs. They are multiplied by sqrt(B / H), and its initial kernel is divided by it; an export folds the factor
+        away.
 
 The nets of `existing` are models that somebody else defined.
 """
