@@ -123,6 +123,7 @@ SWEPT = {
     "urban_figure1": (40, 1, 129, 2400),
     "urban_figure2": (45, 1, 129, 2700),
     "ba_losses_small": (24, 1, 3, 120),
+    "ba_losses_speech": (96, 2, 6, 168),
     "ba_figure1_small": (45, 1, 3, 180),
     "ba_figure1_speech": (30, 2, 6, 54),
     "ba_figure3_small": (30, 5, 5, 30),
