@@ -170,3 +170,52 @@ def test_what_is_not_known_of_single_examples_is_not_compared(tmp_path):
         "loss kl, student against baseline",
         "loss logit_l2, student against baseline",
     ]
+
+
+def test_the_best_of_several_searches_are_one_net_each(tmp_path):
+    """As in the table: five equal nets of a search of each seed are no five seeds."""
+    sweep, outcomes = outcomes_of(tmp_path, WRONG)
+    searched = [dataclasses.replace(each, results=each.results * 5) for each in outcomes]
+    assert comparing.tabulate_differences(sweep, searched) == comparing.tabulate_differences(sweep, outcomes)
+    rows = comparing.tabulate_differences(sweep, [searched[0], *outcomes[1:]])[1]
+    assert [row["difference in test error, points"] for row in rows] == ["+0.00", "-19.00", "-19.00"]
+    assert {row["nets"] for row in rows} == {"2 and 2"}
+
+
+def test_a_baseline_that_all_cells_share_is_one_net(tmp_path):
+    sweep, outcomes = outcomes_of(tmp_path, WRONG)
+    for outcome in outcomes:
+        outcome.results[0]["models"]["baseline"] = {"test": {"error_rate": 0.3, "nll": 1.5}}
+    rows = comparing.tabulate_differences(sweep, outcomes)[1]
+    assert [row["nets"] for row in rows] == ["2 and 2", "2 and 1", "2 and 1"]
+
+
+def test_a_small_difference_has_as_many_digits_as_there_are_examples(tmp_path):
+    sweep, outcomes = outcomes_of(tmp_path, WRONG)
+    labels, few = np.zeros(50_000, int), np.tile([1.0, 0.0], (50_000, 1))
+    few[0] = [0.0, 1.0]  # one error of 50,000 is 0.002 points
+    for outcome in outcomes[2:]:
+        outcome.results[0]["errors"] = errors.pack(labels, {"student": few}, {})
+    for outcome in outcomes[:2]:
+        outcome.results[0]["errors"] = errors.pack(labels, {"student": few * 0 + [1.0, 0.0]}, {})
+    (row,) = comparing.tabulate_differences(sweep, outcomes)[1]
+    assert row["difference in test error, points"] == "+0.002"
+    same = comparing.tabulate_differences(sweep.model_copy(update={"show": "accuracy"}), [*outcomes[:2]])
+    assert same == ([], [])
+
+
+def test_single_nets_on_one_group_are_not_compared(tmp_path):
+    sweep, outcomes = outcomes_of(tmp_path, WRONG, axes={"loss": ["kl", "logit_l2"], "seed": [0]})
+    for outcome, wrong in zip(outcomes, (10, 20), strict=True):
+        rate = {"error_rate": GroupedRate(np.array([wrong]), np.array([100]))}
+        outcome.results[0]["errors"] = errors.pack(LABELS, {"student": logits([])}, {"student": rate})
+    assert comparing.tabulate_differences(sweep, outcomes) == ([], [])
+
+
+def test_tallies_of_other_groups_are_of_another_digest():
+    found = []
+    for counts in ([40, 60], [50, 50], [40, 60]):
+        rate = {"error_rate": GroupedRate(np.array([1, 2]), np.array(counts))}
+        packed = errors.pack(LABELS, {"student": logits([])}, {"student": rate})
+        found.append(errors.unpack(packed, "student", "error_rate").digest)
+    assert found[0] == found[2] != found[1]

@@ -15,6 +15,7 @@ import filelock
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mimic_keras import runner
 from mimic_keras.contracts import InputError
@@ -163,6 +164,40 @@ def test_another_loaded_teacher_is_another_search(tmp_path, untrained):
     net.save(tmp_path / "teacher.keras")
     with pytest.raises(InputError, match="holds the trials of another search"):
         work(search_of(tmp_path, experiment), tmp_path)
+
+
+@pytest.mark.parametrize("changed", ["a", "b", "c"])
+def test_another_file_or_plugin_among_the_choices_is_another_search(tmp_path, untrained, changed):
+    """Also where it is not the one in the middle, which the plan of the example has."""
+    experiment = searched(trials=1)
+    path = {"tune": {"choices": [str(tmp_path / f"{name}.keras") for name in "abc"]}}
+    experiment["teacher"] = {"members": [{"teacher": {"name": "keras_file", "path": path}}]}
+    net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    for name in "abc":
+        net.save(tmp_path / f"{name}.keras")
+    work(search_of(tmp_path, experiment), tmp_path)
+    work(search_of(tmp_path, experiment), tmp_path)
+    net.set_weights([2 * weight for weight in net.get_weights()])
+    net.save(tmp_path / f"{changed}.keras")
+    with pytest.raises(InputError, match="holds the trials of another search"):
+        work(search_of(tmp_path, experiment), tmp_path)
+
+
+def test_a_trial_without_enough_memory_has_failed_and_the_search_goes_on(tmp_path, untrained, monkeypatch):
+    learn = runner.train_and_evaluate
+
+    def first_runs_out(*given, **named):
+        result = learn(*given, **named)
+        if len(untrained) == 1:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\n a tensor")
+        return result
+
+    monkeypatch.setattr(runner, "train_and_evaluate", first_runs_out)
+    search = search_of(tmp_path, searched(trials=3, random_trials=3))
+    found = work(search, tmp_path)
+    assert found[0][1] == "failed"
+    assert len(untrained) == 3
+    assert search.list_trials()[0].note.startswith("OOM when allocating a tensor")
 
 
 def test_what_diverges_has_no_score_and_is_not_tried_nearby_for_ever(tmp_path, untrained):

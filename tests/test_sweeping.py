@@ -1,6 +1,7 @@
 """A sweep: its cells, what they share, what is left as it is, and the tables and figures that come of it."""
 
 import csv
+import dataclasses
 import datetime
 import json
 import re
@@ -44,6 +45,16 @@ def read(folder, *overrides, **changes):
 
 def given(folder, *overrides, **changes):
     return [cell.source.given for cell in read(folder, *overrides, **changes)[1]]
+
+
+def outcomes_at(folder, cells, students):
+    """Finished cells whose students have these numbers."""
+    found = []
+    for cell, student in zip(cells, students, strict=True):
+        whole = {"parameters": 5, "multiply_adds": 4, "validation": {}, "test": {"error_rate": 0.5}, **student}
+        planned = running.plan_cells("x", [cell], folder)[0]
+        found.append(running.Outcome(planned, "done", [{"models": {"student": whole}, "history": {}}]))
+    return found
 
 
 def sweep(folder, *options, code=0, **changes):
@@ -105,6 +116,22 @@ def test_an_axis_of_whole_experiments(tmp_path):
     choice = {"axis": "loss", "kl": "experiment.yaml", "logit_l2": tiny(seed=9)}
     setting = {"student.seed": {"axis": "seed"}}
     assert [each.get("seed") for each in given(tmp_path, experiment=choice, set=setting)] == [None, None, 9, 9]
+
+
+def test_a_value_that_the_experiments_file_names_and_no_axis_has(tmp_path):
+    file = sweep_file(tmp_path, experiment="other.yaml")
+    other = tiny(baseline=None)
+    other["student"]["training"]["epochs"] = {"axis": "loss", "kll": 7, "otherwise": 3}
+    with (tmp_path / "other.yaml").open("w") as stream:
+        YAML(typ="safe").dump(other, stream)
+    with pytest.raises(InputError) as caught:
+        read_cells(file)
+    assert "other.yaml.student.training.epochs: the axis 'loss' has no 'kll': ['kl', 'logit_l2']" in str(caught.value)
+
+
+def test_an_axis_that_a_setting_overrides(tmp_path):
+    with pytest.raises(InputError, match=r"axes.seed: changes nothing; .*; or --set overrides it: student.seed=0"):
+        read(tmp_path, "student.seed=0")
 
 
 def test_overrides_come_last_and_are_for_every_cell(tmp_path):
@@ -323,7 +350,7 @@ def test_means_of_what_was_measured(tmp_path):
     first, second = results.group_cells(table, outcomes)
     assert (first.mean, second.mean) == (pytest.approx(85), pytest.approx(70))
     assert first.deviation == pytest.approx(7.0710678)
-    assert [str(group) for group in (first, second)] == ["85.00 ± 7.07", "70.00 ± 0.00"]
+    assert [results.format_mean(table, group) for group in (first, second)] == ["85.00 ± 7.07", "70.00 ± 0.00"]
     assert [results.convert_paper_score(table, group.paper) for group in (first, second)] == [88, None]
 
 
@@ -341,25 +368,108 @@ def test_means_of_what_was_measured(tmp_path):
         ("accuracy", "error", [87.5], "test accuracy, %", "Test accuracy in per cent;"),
         ("top_5_accuracy", "error", [99], "test top 5 accuracy, %", "Test top 5 accuracy in per cent;"),
         ("nll", "error", [1.5], "test nll", "Test nll;"),
+        ("distance", "error", [2.7125], "test distance", "Test distance;"),
         ("calibration_error", "error", [6.25], "test calibration error, %", "Test calibration error in per cent;"),
     ],
 )
 def test_every_metric_in_its_unit(tmp_path, metric, show, shown, heading, sentence):
     table, (cell,) = read(tmp_path, axes={"loss": ["kl"], "seed": [0]}, metric=metric, show=show)
     test = {"error_rate": 0.125, "phone_error_rate": 0.25, "accuracy": 0.875, "top_5_accuracy": 0.99, "nll": 1.5}
-    student = {"parameters": 5, "multiply_adds": 4, "validation": {}, "test": {**test, "calibration_error": 0.0625}}
+    test |= {"calibration_error": 0.0625, "distance": 2.7125}
+    student = {"parameters": 5, "multiply_adds": 4, "validation": {"error_rate": 0.25}, "test": test}
     planned = running.plan_cells("x", [cell], tmp_path)[0]
     history = {"val_error_rate": [0.5, 0.25]}
     outcome = running.Outcome(planned, "done", [{"models": {"student": student}, "history": history}])
-    assert running.list_scores(table, outcome) == shown
+    assert running.list_scores(table, outcome.results) == shown
     assert heading in results.tabulate_groups(table, [outcome])[0]
     assert results.summarise(table, [outcome]).startswith(sentence)
-    lines = page._draw_figure(table, FigureSection(x="epoch"), [outcome]).axes[0].get_lines()
-    assert bool(lines) == table.is_error
-    if not lines:
-        return
-    curve = lines[0].get_ydata()
-    assert list(curve) == {"error": [50, 25], "accuracy": [50, 75]}[show]
+    by_epoch = FigureSection(x="epoch")
+    drawn = page._choose_metric(table, by_epoch, [outcome])  # it was not evaluated at these epochs
+    assert page._make_title(drawn, by_epoch) == f"Validation {show} while training"
+    (line,) = page._draw_figure(drawn, by_epoch, [outcome]).axes[0].get_lines()
+    assert list(line.get_ydata()) == {"error": [50, 25], "accuracy": [50, 75]}[show]
+
+
+def test_numbers_that_are_no_shares_have_three_digits(tmp_path):
+    """By hand: 0.0012 and 0.0024 have the mean 0.0018 and the deviation 0.0012 / sqrt(2)."""
+    table, found = read(tmp_path, axes={"loss": ["kl"], "seed": [0, 1]}, metric="kl")
+    outcomes = outcomes_at(tmp_path, found, [{"test": {"kl": 0.0012}}, {"test": {"kl": 0.0024}}])
+    assert results.tabulate_groups(table, outcomes)[1][0]["test kl"] == "0.0018 ± 0.000849"
+
+
+def test_curves_by_epoch_are_of_the_metric_if_it_was_evaluated_and_of_known_labels(tmp_path):
+    table, found = read(tmp_path, axes={"loss": ["kl"], "seed": [0, 1]}, metric="nll")
+    outcomes = outcomes_at(tmp_path, found, [{"validation": {"error_rate": 0.5}}, {"validation": {"error_rate": None}}])
+    by_epoch = FigureSection(x="epoch")
+    for history, curves in (
+        ({"val_error_rate": [0.5, 0.25]}, [[50, 25]]),  # the second net's is 0, as the mean of nothing
+        ({"val_error_rate": [0.5, 0.25], "judged_nll": [1.5], "judged_nll_epoch": [2.0]}, [[1.5], [1.5], [1.5]]),
+    ):
+        for outcome in outcomes:
+            outcome.results[0]["history"] = history
+        drawn = page._choose_metric(table, by_epoch, outcomes)
+        lines = page._draw_figure(drawn, by_epoch, outcomes).axes[0].get_lines()
+        assert [list(line.get_ydata()) for line in lines] == curves  # of two nets, their mean, too
+
+
+def test_curves_of_different_length_have_a_label(tmp_path):
+    table, found = read(tmp_path, axes={"loss": ["kl"], "seed": [0, 1]})
+    outcomes = outcomes_at(tmp_path, found, [{"validation": {"error_rate": 0.5}}] * 2)
+    for outcome, curve in zip(outcomes, ([0.5, 0.25], [0.5]), strict=True):
+        outcome.results[0]["history"] = {"val_error_rate": curve}
+    (axes,) = page._draw_figure(table, FigureSection(x="epoch"), outcomes).axes
+    assert axes.get_legend_handles_labels()[1] == ["loss kl"]
+
+
+def test_multiply_adds_that_are_not_counted_have_no_place(tmp_path):
+    table, found = read(tmp_path, axes={"loss": ["kl", "logit_l2"], "seed": [0]}, mean_over=None)
+    for costs, places in (((None, None), []), ((None, 400), [400])):
+        nets = [{"multiply_adds": cost, "test": {"error_rate": 0.5}} for cost in costs]
+        outcomes = outcomes_at(tmp_path, found, nets)
+        (axes,) = page._draw_figure(table, FigureSection(x="multiply_adds", series="loss"), outcomes).axes
+        assert [place for line in axes.containers for place in line.lines[0].get_xdata()] == places
+
+
+def test_equal_nets_of_a_search_have_a_bar_of_nothing(tmp_path):
+    """The mean of five times 7 in a hundred is not 7 in a hundred in binary."""
+    table, found = read(tmp_path, axes={"loss": ["kl"], "seed": [0]}, mean_over=None)
+    (outcome,) = outcomes_at(tmp_path, found, [{"test": {"error_rate": 7 / 100}}])
+    (group,) = results.group_cells(table, [dataclasses.replace(outcome, results=outcome.results * 5)])
+    assert min(page._spread_of(group)) >= 0
+
+
+def test_a_baseline_that_has_no_seed_of_its_own_is_one_net(tmp_path):
+    table, found = read(tmp_path, axes={"loss": ["kl"], "seed": [0, 1]})
+    outcomes = outcomes_at(tmp_path, found, [{"test": {"error_rate": 0.5}}, {"test": {"error_rate": 0.3}}])
+    for nlls, shown in (((1.5, 1.5), "13.00"), ((1.5, 1.25), "13.00 ± 0.00")):
+        for outcome, nll in zip(outcomes, nlls, strict=True):
+            outcome.results[0]["models"]["baseline"] = {"test": {"error_rate": 0.13, "nll": nll}}
+        assert results.tabulate_groups(table, outcomes)[1][0]["baseline"] == shown
+
+
+@pytest.mark.parametrize(
+    ("teachers", "learns", "columns"),
+    [
+        (["cnn", "mlp"], ["labels", "logits"], ["teacher", "labels", "logits"]),
+        (["cnn", "mlp"], ["labels", "teacher"], ["teacher", "learns labels", "learns teacher"]),
+        (["cnn", "mlp"], [None, "None"], ["teacher", "learns null", "learns None"]),
+    ],
+)
+def test_what_goes_across_a_table_has_a_heading_of_its_own(tmp_path, teachers, learns, columns):
+    table, found = read(
+        tmp_path,
+        axes={"teacher": teachers, "learns": learns},
+        mean_over=None,
+        columns=["learns"],
+        set={
+            "student.seed": {"axis": "teacher", "cnn": 0, "otherwise": 1},
+            "student.training.epochs": {"axis": "learns", "otherwise": 2, str(learns[1]): 3},
+        },
+    )
+    outcomes = outcomes_at(tmp_path, found, [{"test": {"error_rate": each}} for each in (0.1, 0.2, 0.3, 0.4)])
+    headings, rows = results.tabulate_across(table, outcomes)
+    assert headings == columns
+    assert [list(row.values()) for row in rows] == [["cnn", "10.00", "30.00"], ["mlp", "20.00", "40.00"]]
 
 
 def test_an_axis_may_have_the_name_of_a_column(tmp_path, capsys):
@@ -483,7 +593,7 @@ def test_the_best_of_several_searches_vary_with_their_seed(tmp_path):
         for cell, errors in zip(found, ((0.1, 0.2), (0.3, 0.4)), strict=True)
     ]
     (group,) = results.group_cells(table, outcomes)
-    assert str(group) == "25.00 ± 14.14"
+    assert results.format_mean(table, group) == "25.00 ± 14.14"
 
 
 def test_a_base_experiment_that_can_not_be_read(tmp_path):
@@ -548,7 +658,7 @@ def test_results_are_stable_json(tmp_path):
 def test_curves_have_a_label_for_each_group_and_a_scale_where_the_end_is_seen(tmp_path):
     """Two nets of each of two groups: a thin line each, and a thick one for their mean, which the legend names."""
     table, cells = read(tmp_path)
-    student = {"parameters": 5, "multiply_adds": 4, "validation": {}, "test": {"error_rate": 0.5}}
+    student = {"parameters": 5, "multiply_adds": 4, "validation": {"error_rate": 0.5}, "test": {"error_rate": 0.5}}
     outcomes = [
         running.Outcome(
             running.plan_cells("x", [cell], tmp_path)[0],

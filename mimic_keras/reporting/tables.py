@@ -19,7 +19,7 @@ def format_value(value: Any) -> str:
     """
     if value is None:
         return ""
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 

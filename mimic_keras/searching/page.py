@@ -19,7 +19,7 @@ from mimic_keras.reporting.tables import format_value, to_csv
 from mimic_keras.searching.trial import Trial
 from mimic_keras.searching.trials import Search
 from mimic_keras.storage.files import write_bytes
-from mimic_keras.training.metrics import NOT_SHARES
+from mimic_keras.training.metrics import is_share
 
 
 def write_page(search: Search, home: Path) -> None:
@@ -83,7 +83,7 @@ def shorten_places(places: Sequence[str]) -> dict[str, str]:
 
 
 def is_shown_in_per_cent(search: Search, column: str) -> bool:
-    return column == search.section.metric and column not in NOT_SHARES
+    return column == search.section.metric and is_share(column)
 
 
 def _format_cell(search: Search, column: str, value: Any) -> str:
@@ -92,7 +92,7 @@ def _format_cell(search: Search, column: str, value: Any) -> str:
 
 def _format_score(search: Search, score: float | None) -> str:
     """As the page shows it: a share in per cent, without the sign."""
-    if score is None or search.section.metric in NOT_SHARES:
+    if score is None or not is_share(search.section.metric):
         return format_value(score)
     return f"{100 * score:.2f}"
 
@@ -113,7 +113,7 @@ def _summarise(search: Search, best: list[Trial]) -> str:
     if not best:
         return "No trial has a score."
     middle = float(np.median([trial.score for trial in best]))
-    metric, unit = search.section.metric, "" if search.section.metric in NOT_SHARES else "\N{NO-BREAK SPACE}%"
+    metric, unit = search.section.metric, "\N{NO-BREAK SPACE}%" * is_share(search.section.metric)
     numbers = f"{_format_score(search, best[0].score)}{unit}, of trial {best[0].number + 1}"
     median = f"{_format_score(search, middle)}{unit}"
     count = len(search.list_trials())
@@ -128,11 +128,11 @@ def _explain_history(search: Search) -> str:
 
 
 def _heading(search: Search) -> str:
-    return search.section.metric.replace("_", " ") + ("" if search.section.metric in NOT_SHARES else ", %")
+    return search.section.metric.replace("_", " ") + ", %" * is_share(search.section.metric)
 
 
 def _scale(search: Search) -> int:
-    return 1 if search.section.metric in NOT_SHARES else 100
+    return 100 if is_share(search.section.metric) else 1
 
 
 def _draw_history(search: Search) -> Figure:

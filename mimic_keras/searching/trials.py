@@ -12,6 +12,7 @@ from typing import Any
 
 import filelock
 import keras
+import tensorflow as tf
 from absl import logging
 
 from mimic_keras import runner
@@ -38,7 +39,7 @@ from mimic_keras.searching.trial import (
     read_trial,
     write_trial,
 )
-from mimic_keras.stages.evaluation import check_metric
+from mimic_keras.stages.evaluation import EVALUATION_VERSION, check_metric
 from mimic_keras.stages.workspace import Steps, Unit, Workspace, complete, settle
 from mimic_keras.storage.files import hash_json, write_json
 from mimic_keras.training.metrics import INCREASING
@@ -87,6 +88,22 @@ class Search:
                 return plan
         assert first
         raise first
+
+    def collect_provenance(self, workspace: Workspace) -> list[Any]:
+        """As `runner.collect_provenance`, of all that the search may choose: of the plan in the middle, and with every
+        text among the choices, which may name a plugin, a file or a data set, in its place."""
+        known_costs: Costs = {}
+        middle = {place: item.at(EXAMPLE_SHARES[0]) for place, item in self.space.items()}
+        found = [runner.collect_provenance(self.plan_example(known_costs), workspace)]
+        for place, item in self.space.items():
+            for choice in item.choices or ():
+                if not isinstance(choice, str):
+                    continue
+                found.append(code_versions_of(choice))
+                with contextlib.suppress(Problems):  # values that cannot be together, as a trial finds
+                    plan = make_plan(self.source_at({**middle, place: choice}), known_costs)
+                    found.append(runner.collect_provenance(plan, workspace))
+        return found
 
     def list_trials(self) -> list[Trial]:
         """The trials that were begun, in order."""
@@ -168,8 +185,8 @@ class Search:
             finished = replace(trial, state=DIVERGED, note=str(error))
         except Problems as error:  # a budget that these widths leave no room for, for one
             finished = replace(trial, state=IMPOSSIBLE, note=" ".join(str(error).split()))
-        except WorkerDied as error:
-            finished = replace(trial, state=FAILED, note=str(error))
+        except (WorkerDied, tf.errors.ResourceExhaustedError) as error:
+            finished = replace(trial, state=FAILED, note=" ".join(str(error).split()))
         result = finished.note if finished.score is None else f"{self.section.metric} {finished.score:.4g}"
         logging.info("%s: %s, %s", self._describe(trial.number), finished.state, result)
         return finished
@@ -254,10 +271,8 @@ class Search:
         """All trials of a folder must be of one search; only their number may change."""
         given = {key: item for key, item in self.source.given.items() if key not in ("name", "export", "baseline")}
         given["search"] = {**given["search"], "trials": None, "best": None}
-        choices = [item.choices for place, item in self.space.items() if place[-1] == "name" and item.choices]
-        code = [code_versions_of(str(choice)) for several in choices for choice in several]
         file = self.folder / "search.json"
-        key = hash_json([given, code, runner.collect_provenance(self.plan_example(), workspace)])
+        key = hash_json([given, self.collect_provenance(workspace), EVALUATION_VERSION])
         self._trials_folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(self._trials_folder / ".lock"):
             if not file.exists() and not self.list_trials():

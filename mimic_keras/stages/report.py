@@ -26,7 +26,7 @@ from mimic_keras.stages.evaluation import (
     tabulate_details,
 )
 from mimic_keras.stages.formats import tabulate as tabulate_deployment
-from mimic_keras.training.metrics import NOT_SHARES, log_softmax
+from mimic_keras.training.metrics import is_share, log_softmax
 
 MOST_CLASSES = 20  # in the table of classes
 MOST_EXAMPLES = 12  # of the pictures on which student and teacher differ most
@@ -152,7 +152,7 @@ def _in_per_cent(
         for values in models.values()
         for split in ("validation", "test", "transfer")
         for key in values.get(split, {})
-        if key not in NOT_SHARES
+        if is_share(key)
     }
     headings = [f"{column}, %" if column in shares else column for column in columns]
 

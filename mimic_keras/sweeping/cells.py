@@ -31,7 +31,7 @@ from mimic_keras.sweeping.axes import (
     is_reference,
     resolve_references,
 )
-from mimic_keras.training.metrics import NOT_ERROR_RATES, NOT_SHARES
+from mimic_keras.training.metrics import is_error_rate, is_share
 
 LONGEST_NAME = 80
 MOST_CELLS = 10_000
@@ -91,7 +91,7 @@ class Sweep(Section):
     @property
     def is_error(self) -> bool:
         """Whether the metric is an error rate, which may be shown as accuracy."""
-        return self.metric not in NOT_ERROR_RATES
+        return is_error_rate(self.metric)
 
     @property
     def shown(self) -> str:
@@ -101,7 +101,7 @@ class Sweep(Section):
     @property
     def unit(self) -> str:
         """Of the numbers that are shown: "%", or "" for metrics that are no shares."""
-        return "" if self.metric in NOT_SHARES else "%"
+        return "%" if is_share(self.metric) else ""
 
     @property
     def heading(self) -> str:
@@ -156,12 +156,12 @@ def make_cells(document: Document) -> tuple[Sweep, list[Cell]]:
         problems.check()
     if not cells:
         raise InputError(f"{document.name}: exclude leaves no cell")
-    _check_effects(sweep, cells, problems)
+    _check_effects(sweep, cells, document.settings, problems)
     problems.check()
     return sweep, cells
 
 
-def _check_effects(sweep: Sweep, cells: Sequence[Cell], problems: Problems) -> None:
+def _check_effects(sweep: Sweep, cells: Sequence[Cell], settings: Sequence[str], problems: Problems) -> None:
     """Refuse an axis that changes nothing: equal cells would show a spread of 0."""
     experiments = [hash_json({key: item for key, item in cell.source.given.items() if key != "name"}) for cell in cells]
     for axis in sweep.axes:
@@ -170,7 +170,9 @@ def _check_effects(sweep: Sweep, cells: Sequence[Cell], problems: Problems) -> N
             others = hash_json({key: value for key, value in cell.values.items() if key != axis})
             groups.setdefault(others, set()).add(experiment)
         if len(cells) > len(groups) and all(len(group) == 1 for group in groups.values()):
-            problems.add(Place("axes", axis), f"changes nothing; put {{axis: {axis}}} where its value belongs")
+            overridden = f"; or --set overrides it: {', '.join(settings)}" if settings else ""
+            message = f"changes nothing; put {{axis: {axis}}} where its value belongs{overridden}"
+            problems.add(Place("axes", axis), message)
 
 
 def _combine_axes(sweep: Sweep) -> Iterator[dict[str, Value]]:
@@ -211,6 +213,7 @@ def _make_cell(sweep: Sweep, document: Document, values: dict[str, Value], bases
         folder = (Path(document.name).parent / experiment).parent
         if experiment not in bases:
             bases[experiment] = _read_base(document.name, experiment)
+            _check_references(sweep, bases[experiment], Place(experiment), problems)
         experiment = resolve(bases[experiment], Place(experiment))
         problems.check()
     if not isinstance(experiment, dict):
@@ -251,9 +254,7 @@ def _check_axes(sweep: Sweep, content: Mapping[str, Any], problems: Problems) ->
         _check_figure(sweep, figure, Place("figures", index), problems)
     for index, rule in enumerate(sweep.exclude):
         _check_exclusion(sweep, rule, Place("exclude", index), problems)
-    for place, reference in walk(content):
-        if is_reference(reference) and (options := sweep.axes.get(reference[AXIS])):
-            _check_reference(reference, options, place, problems)
+    _check_references(sweep, content, Place(), problems)
 
 
 def _check_known(sweep: Sweep, axis: str, place: Place, problems: Problems) -> None:
@@ -298,10 +299,13 @@ def _check_exclusion(sweep: Sweep, rule: Mapping[str, Value | list[Value]], plac
                 problems.add(place / axis, f"the axis has no {quote(value)}: {quote(sweep.axes[axis])}")
 
 
-def _check_reference(reference: Mapping[str, Any], options: Sequence[Value], place: Place, problems: Problems) -> None:
-    for key in reference:
-        if key not in (AXIS, OTHERWISE) and not any(is_key_of(key, value) for value in options):
-            problems.add(place, f"the axis '{reference[AXIS]}' has no {quote(key)}: {quote(options)}")
+def _check_references(sweep: Sweep, content: Any, top: Place, problems: Problems) -> None:
+    """Check that the values exist which references within `content`, at the place `top`, name."""
+    for place, reference in walk(content, top):
+        if is_reference(reference) and (options := sweep.axes.get(reference[AXIS])):
+            for key in reference:
+                if key not in (AXIS, OTHERWISE) and not any(is_key_of(key, value) for value in options):
+                    problems.add(place, f"the axis '{reference[AXIS]}' has no {quote(key)}: {quote(options)}")
 
 
 def _name_folder(values: Mapping[str, Value]) -> str:

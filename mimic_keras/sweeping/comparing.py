@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
 
 from mimic_keras.sweeping import errors
 from mimic_keras.sweeping.cells import Sweep
-from mimic_keras.sweeping.results import Group, group_cells
+from mimic_keras.sweeping.results import Group, group_cells, list_distinct
 from mimic_keras.sweeping.running import Outcome
 
 NOT_SHOWN = "not shown"
@@ -79,13 +79,20 @@ def tabulate_differences(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[lis
         these, those = _tallies(sweep.metric, group, model), _tallies(sweep.metric, other, other_model)
         if not these or not those or len({each.digest for each in (*these, *those)}) > 1:
             continue
+        if len(these) == len(those) == len(these[0].counts) == 1:  # nothing there that varies
+            continue
         found = compare(_stack_errors(these), _stack_errors(those), these[0].counts)
         low, high = sorted(sign * 100 * end for end in found.interval)
+        digits = max(2, math.ceil(math.log10(these[0].counts.sum())) - 2)  # as many as one error more can be seen in
+
+        def say(points: float, digits: int = digits) -> str:
+            return f"{round(points, digits) + 0.0:+.{digits}f}"  # -0.0 + 0.0 is 0.0
+
         rows.append(
             {
                 "comparison": label,
-                f"difference in test {sweep.shown}, points": f"{sign * 100 * found.mean:+.2f}",
-                "95 % interval": f"{low:+.2f} to {high:+.2f}",
+                f"difference in test {sweep.shown}, points": say(sign * 100 * found.mean),
+                "95 % interval": f"{say(low)} to {say(high)}",
                 "nets": f"{len(these)} and {len(those)}",
                 "over": f"{len(these[0].counts):,} {these[0].units}",
                 "verdict": (("higher" if sign * found.mean > 0 else "lower") if found.is_shown else NOT_SHOWN),
@@ -112,10 +119,18 @@ def _pairs(sweep: Sweep, outcomes: Sequence[Outcome]) -> Iterator[tuple[str, tup
 
 
 def _tallies(metric: str, group: Group, model: str) -> list[errors.Tally]:
-    """The errors of each net that counts; none if those of one are not known."""
-    results = [result for outcome in group.outcomes for result in outcome.results]
-    found = [errors.unpack(result["errors"], model, metric) for result in results]
-    return [] if None in found else [tally for tally in found if tally]
+    """The errors of each net that counts, of several searches the means of each one's nets, as in the table; none if
+    those of one are not known."""
+    per_cell = [
+        [errors.unpack(result["errors"], model, metric) for result in results]
+        for results in list_distinct(group.outcomes, model)
+    ]
+    known = [[tally for tally in nets if tally] for nets in per_cell]
+    if [len(nets) for nets in known] != [len(nets) for nets in per_cell]:
+        return []
+    if len(group.outcomes) == 1:
+        return [tally for nets in known for tally in nets]
+    return [replace(nets[0], errors=_stack_errors(nets).mean(0)) for nets in known]
 
 
 def _stack_errors(tallies: Sequence[errors.Tally]) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mimic_keras.contracts import GroupedRate, array_digest
+from mimic_keras.storage.files import hash_json
 
 INVERSES = {"accuracy": "error_rate"}  # a metric whose errors are those of another
 
@@ -19,8 +20,8 @@ INVERSES = {"accuracy": "error_rate"}  # a metric whose errors are those of anot
 class Tally:
     """A model's errors on test in each independent unit, an example or a group of them.
 
-    `errors` and `counts`: integers [units]. `units`: "examples" or "groups". Tallies with the same `digest` have the
-    same units.
+    `errors`: numbers [units]; `counts`: integers [units]. `units`: "examples" or "groups". Tallies with the same
+    `digest` have the same units.
     """
 
     errors: np.ndarray
@@ -56,7 +57,8 @@ def unpack(packed: Mapping[str, Any], model: str, metric: str) -> Tally | None:
         if model not in packed["groups"][metric]:
             return None
         found = packed["groups"][metric][model]
-        return Tally(np.array(found["errors"]), np.array(found["counts"]), "groups", packed["labels"])
+        digest = hash_json([packed["labels"], found["counts"]])
+        return Tally(np.array(found["errors"]), np.array(found["counts"]), "groups", digest)
     if metric != "error_rate" or model not in packed["wrong"] or not packed["examples"]:
         return None
     bits = np.frombuffer(base64.b64decode(packed["wrong"][model]), np.uint8)

@@ -30,9 +30,8 @@ def write_page(
     """Write table.md, results.csv, figure_1.svg and so on, and report.html into the sweep's folder."""
     write_tables(sweep, outcomes, folder)
     columns, differences = comparing.tabulate_differences(sweep, outcomes)
-    drawn = [
-        (figure.title or _make_title(sweep, figure), _draw_figure(sweep, figure, outcomes)) for figure in sweep.figures
-    ]
+    shown = [(_choose_metric(sweep, figure, outcomes), figure) for figure in sweep.figures]
+    drawn = [(figure.title or _make_title(of, figure), _draw_figure(of, figure, outcomes)) for of, figure in shown]
     pictures = [pages.Picture(title, pages.to_svg(drawing)) for title, drawing in drawn if drawing]
     for number, picture in enumerate(pictures, 1):
         write_bytes(folder / f"figure_{number}.svg", picture.svg.encode())
@@ -82,6 +81,14 @@ def _make_label(sweep: Sweep, figure: FigureSection) -> str:
     return f"teacher's {figure.split} {sweep.shown}" if is_teacher else QUANTITIES.get(figure.x, figure.x)
 
 
+def _choose_metric(sweep: Sweep, figure: FigureSection, outcomes: Sequence[Outcome]) -> Sweep:
+    """The sweep with the metric that the figure shows: by epoch the error rate, unless `evaluate_every` has its own."""
+    histories = [result["history"] for outcome in outcomes for result in outcome.results]
+    if figure.x != "epoch" or any(f"judged_{sweep.metric}" in history for history in histories):
+        return sweep
+    return sweep.model_copy(update={"metric": "error_rate"})
+
+
 def _draw_figure(sweep: Sweep, figure: FigureSection, outcomes: Sequence[Outcome]) -> Figure | None:
     done = [outcome for outcome in outcomes if outcome.results]
     if not done:
@@ -114,7 +121,7 @@ def _group_series(figure: FigureSection, groups: Sequence[Group]) -> list[tuple[
 
 def _draw_points(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], axes: Any) -> None:
     styles = itertools.cycle(zip(pages.PALETTE, MARKERS, strict=True))
-    places = [_x_of(sweep, figure, group) for group in results.group_cells(sweep, done)]
+    places = [x for group in results.group_cells(sweep, done) if (x := _x_of(sweep, figure, group)) is not None]
     names = list(dict.fromkeys(map(str, places))) if any(isinstance(place, str) for place in places) else []
     if names:
         axes.set_xticks(
@@ -123,6 +130,7 @@ def _draw_points(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
     for model in figure.models:
         for name, groups in _group_series(figure, results.group_cells(sweep, done, model, figure.split)):
             points = [(_x_of(sweep, figure, group), group) for group in groups if group.scores]
+            points = [(place, group) for place, group in points if place is not None]
             points = [(names.index(str(place)) if names else place, group) for place, group in points]
             label = ", ".join(filter(None, [name, model if len(figure.models) > 1 or not name else ""]))
             if points:
@@ -135,7 +143,7 @@ def _draw_points(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
     if figure.x == "teacher":
         low, high = axes.get_xlim()
         axes.axline((low, low), (high, high), color="#999999", linewidth=1, linestyle=":", label="as the teacher")
-    elif figure.log and not names and min(places) > 0:
+    elif figure.log and places and not names and min(places) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         thousands = EngFormatter(sep="")
@@ -166,10 +174,12 @@ def _draw_line(
 
 
 def _x_of(sweep: Sweep, figure: FigureSection, group: Group) -> Any:
+    """None: multiply-adds that are not counted."""
     if figure.x in ("parameters", "multiply_adds"):
         return getattr(group, figure.x)
     if figure.x == "teacher":
-        known = [score for outcome in group.outcomes for score in list_scores(sweep, outcome, "teacher", figure.split)]
+        found = [result for outcome in group.outcomes for result in outcome.results]
+        known = list_scores(sweep, found, "teacher", figure.split)
         return float(np.mean(known)) if known else float("nan")
     value = group.values.get(figure.x)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
@@ -179,7 +189,8 @@ def _spread_of(group: Group) -> tuple[float, float]:
     """How far the bar goes down and up from the mean: the standard deviation, or to the ends of a search's best."""
     assert group.mean is not None
     if len(group.outcomes) == 1 and len(group.scores) > 1:
-        return group.mean - min(group.scores), max(group.scores) - group.mean
+        ends = group.mean - min(group.scores), max(group.scores) - group.mean
+        return max(0.0, ends[0]), max(0.0, ends[1])  # the mean of equal numbers may be another one
     return (group.deviation or 0.0,) * 2
 
 
@@ -201,7 +212,7 @@ def _draw_levels(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
 
 
 def _draw_curves(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], axes: Any) -> None:
-    """The metric on validation by epoch where `evaluate_every` has it; else the error rate, if the metric is one.
+    """The metric on validation by epoch.
 
     One colour for each series, one line style for each group in it: thin for every net, thick for their mean. The axis
     is scaled to the second half of the training.
@@ -212,10 +223,7 @@ def _draw_curves(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
     ):
         for style, group in zip(itertools.cycle(["-", "--", ":", "-."]), groups, strict=False):
             curves = [
-                curve
-                for outcome in group.outcomes
-                for result in outcome.results
-                if (curve := _curve_of(sweep, result["history"]))
+                curve for outcome in group.outcomes for result in outcome.results if (curve := _curve_of(sweep, result))
             ]
             rest = [f"{axis} {value}" for axis, value in group.values.items() if axis != figure.series]
             label = (
@@ -225,18 +233,19 @@ def _draw_curves(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
                 or "student"
             )
             line = {"color": colour, "linestyle": style}
-            for epochs, values in curves:
+            several = len(curves) > 1
+            has_mean = several and len({tuple(epochs) for epochs, _ in curves}) == 1
+            for place, (epochs, values) in enumerate(curves):
                 settled += values[len(values) // 2 :]
-                several = len(curves) > 1
                 axes.plot(
                     epochs,
                     values,
                     **line,
                     linewidth=0.7 if several else 1.6,
                     alpha=0.5 if several else 1,
-                    label=None if several else label,
+                    label=None if has_mean or place else label,
                 )
-            if len(curves) > 1 and len({tuple(epochs) for epochs, _ in curves}) == 1:
+            if has_mean:
                 mean = np.mean([values for _, values in curves], 0)
                 axes.plot(curves[0][0], mean, **line, linewidth=1.8, label=f"{label}, mean of {len(curves)}")
     if settled:
@@ -245,11 +254,14 @@ def _draw_curves(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
         axes.set_ylim(low - room, high + room)
 
 
-def _curve_of(sweep: Sweep, history: Mapping[str, Sequence[float]]) -> tuple[list[int], list[float]] | None:
-    """The epochs, and what is drawn of them."""
-    judged = history.get(f"judged_{sweep.metric}")
-    values = judged or (history.get("val_error_rate", []) if sweep.is_error else [])
-    epochs = (
-        [int(epoch) for epoch in history[f"judged_{sweep.metric}_epoch"]] if judged else [*range(1, len(values) + 1)]
-    )
+def _curve_of(sweep: Sweep, result: Mapping[str, Any]) -> tuple[list[int], list[float]] | None:
+    """The epochs, and what is drawn of them; none of a validation split without labels."""
+    history = result["history"]
+    if judged := history.get(f"judged_{sweep.metric}"):
+        epochs, values = [int(epoch) for epoch in history[f"judged_{sweep.metric}_epoch"]], judged
+    elif sweep.metric == "error_rate" and result["models"]["student"]["validation"].get("error_rate") is not None:
+        values = history.get("val_error_rate", [])
+        epochs = [*range(1, len(values) + 1)]
+    else:
+        return None
     return (epochs, [to_shown(sweep, value) for value in values]) if values else None

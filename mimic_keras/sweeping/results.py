@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mimic_keras.experiment.file import to_key
 from mimic_keras.reporting.tables import format_count, to_csv
 from mimic_keras.storage.files import hash_json
 from mimic_keras.sweeping.axes import Value
 from mimic_keras.sweeping.cells import Sweep, drop_averaged, make_row
-from mimic_keras.sweeping.running import Outcome, list_scores, to_shown
+from mimic_keras.sweeping.running import Outcome, format_score, list_scores, to_shown
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,6 @@ class Group:
         """Standard deviation of the sample."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
-    def __str__(self) -> str:
-        if self.mean is None:
-            states = {outcome.state for outcome in self.outcomes}
-            return " and ".join(sorted(states))
-        return f"{self.mean:.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
-
 
 def group_cells(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student", split: str = "test") -> list[Group]:
     """The groups, in the order of their first cells, with the scores of `model` on `split`."""
@@ -53,10 +49,11 @@ def group_cells(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student
     groups = []
     for cells in members.values():
         first = cells[0]
+        kept = list_distinct(cells, model)
         known = [result["models"]["student"] for outcome in cells for result in outcome.results]
         planned = first.planned.plan.costs["student"]
         cost = known[0] if known else {"parameters": planned.parameters, "multiply_adds": planned.multiply_adds}
-        per_cell = [scores for outcome in cells if (scores := list_scores(sweep, outcome, model, split))]
+        per_cell = [scores for nets in kept if (scores := list_scores(sweep, nets, model, split))]
         # Of several searches, the mean of each one's best nets varies with the seed.
         scores = per_cell[0] if len(cells) == 1 and per_cell else [statistics.fmean(each) for each in per_cell]
         groups.append(
@@ -72,6 +69,29 @@ def group_cells(sweep: Sweep, outcomes: Sequence[Outcome], model: str = "student
     return groups
 
 
+def list_distinct(cells: Sequence[Outcome], model: str) -> list[list[dict[str, Any]]]:
+    """The results of each cell that has any, without those whose baseline or teacher is the net of an earlier one, as a
+    baseline is that has no seed of its own: that they agree to the last digit is no measure of their spread."""
+    found: list[Any] = []
+    kept: list[list[dict[str, Any]]] = []
+    for outcome in cells:
+        kept.append([])
+        for result in outcome.results:
+            measured = result["models"].get(model)
+            if model == "student" or measured is None or measured not in found:
+                kept[-1].append(result)
+                found.append(measured)
+    return [results for results in kept if results]
+
+
+def format_mean(sweep: Sweep, group: Group) -> str:
+    """The mean and, of several, the standard deviation; the states of cells that have no scores."""
+    if group.mean is None:
+        return " and ".join(sorted({outcome.state for outcome in group.outcomes}))
+    spread = "" if group.deviation is None else f" ± {format_score(sweep, group.deviation)}"
+    return f"{format_score(sweep, group.mean)}{spread}"
+
+
 def convert_paper_score(sweep: Sweep, paper: Mapping[str, float | None]) -> float | None:
     """The paper's number in per cent, as error or accuracy like the sweep's own."""
     error, accuracy = paper.get("error"), paper.get("accuracy")
@@ -84,9 +104,8 @@ def _format_teacher(sweep: Sweep, group: Group, paper: Mapping[str, float | None
     """The teacher's score, or the lowest and highest of several teachers, and the paper's in brackets."""
     kind = "accuracy" if sweep.paper and sweep.paper.accuracy is not None else "error"
     published = convert_paper_score(sweep, {kind: paper.get("teacher")})
-    ours = (
-        " to ".join(f"{score:.2f}" for score in sorted({min(group.scores), max(group.scores)})) if group.scores else ""
-    )
+    ends = [min(group.scores), max(group.scores)] if group.scores else []
+    ours = " to ".join(dict.fromkeys(format_score(sweep, score) for score in ends))
     return " ".join(filter(None, [ours, "" if published is None else f"({published:g})"]))
 
 
@@ -126,9 +145,9 @@ def tabulate_groups(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str
                     "parameters": format_count(group.parameters),
                     "paper's": "" if published is None else f"{published:,.0f}",
                     "multiply-adds": format_count(group.multiply_adds),
-                    f"test {sweep.heading}": str(group),
+                    f"test {sweep.heading}": format_mean(sweep, group),
                     "paper": "" if paper is None else f"{paper:g}",
-                    "baseline": str(baseline) if baseline.scores else "",
+                    "baseline": format_mean(sweep, baseline) if baseline.scores else "",
                     "teacher": _format_teacher(sweep, teacher, group.paper),
                     "nets": str(sum(len(outcome.results) for outcome in group.outcomes)),
                 },
@@ -141,17 +160,26 @@ def tabulate_groups(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str
 def tabulate_across(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str], list[dict[str, str]]]:
     """Columns and rows of the table with `columns` going across: the metric, and the paper's in brackets."""
     down = [axis for axis in sweep.axes if axis not in sweep.columns and axis != sweep.mean_over]
+    groups = group_cells(sweep, outcomes)
+    headings = _make_headings([{axis: group.values[axis] for axis in sweep.columns} for group in groups], down)
     rows: dict[str, dict[str, str]] = {}
     columns = dict.fromkeys(down)
-    for group in group_cells(sweep, outcomes):
+    for column, group in zip(headings, groups, strict=True):
         row = rows.setdefault(
             hash_json([group.values[axis] for axis in down]), {axis: str(group.values[axis]) for axis in down}
         )
-        column = ", ".join(_format_heading(axis, group.values[axis]) for axis in sweep.columns)
         paper = convert_paper_score(sweep, group.paper)
-        row[column] = str(group) + ("" if paper is None else f" ({paper:g})")
+        row[column] = format_mean(sweep, group) + ("" if paper is None else f" ({paper:g})")
         columns[column] = None
     return list(columns), list(rows.values())
+
+
+def _make_headings(places: Sequence[Mapping[str, Value]], taken: Sequence[str]) -> list[str]:
+    """A heading for the values of each place, with the axes' names where it would be another's or among `taken`."""
+    short = [", ".join(itertools.starmap(_format_heading, place.items())) for place in places]
+    if len({*short}) == len({repr(place) for place in places}) and not {*short} & {*taken}:
+        return short
+    return [", ".join(f"{axis} {to_key(value)}" for axis, value in place.items()) for place in places]
 
 
 def _format_heading(axis: str, value: Value) -> str:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import keras
@@ -157,7 +158,8 @@ def _find_results(
     keras.backend.clear_session()
     file, source = folder / CELLS / planned.cell.name / "results.json", planned.cell.source
     given = {key: item for key, item in source.complete.items() if key not in ("name", "export")}
-    key = hash_json([given, runner.collect_provenance(planned.plan, workspace), EVALUATION_VERSION])
+    of_search = planned.search and planned.search.collect_provenance(workspace)
+    key = hash_json([given, of_search or runner.collect_provenance(planned.plan, workspace), EVALUATION_VERSION])
     if stored := _read_results(file, key):
         return stored["results"], stored["seconds"]
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -212,9 +214,11 @@ def _read_results(file: Path, key: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and content.get("key") == key else None
 
 
-def list_scores(sweep: Sweep, outcome: Outcome, model: str = "student", split: str = "test") -> list[float]:
-    """The sweep's metric for each result net of a cell, as shown."""
-    values = [result["models"].get(model, {}).get(split, {}).get(sweep.metric) for result in outcome.results]
+def list_scores(
+    sweep: Sweep, results: Sequence[Mapping[str, Any]], model: str = "student", split: str = "test"
+) -> list[float]:
+    """The sweep's metric for each of a cell's results, as shown."""
+    values = [result["models"].get(model, {}).get(split, {}).get(sweep.metric) for result in results]
     return [to_shown(sweep, value) for value in values if value is not None]
 
 
@@ -223,11 +227,16 @@ def to_shown(sweep: Sweep, value: float) -> float:
     return (100 if sweep.unit else 1) * (value if sweep.show == "error" else 1 - value)
 
 
+def format_score(sweep: Sweep, score: float) -> str:
+    """A number as it is shown: per cent with two digits behind the point, all else with three significant ones."""
+    return f"{score:.2f}" if sweep.unit else f"{score:.3g}"
+
+
 def _describe_outcome(sweep: Sweep, outcome: Outcome) -> str:
     if outcome.state != DONE:
         return outcome.state
-    mean = sum(list_scores(sweep, outcome)) / len(outcome.results)
-    return " ".join(filter(None, [sweep.shown, f"{mean:.2f}", sweep.unit, f"in {outcome.seconds:.0f} s"]))
+    mean = fmean(list_scores(sweep, outcome.results))
+    return " ".join(filter(None, [sweep.shown, format_score(sweep, mean), sweep.unit, f"in {outcome.seconds:.0f} s"]))
 
 
 def _tabulate_progress(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[str], list[dict[str, Any]], int]:
@@ -238,7 +247,7 @@ def _tabulate_progress(sweep: Sweep, outcomes: Sequence[Outcome]) -> tuple[list[
             {
                 "state": each.state,
                 "parameters": each.planned.plan.costs["student"].parameters,
-                f"test {sweep.heading}": sum(list_scores(sweep, each)) / len(each.results) if each.results else None,
+                f"test {sweep.heading}": fmean(list_scores(sweep, each.results)) if each.results else None,
                 "seconds": round(each.seconds) or None,
             },
         )

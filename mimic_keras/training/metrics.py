@@ -17,8 +17,15 @@ OF_THE_TRAINER = ("loss", "error_rate", "agreement")  # after every epoch, of an
 OF_EVERY_DATASET = ("error_rate", "accuracy", "nll", "calibration_error")
 FIDELITY = ("agreement", "kl", "logit_mse")  # where there is a teacher
 
-NOT_SHARES = ("nll", "kl", "logit_mse")  # all others are shares, from 0 to 1
-NOT_ERROR_RATES = (*INCREASING, *NOT_SHARES, "calibration_error")  # all others are, of examples or of a data set's own
+
+def is_error_rate(metric: str) -> bool:
+    """Whether it is a share of errors, of examples or, by its name, of a data set's own units, such as phones."""
+    return metric.endswith("error_rate")
+
+
+def is_share(metric: str) -> bool:
+    """Whether it is from 0 to 1 and shown in per cent; any other, also of a data set's own, is shown as it is."""
+    return is_error_rate(metric) or metric in (*INCREASING, "calibration_error")
 
 
 def list_metrics(num_classes: int, has_teacher: bool) -> list[str]:
