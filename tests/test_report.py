@@ -228,6 +228,9 @@ def test_curves_are_scaled_to_their_second_half_and_show_training_and_validation
     (axes,) = drawings.draw_curves({"teacher/0": first}).axes
     assert axes.get_legend_handles_labels()[1] == ["teacher"]
     assert all(tick == int(tick) for tick in axes.get_xticks())
+    (axes,) = drawings.draw_curves({"student": first}, has_labels=False).axes
+    assert [line.get_linestyle() for line in axes.get_lines()] == [":"]
+    assert axes.get_legend_handles_labels()[1] == ["student"]
 
 
 def test_the_examples_that_differ_most_come_first(judged):

@@ -22,8 +22,9 @@ def _colour_of(name: str) -> str:
     return pages.MODEL_COLOURS[name.partition("/")[0]]
 
 
-def draw_curves(histories: Histories) -> Figure:
-    """Error in per cent by epoch on validation (solid) and on the training examples (dotted), scaled to the end."""
+def draw_curves(histories: Histories, has_labels: bool = True) -> Figure:
+    """Error in per cent by epoch on validation, if it has labels (solid), and on the training examples (dotted), scaled
+    to the end."""
     figure = pages.new_figure(3.6)
     axes = figure.subplots()
     members = sum(name.startswith("teacher/") for name in histories)
@@ -33,7 +34,7 @@ def draw_curves(histories: Histories) -> Figure:
         model = name.partition("/")[0]
         label = None if model in named else teacher if model == "teacher" else model
         named.add(model)
-        for key, style in (("val_error_rate", "-"), ("error_rate", ":")):
+        for key, style in (("val_error_rate", "-"), ("error_rate", ":"))[not has_labels :]:
             errors = 100 * np.array(history[key], float)
             epochs = np.arange(1, len(errors) + 1)
             width = 1.0 if model == "teacher" else 1.8

@@ -46,8 +46,11 @@ def draw_pictures(
     test = {name: values["test"] for name, values in evaluation.logits.items()}
     pictures, confusions = list[Picture](), list[Picture]()
     if histories:
-        note = "Solid: validation; dotted: training examples, while the net changes. The axis is scaled to the end."
-        pictures.append(Picture("Error while training", pages.to_svg(drawings.draw_curves(histories)), note))
+        has_labels = evaluation.models["student"]["validation"].get("error_rate") is not None
+        solid = "Solid: validation; dotted" if has_labels else "Validation has no labels. Dotted"
+        note = f"{solid}: training examples, while the net changes. The axis is scaled to the end."
+        curves = drawings.draw_curves(histories, has_labels)
+        pictures.append(Picture("Error while training", pages.to_svg(curves), note))
     pictures.append(Picture("Cost", pages.to_svg(drawings.draw_costs(evaluation.models))))
     classes = {name: logits.argmax(-1) for name, logits in test.items()}
     if (known := labels >= 0).any():
