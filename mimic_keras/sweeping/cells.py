@@ -213,7 +213,6 @@ def _make_cell(sweep: Sweep, document: Document, values: dict[str, Value], bases
         folder = (Path(document.name).parent / experiment).parent
         if experiment not in bases:
             bases[experiment] = _read_base(document.name, experiment)
-            _check_references(sweep, bases[experiment], Place(experiment), problems)
         experiment = resolve(bases[experiment], Place(experiment))
         problems.check()
     if not isinstance(experiment, dict):
@@ -254,7 +253,9 @@ def _check_axes(sweep: Sweep, content: Mapping[str, Any], problems: Problems) ->
         _check_figure(sweep, figure, Place("figures", index), problems)
     for index, rule in enumerate(sweep.exclude):
         _check_exclusion(sweep, rule, Place("exclude", index), problems)
-    _check_references(sweep, content, Place(), problems)
+    for place, reference in walk(content):  # a file of its own may be other sweeps' too, and name values of theirs
+        if is_reference(reference) and (options := sweep.axes.get(reference[AXIS])):
+            _check_reference(reference, options, place, problems)
 
 
 def _check_known(sweep: Sweep, axis: str, place: Place, problems: Problems) -> None:
@@ -299,13 +300,10 @@ def _check_exclusion(sweep: Sweep, rule: Mapping[str, Value | list[Value]], plac
                 problems.add(place / axis, f"the axis has no {quote(value)}: {quote(sweep.axes[axis])}")
 
 
-def _check_references(sweep: Sweep, content: Any, top: Place, problems: Problems) -> None:
-    """Check that the values exist which references within `content`, at the place `top`, name."""
-    for place, reference in walk(content, top):
-        if is_reference(reference) and (options := sweep.axes.get(reference[AXIS])):
-            for key in reference:
-                if key not in (AXIS, OTHERWISE) and not any(is_key_of(key, value) for value in options):
-                    problems.add(place, f"the axis '{reference[AXIS]}' has no {quote(key)}: {quote(options)}")
+def _check_reference(reference: Mapping[str, Any], options: Sequence[Value], place: Place, problems: Problems) -> None:
+    for key in reference:
+        if key not in (AXIS, OTHERWISE) and not any(is_key_of(key, value) for value in options):
+            problems.add(place, f"the axis '{reference[AXIS]}' has no {quote(key)}: {quote(options)}")
 
 
 def _name_folder(values: Mapping[str, Value]) -> str:
