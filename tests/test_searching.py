@@ -393,6 +393,9 @@ def test_the_winner_runs_alone_and_has_its_score(tmp_path):
     html = (folder / "search.html").read_text()
     assert html.count("<svg") == 1 + 2
     assert not re.search(r"(src|href)=\"?http", html)
+    links = re.findall(r'href="([^"#:]+)"', html)
+    assert links == ["trials.csv", "best.yaml", "members.yaml", "log.jsonl"]
+    assert all((folder / link).exists() for link in links)
     assert f'<tr class="student"><td>{best["trial"]}</td>' in html
     assert [row["trial"] for row in rows] == ["1", "2", "3"]
 

@@ -314,7 +314,9 @@ def test_a_cell_that_is_a_search_counts_its_best(tmp_path):
     trials = list(csv.DictReader((folder / "trials.csv").open()))
     scores = sorted(float(trial["error_rate"]) for trial in trials)
     assert [float(row["student validation error_rate"]) for row in rows] == scores[:2]
-    assert (folder / "search.html").exists()
+    links = re.findall(r'href="([^"#:]+)"', (folder / "search.html").read_text())
+    assert links == ["trials.csv", "best.yaml", "members.yaml", "../../log.jsonl"]
+    assert all((folder / link).exists() for link in links)
     assert (tmp_path / "runs" / "table" / "report.html").read_text().count("<svg") == 2
 
 
@@ -505,6 +507,25 @@ def test_another_teacher_in_the_same_file_is_another_result(tmp_path):
         )
         found.append(sweep(tmp_path, **changes)[0]["teacher test error_rate"])
     assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("changed", ["a", "b"])
+def test_another_teacher_in_a_file_that_a_search_may_choose_is_another_result(tmp_path, changed):
+    """Of the two, b is that of the plan in the middle."""
+    files = {name: tmp_path / f"{name}.keras" for name in "ab"}
+    teacher = {
+        "members": [{"teacher": {"name": "keras_file", "path": {"tune": {"choices": [*map(str, files.values())]}}}}]
+    }
+    setting = {"teacher": teacher, "student.seed": {"axis": "seed"}, "search": {"trials": 1}}
+    changes = {"axes": {"seed": [0]}, "set": setting, "mean_over": None}
+    net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    for file in files.values():
+        net.save(file)
+    assert [row["state"] for row in [*sweep(tmp_path, **changes), *sweep(tmp_path, **changes)]] == ["done"] * 2
+    net.set_weights([2 * weight for weight in net.get_weights()])
+    net.save(files[changed])
+    (row,) = sweep(tmp_path, code=1, **changes)
+    assert "holds the trials of another search" in row["note"]
 
 
 def test_lines_of_a_figure_share_the_places_of_names(tmp_path):

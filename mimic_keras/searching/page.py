@@ -21,6 +21,8 @@ from mimic_keras.searching.trials import Search
 from mimic_keras.storage.files import write_bytes
 from mimic_keras.training.metrics import is_share
 
+MOST_LETTERS = 24  # of a choice beside an axis
+
 
 def write_page(search: Search, home: Path) -> None:
     """Write the four files into the search's folder; `home` has the nets of its trials."""
@@ -54,6 +56,7 @@ def write_page(search: Search, home: Path) -> None:
         places=labels,
         pictures=pictures,
         source=text,
+        has_log=(search.folder / "log.jsonl").exists(),  # not of a sweep's cell, whose log is the sweep's
     )
 
 
@@ -135,6 +138,11 @@ def _scale(search: Search) -> int:
     return 100 if is_share(search.section.metric) else 1
 
 
+def _shorten(text: str) -> str:
+    """The end of a long text, since that tells one path from another."""
+    return text if len(text) <= MOST_LETTERS else f"…{text[1 - MOST_LETTERS :]}"
+
+
 def _draw_history(search: Search) -> Figure:
     figure = pages.new_figure(2.9)
     axes = figure.subplots()
@@ -171,8 +179,9 @@ def _draw_response(search: Search, name: str, label: str, item: Range) -> Figure
         bar.set_label("trial", fontsize=9)
         bar.ax.tick_params(labelsize=pages.SMALL)
     if item.choices:
-        names = [pages.literal(str(choice)) for choice in item.choices]
-        axes.set_xticks(range(len(names)), names, fontsize=pages.SMALL)
+        names = [pages.literal(_shorten(str(choice))) for choice in item.choices]
+        slanted = {"rotation": 30, "ha": "right"} if max(map(len, names)) > MOST_LETTERS // 2 else {}
+        axes.set_xticks(range(len(names)), names, fontsize=pages.SMALL, **slanted)
         axes.set_xlim(-0.5, len(names) - 0.5)
     if item.sampling == "log":
         axes.set_xscale("log")
