@@ -421,6 +421,32 @@ def test_curves_of_different_length_have_a_label(tmp_path):
     assert axes.get_legend_handles_labels()[1] == ["loss kl"]
 
 
+def test_against_an_axis_each_value_of_the_others_has_its_line(tmp_path):
+    axes = {"loss": ["kl", "logit_l2"], "width": [8, 16]}
+    table, found = read(
+        tmp_path,
+        axes=axes,
+        mean_over=None,
+        set={
+            "student.loss": {"name": {"axis": "loss"}},
+            "student.standardize_logits": False,
+            "student.architecture.hidden_units": [{"axis": "width"}],
+        },
+    )
+    outcomes = outcomes_at(tmp_path, found, [{"test": {"error_rate": each}} for each in (0.1, 0.2, 0.3, 0.4)])
+    for figure, labels in (
+        (FigureSection(x="width"), ["loss kl", "loss logit_l2"]),
+        (FigureSection(x="width", series="loss"), ["kl", "logit_l2"]),
+    ):
+        (drawn,) = page._draw_figure(table, figure, outcomes).axes
+        lines = [each.lines[0] for each in drawn.containers]
+        assert [(list(line.get_xdata()), list(line.get_ydata())) for line in lines] == [
+            ([8, 16], [10, 20]),
+            ([8, 16], [30, 40]),
+        ]
+        assert [label.removesuffix(", student") for label in drawn.get_legend_handles_labels()[1]] == labels
+
+
 def test_multiply_adds_that_are_not_counted_have_no_place(tmp_path):
     table, found = read(tmp_path, axes={"loss": ["kl", "logit_l2"], "seed": [0]}, mean_over=None)
     for costs, places in (((None, None), []), ((None, 400), [400])):

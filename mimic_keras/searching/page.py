@@ -180,8 +180,8 @@ def _draw_response(search: Search, name: str, label: str, item: Range) -> Figure
         bar.ax.tick_params(labelsize=pages.SMALL)
     if item.choices:
         names = [pages.literal(_shorten(str(choice))) for choice in item.choices]
-        slanted = {"rotation": 30, "ha": "right"} if max(map(len, names)) > MOST_LETTERS // 2 else {}
-        axes.set_xticks(range(len(names)), names, fontsize=pages.SMALL, **slanted)
+        angle, end = (30, "right") if max(map(len, names)) > MOST_LETTERS // 2 else (0, "center")
+        axes.set_xticks(range(len(names)), names, fontsize=pages.SMALL, rotation=angle, ha=end)
         axes.set_xlim(-0.5, len(names) - 0.5)
     if item.sampling == "log":
         axes.set_xscale("log")

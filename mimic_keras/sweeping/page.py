@@ -15,13 +15,13 @@ from mimic_keras.reporting import pages
 from mimic_keras.reporting.tables import to_markdown
 from mimic_keras.storage.files import write_bytes
 from mimic_keras.sweeping import comparing, results
+from mimic_keras.sweeping.cells import QUANTITIES, Sweep
 from mimic_keras.sweeping.cells import Figure as FigureSection
-from mimic_keras.sweeping.cells import Sweep
 from mimic_keras.sweeping.results import Group
 from mimic_keras.sweeping.running import FAILED, Outcome, list_scores, to_shown
 
 MARKERS = "osD^vP*X<>"
-QUANTITIES = {"parameters": "parameters", "multiply_adds": "multiply-adds", "epoch": "epoch"}
+LABELS = {"multiply_adds": "multiply-adds"}  # of an x-axis whose quantity is written in another way
 
 
 def write_page(
@@ -78,7 +78,7 @@ def _make_title(sweep: Sweep, figure: FigureSection) -> str:
 
 def _make_label(sweep: Sweep, figure: FigureSection) -> str:
     is_teacher = figure.x == "teacher"
-    return f"teacher's {figure.split} {sweep.shown}" if is_teacher else QUANTITIES.get(figure.x, figure.x)
+    return f"teacher's {figure.split} {sweep.shown}" if is_teacher else LABELS.get(figure.x, figure.x)
 
 
 def _choose_metric(sweep: Sweep, figure: FigureSection, outcomes: Sequence[Outcome]) -> Sweep:
@@ -111,10 +111,14 @@ def _is_whole(values: Sequence[Any]) -> bool:
     return bool(values) and all(isinstance(value, int) and not isinstance(value, bool) for value in values)
 
 
-def _group_series(figure: FigureSection, groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
+def _group_series(sweep: Sweep, figure: FigureSection, groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
+    """The groups of each value of the series and, against an axis, of the axes that have no other place."""
+    is_axis = figure.x in sweep.axes and figure.x not in QUANTITIES
+    rest = [axis for axis in sweep.axes if axis not in (figure.x, figure.series, sweep.mean_over)] if is_axis else []
     found: dict[str, list[Group]] = {}
     for group in groups:
-        label = pages.literal(str(group.values[figure.series])) if figure.series else ""
+        words = [str(group.values[figure.series])] if figure.series else []
+        label = pages.literal(", ".join([*words, *(f"{axis} {group.values[axis]}" for axis in rest)]))
         found.setdefault(label, []).append(group)
     return list(found.items())
 
@@ -128,7 +132,7 @@ def _draw_points(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
             range(len(names)), [pages.literal(name) for name in names], rotation=30, ha="right", fontsize=pages.SMALL
         )
     for model in figure.models:
-        for name, groups in _group_series(figure, results.group_cells(sweep, done, model, figure.split)):
+        for name, groups in _group_series(sweep, figure, results.group_cells(sweep, done, model, figure.split)):
             points = [(_x_of(sweep, figure, group), group) for group in groups if group.scores]
             points = [(place, group) for place, group in points if place is not None]
             points = [(names.index(str(place)) if names else place, group) for place, group in points]
@@ -219,7 +223,7 @@ def _draw_curves(sweep: Sweep, figure: FigureSection, done: Sequence[Outcome], a
     """
     settled: list[float] = []
     for colour, (name, groups) in zip(
-        itertools.cycle(pages.PALETTE), _group_series(figure, results.group_cells(sweep, done)), strict=False
+        itertools.cycle(pages.PALETTE), _group_series(sweep, figure, results.group_cells(sweep, done)), strict=False
     ):
         for style, group in zip(itertools.cycle(["-", "--", ":", "-."]), groups, strict=False):
             curves = [
