@@ -315,7 +315,7 @@ def test_a_cell_that_is_a_search_counts_its_best(tmp_path):
     scores = sorted(float(trial["error_rate"]) for trial in trials)
     assert [float(row["student validation error_rate"]) for row in rows] == scores[:2]
     links = re.findall(r'href="([^"#:]+)"', (folder / "search.html").read_text())
-    assert links == ["trials.csv", "best.yaml", "members.yaml", "../../log.jsonl"]
+    assert links == ["trials.csv", "best.yaml", "members.yaml"]
     assert all((folder / link).exists() for link in links)
     assert (tmp_path / "runs" / "table" / "report.html").read_text().count("<svg") == 2
 

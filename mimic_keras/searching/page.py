@@ -56,7 +56,7 @@ def write_page(search: Search, home: Path) -> None:
         places=labels,
         pictures=pictures,
         source=text,
-        has_log=(search.folder / "log.jsonl").exists(),  # not of a sweep's cell, whose log is the sweep's
+        has_log=(search.folder / "log.jsonl").exists(),  # a sweep's cell has none of its own
     )
 
 
