@@ -150,6 +150,8 @@ def test_names_are_names_of_folders(tmp_path, value):
     [
         ({"axes": {}}, "axes: "),
         ({"axes": {"seed": []}}, "axes.seed: expected at least 1 item, got []"),
+        ({"axes": {"seed": [[1], 2]}}, "axes.seed[0]: expected a text, a number, true, false or null, got [1]"),
+        ({"exclude": [{"seed": [[1]]}]}, "exclude[0].seed[0]: expected a text, a number, true, false or null, got [1]"),
         ({"axes": {"loss": ["kl"], "seed": [0, 0]}}, "axes.seed: the same value twice"),
         ({"mean_over": "sed"}, "mean_over: no axis 'sed'; accepted: loss, seed"),
         ({"columns": ["seed"]}, "columns: 'seed' is averaged over"),

@@ -4,14 +4,25 @@ VALUE: x, otherwise: y}` is what stands behind that value."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
 
 from mimic_keras.experiment.file import to_key
 from mimic_keras.experiment.places import Place
 from mimic_keras.experiment.problems import Problems, quote
 
-Value = str | int | float | bool | None
 AXIS, OTHERWISE = "axis", "otherwise"
+
+
+def _check_is_single(value: Any) -> Any:
+    """For one message, where the union below would give one for each of its types."""
+    if isinstance(value, list | dict):
+        raise ValueError("expected a text, a number, true, false or null")
+    return value
+
+
+Value = Annotated[str | int | float | bool | None, pydantic.BeforeValidator(_check_is_single)]
 
 
 def is_reference(value: Any) -> bool:
