@@ -125,7 +125,7 @@ SWEPT = {
     "ba_losses_small": (24, 1, 3, 120),
     "ba_losses_speech": (96, 2, 6, 168),
     "ba_figure1_small": (45, 1, 3, 180),
-    "ba_figure1_speech": (30, 2, 6, 54),
+    "ba_figure1_speech": (51, 2, 6, 126),
     "ba_figure3_small": (30, 5, 5, 30),
     "ba_figure2_speech": (12, 2, 6, 12),
     "ba_figure3_speech": (72, 12, 16, 72),
