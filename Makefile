@@ -7,18 +7,23 @@ STAMP = $(VENV)/installed-$(notdir $(PYTHON))
 PLUGINS = $(wildcard plugins/*/pyproject.toml)
 EDITABLE = -e '.[dev]' $(patsubst %/pyproject.toml,-e %,$(PLUGINS))
 
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+
 SECONDS_EACH ?= 600
 
-.PHONY: quickstart test test-floor test-wheels test-slow rehearsal fuzz benchmarks docs lint check install clean
+.PHONY: quickstart test test-all test-floor test-wheels test-slow rehearsal fuzz benchmarks docs lint check install clean
 
 quickstart: install  ## the main job on the embedded data: table, report, saved_models/quickstart/1
 	$(BIN)/mimic-keras run experiments/quickstart.yaml
 
-test: install  ## the tests, on the newest supported TensorFlow
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+test: install  ## the tests of at most ten seconds, on the newest supported TensorFlow
+	$(PYTEST)
 
-test-floor:  ## the same tests on the oldest supported TensorFlow and Keras
-	$(MAKE) test VENV=.venv-floor CONSTRAINTS=constraints-floor.txt
+test-all: install  ## those of more than ten seconds, too
+	$(PYTEST) -m 'not slow and not wheels and not rehearsal'
+
+test-floor:  ## all these on the oldest supported TensorFlow and Keras
+	$(MAKE) test-all VENV=.venv-floor CONSTRAINTS=constraints-floor.txt
 
 test-wheels: install  ## the quickstart, the examples and new plugins, from built wheels as a stranger has them
 	$(BIN)/python -m pytest -m wheels
@@ -46,7 +51,7 @@ lint: install  ## style, types, and who may import whom
 docs: install  ## the documentation as a site, strictly: site/index.html; .venv/bin/mkdocs serve shows it while you write
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-check: lint docs test test-wheels  ## what CI runs
+check: lint docs test-all test-wheels  ## what CI runs
 
 install: $(STAMP)
 

@@ -15,6 +15,7 @@ def export(tmp_path_factory):
     return folder, write_export(folder)
 
 
+@pytest.mark.long
 def test_a_saved_model_answers_all_examples_the_first_and_further_rows(export, tmp_path):
     folder, net = export
     inputs = np.random.default_rng(0).random([3, 8, 8, 1], np.float32)

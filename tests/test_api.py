@@ -65,6 +65,7 @@ def test_the_import_is_light_and_lists_what_there_is():
         _ = mimic_keras.rnu
 
 
+@pytest.mark.long
 def test_a_mapping_and_its_file_on_the_command_line_are_one_experiment(result, folder, places, capsys):
     options = [part for name, place in places.items() for part in (f"--{name}", place)]
     assert command("run", write(folder, tiny()), *options) == 0
@@ -174,6 +175,7 @@ def test_a_folder_that_is_a_file(tmp_path):
             mimic_keras.run(tiny(), home=tmp_path / "home", runs_dir=tmp_path / place)
 
 
+@pytest.mark.long
 def test_verify_checks_an_export(result):
     checked = mimic_keras.verify(result.export)
     assert sorted(row["signature"] for row in checked.rows) == ["serve_images", "serving_default"]
@@ -305,6 +307,7 @@ def test_the_process_is_left_as_it_was(result):
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.long
 def test_an_unseeded_random_operation_works_after_a_deterministic_run():
     code = "import tensorflow as tf, mimic_keras; tf.constant(1) + 1; from tests.tiny import tiny\n"
     code += "mimic_keras.validate(tiny()); print(tf.random.normal([3]).shape)"

@@ -87,6 +87,7 @@ def test_a_plugin_for_another_version_is_refused(site, capsys):
     assert command("validate", experiment(site, "any")) == 0
 
 
+@pytest.mark.long
 def test_check_says_what_is_broken_and_why(site, monkeypatch, capsys):
     install(site, "whole", {"good": "Same"})
     install(site, "broken", {"missing": "Nothing", "good_too": "Same"})

@@ -99,6 +99,7 @@ EVERY = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("devices", "writes", "before_rename"),
     [each if each in QUICK else pytest.param(*each, marks=pytest.mark.slow) for each in EVERY],

@@ -165,6 +165,7 @@ def test_validate_prints_the_plan_and_touches_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["experiment.yaml"]
 
 
+@pytest.mark.long
 def test_interrupted_says_how_to_continue_and_continues(tmp_path):
     """By Ctrl-C; the tests of survival send SIGTERM."""
     experiment = tiny()
@@ -201,6 +202,7 @@ def test_interrupted_says_how_to_continue_and_continues(tmp_path):
     assert "teacher/1: reused" in again.stderr
 
 
+@pytest.mark.long
 def test_two_runs_at_once_make_everything_once(tmp_path):
     places = ["--home", tmp_path / "home", "--saved_models_dir", tmp_path / "exports"]
     file = write(tmp_path, tiny())

@@ -160,6 +160,7 @@ def local_sweep(tmp_path_factory):
     return file, folder
 
 
+@pytest.mark.long
 def test_what_two_cells_share_is_made_once(tmp_path, local_sweep, here, monkeypatch, capsys):
     file, folder = local_sweep
     monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", -1)
@@ -180,6 +181,7 @@ def test_what_two_cells_share_is_made_once(tmp_path, local_sweep, here, monkeypa
     assert users == [["table", "again"]] * 6
 
 
+@pytest.mark.long
 def test_a_cell_whose_workers_die_stops_no_other(tmp_path, local_sweep, here):
     here.deadly = "logit_l2"
     result = mimic_keras.sweep(local_sweep[0], **places(tmp_path), cluster="here")
@@ -187,6 +189,7 @@ def test_a_cell_whose_workers_die_stops_no_other(tmp_path, local_sweep, here):
     assert (result.cells, len(result.failed)) == (2, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("parallel", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_searchs_trials_are_those_of_one_process(tmp_path, address, parallel):
     """Two at a time where they may be; the third follows from the first, or from both."""
@@ -295,6 +298,7 @@ def test_slots_are_what_fits_on_each_machine():
     assert Resources(1, 1).count_fitting({"CPU": 8.0}) == 0
 
 
+@pytest.mark.long
 def test_a_run_on_ray_has_the_bits_of_a_local_run(tmp_path, address):
     file = write(tmp_path, tiny(baseline=None))
     found = []
@@ -393,6 +397,7 @@ def mirrored_student(tmp_path_factory):
     return artefacts(folder / "home")
 
 
+@pytest.mark.long
 def test_two_workers_of_a_cluster_train_one_net(tmp_path, address, mirrored_student):
     mimic_keras.run(write(tmp_path, student_alone(**TOGETHER)), **places(tmp_path), export=False, cluster=address)
     assert artefacts(tmp_path / "home") == mirrored_student
@@ -425,6 +430,7 @@ def test_an_error_of_all_workers_is_the_runs(tmp_path, address):
         mimic_keras.run(write(tmp_path, experiment), **places(tmp_path), export=False, cluster=address)
 
 
+@pytest.mark.long
 def test_the_simulation_of_a_cluster_runs_to_its_end():
     """benchmarks/cluster_simulation.py stands in for an engine: a change of what units answer is seen here."""
     script = Path(__file__).parent.parent / "benchmarks" / "cluster_simulation.py"

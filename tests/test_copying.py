@@ -245,6 +245,7 @@ def run_in_s3(bucket, tmp_path_factory):
     return folder, done.stdout
 
 
+@pytest.mark.long
 def test_a_run_is_copied_to_s3(bucket, run_in_s3):
     folder, printed = run_in_s3
     assert "\nCopy:      s3://models/a/b/tiny/1\n" in printed

@@ -44,10 +44,12 @@ def configured(deterministic, **section):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_a_process_is_configured():
     assert configured(False) == {"devices": 1, "replicas": 1, "tf32": False, "deterministic": False}
 
 
+@pytest.mark.long
 def test_a_deterministic_process_on_parts_of_the_processor():
     found = configured(True, strategy="mirrored", virtual_devices=3)
     assert found == {"devices": 3, "replicas": 3, "tf32": False, "deterministic": True}

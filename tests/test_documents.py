@@ -203,6 +203,7 @@ def test_the_nets_of_the_search_for_urbans_teachers_are_the_members_in_figure_2(
 SLOW = ("urban_table2", "urban_figure1", "urban_figure2")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "file", [pytest.param(file, id=file.stem, marks=pytest.mark.slow if file.stem in SLOW else ()) for file in SWEEPS]
 )
@@ -341,6 +342,7 @@ def readme_commands():
     return [shlex.split(line)[1:] for line in re.findall(r"^    \S*(mimic-keras run experiments.*)$", text, re.M)]
 
 
+@pytest.mark.long
 def test_quickstart_and_the_commands_of_the_readme(tmp_path, monkeypatch, capsys):
     (recipe,) = re.findall(r"^\t\$\(BIN\)/(mimic-keras run .*)$", (ROOT / "Makefile").read_text(), re.M)
     monkeypatch.chdir(ROOT)

@@ -87,6 +87,7 @@ def mapped_data(count=101):
     return Examples(MappedSplit([inputs], examples.split.labels), logits)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [1, 4])
 def test_streamed_and_gathered_examples_give_the_same_curve(devices):
     strategy = mirrored(devices) if devices > 1 else None
@@ -97,6 +98,7 @@ def test_streamed_and_gathered_examples_give_the_same_curve(devices):
         np.testing.assert_allclose(streamed.history[metric], curve, rtol=1e-5, err_msg=metric)
 
 
+@pytest.mark.long
 def test_copies_on_devices_give_the_same_curve(monkeypatch):
     plain = train(hidden, data(), Objective(LogitL2()), settings(), strategy=mirrored(2))
     monkeypatch.setattr(residence, "gpu_memory", lambda: [1 << 30, 1 << 30])

@@ -76,6 +76,7 @@ def answers(file, count):
     return runner(**{name: request})
 
 
+@pytest.mark.long
 def test_every_format_has_a_file_for_each_signature_and_digests_of_them(exported):
     export, record, _, _ = exported
     found = {each.name for each in (export / "assets.extra").iterdir() if each.name.startswith("student")}
@@ -144,6 +145,7 @@ def test_report_and_metrics_show_what_one_would_deploy(exported, places):
     assert "is published after this page" not in page
 
 
+@pytest.mark.long
 def test_two_exports_of_one_student_are_the_same_bytes(exported, places, tmp_path):
     options = ("--home", places / "home", "--saved_models_dir", tmp_path)
     assert command("export", places / "runs" / "tiny", *options) == 0
@@ -153,6 +155,7 @@ def test_two_exports_of_one_student_are_the_same_bytes(exported, places, tmp_pat
     assert list(second["deployment"]["rows"]) == EVERY, "there is no teacher to load"
 
 
+@pytest.mark.long
 def test_verify_runs_every_file_and_refuses_damaged_ones(exported, tmp_path, capsys):
     assert command("verify", exported[0]) == 0
     said = capsys.readouterr().out
@@ -186,6 +189,7 @@ def test_a_file_of_another_student_is_refused(exported, tmp_path):
         portable.verify(export, exported[1])
 
 
+@pytest.mark.long
 def test_a_format_that_loses_too_much_is_refused_with_the_figure(exported, places, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Judge, "measure", cost_half)
     options = ("--home", places / "home", "--saved_models_dir", tmp_path)
@@ -210,6 +214,7 @@ def cost_half(judge, logits):
     return {"error_rate": rate if exact else rate + 0.5, "agreement": 1.0, "largest_difference": 0.0}
 
 
+@pytest.mark.long
 def test_a_signature_that_a_format_cannot_express_is_left_out_and_named(exported, places, tmp_path, monkeypatch):
     monkeypatch.setattr(Digits, "raw_signatures", with_hash(Digits.raw_signatures))
     options = ("--home", places / "home", "--saved_models_dir", tmp_path, "--set", "export.formats=[litert, onnx]")

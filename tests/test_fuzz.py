@@ -22,6 +22,7 @@ for data in fuzz.corpus_of(sys.argv[1], int(sys.argv[2])):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", fuzz.TARGETS)
 def test_hostile_files_are_refused_and_nothing_is_written_elsewhere(name):
     # In a process of its own: the watch over what is written cannot be taken back.

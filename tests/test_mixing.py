@@ -84,6 +84,7 @@ def test_examples_join_a_mixture_with_its_own_logits_and_no_label():
     np.testing.assert_array_equal(batch["inputs"], rows(MIXED, ids))
 
 
+@pytest.mark.long
 def test_a_student_of_mixtures_keeps_teachers_and_the_other_logits(tmp_path):
     """Two members are reused, their logits on validation and test too; transfer is labelled again, the student new."""
     workspace = Workspace(tmp_path / "home")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import nbclient
 import nbformat
+import pytest
 
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "notebooks" / "distill.ipynb"
 
@@ -13,6 +14,7 @@ def shown(cell):
     return "".join(output.get("text") or output["data"].get("text/html", "") for output in cell.outputs)
 
 
+@pytest.mark.long
 def test_the_notebook_runs_and_shows_its_results(tmp_path, monkeypatch):
     monkeypatch.setenv("MIMIC_KERAS_HOME", str(tmp_path / "home"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)

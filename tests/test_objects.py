@@ -257,6 +257,7 @@ def test_distill_makes_the_logits_of_a_model_with_probabilities_and_writes_the_e
         mimic_keras.validate(distilled.folder / "experiment.yaml")
 
 
+@pytest.mark.long
 def test_distill_reuses_what_has_not_changed(distilled, places):
     def run(teacher=None, **changes):
         result = mimic_keras.distill(

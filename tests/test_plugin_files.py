@@ -135,6 +135,7 @@ def test_files_that_cannot_be_used(name, content, message, tmp_path, capsys):
     assert said.count("\n") == 1
 
 
+@pytest.mark.long
 def test_a_run_uses_the_file_and_makes_again_what_an_edit_changes(parts, tmp_path):
     experiment = tiny(baseline=None)
     student = {**experiment["student"], "architecture": {"name": "net", "units": 5}, "loss": {"name": "Power"}}

@@ -139,6 +139,7 @@ def hold(home, name, ready, done):
             done.wait(60)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["used", "locked"])
 def test_prune_keeps_what_a_running_experiment_uses(name, tmp_path):
     folder, other = make(tmp_path, name, days=40), make(tmp_path, "other", days=40)

@@ -38,6 +38,7 @@ def versions(folder):
     return sorted(path.name for path in (folder / "saved_models" / "tiny").iterdir() if path.name.isdecimal())
 
 
+@pytest.mark.long
 def test_a_first_run_makes_everything(finished):
     # Two members; three splits of logits each; student and baseline; one export.
     assert counts(finished[1]) == {"teachers": (2, 0), "logits": (6, 0), "student": (2, 0), "export": (1, 0)}
@@ -71,12 +72,14 @@ def test_another_member_trains_only_it(folder, place):
     assert counts(metrics) == {"teachers": (1, 2), "logits": (3, 6), "student": (1, 1), "export": (1, 0)}
 
 
+@pytest.mark.long
 def test_another_copy_trains_only_it(folder):
     changed = tiny()
     changed["teacher"]["members"][0]["copies"] = 3
     assert counts(run(folder, changed))["teachers"] == (1, 2)
 
 
+@pytest.mark.long
 def test_weights_count_as_shares_and_train_no_member(folder):
     changed = tiny()
     changed["teacher"]["members"][0]["weight"] = 3.0
@@ -139,6 +142,7 @@ def test_a_damaged_export_is_published_anew_beside_it(folder):
     assert run(folder, tiny())["export"]["version"] == 2
 
 
+@pytest.mark.long
 def test_labelling_keeps_the_shards_of_an_interrupted_run(tmp_path, monkeypatch):
     monkeypatch.setattr(labelling, "SHARD_EXAMPLES", 300)
     written, real = [], labelling._write_shard
@@ -274,6 +278,7 @@ def test_a_baseline_equal_to_a_labels_only_student_is_the_same_artefact(folder):
     assert counts(run(folder, experiment, "--replace", *AT_CHANCE))["student"] == (0, 1)
 
 
+@pytest.mark.long
 def test_trained_and_loaded_members_make_one_ensemble(folder, tmp_path):
     keras.utils.set_random_seed(0)
     other = keras.Sequential(
@@ -305,6 +310,7 @@ def write_predictions(folder, transfer=1097):
     return {"name": "predictions", **{split: str(folder / f"{split}.npy") for split in counts}}
 
 
+@pytest.mark.long
 def test_a_teacher_of_predictions_and_a_student_that_starts_from_a_file(tmp_path):
     start = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
     start.save(tmp_path / "start.keras")
@@ -337,6 +343,7 @@ def test_what_is_loaded_is_checked_against_the_data_before_anything_is_trained(t
     assert not list(home.glob("teachers/*"))
 
 
+@pytest.mark.long
 def test_a_member_with_another_preparation_is_joined_by_id(tmp_path):
     changed = tiny(dataset={"name": "digits", "copies": 3, "shift": 1})
     changed["teacher"]["members"][0]["dataset"] = {"name": "digits", "copies": 3, "shift": 0}
@@ -369,6 +376,7 @@ def test_mirrored_and_one_device_share_every_artefact(folder):
     assert counts(run(folder, changed)) == {"teachers": (0, 2), "logits": (0, 6), "student": (0, 2), "export": (0, 1)}
 
 
+@pytest.mark.long
 def test_a_whole_mirrored_run(tmp_path, finished):
     changed = tiny(distribution={"strategy": "mirrored", "virtual_devices": 2})
     changed["baseline"] = None
@@ -411,6 +419,7 @@ def test_a_member_that_gives_nan_is_named_and_not_kept(folder, tmp_path, capsys)
     assert {path.name: path.read_bytes() for path in kept} == before, "the finished run's files stay as they were"
 
 
+@pytest.mark.long
 def test_the_seed_of_a_resolved_experiment_still_sets_the_others(folder):
     text = (folder / "runs" / "tiny" / "experiment.yaml").read_text()
     assert counts(run(folder, text, "--set", "seed=1"))["teachers"] == (2, 0)

@@ -112,6 +112,7 @@ def test_no_point_comes_twice_and_a_small_space_ends():
     assert sorted(tuple(values.values()) for values, _ in tried) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
 
 
+@pytest.mark.long
 def test_a_search_that_is_interrupted_is_the_same_search(tmp_path, untrained, monkeypatch):
     (tmp_path / "whole").mkdir()
     whole = work(search_of(tmp_path / "whole", searched()), tmp_path)
@@ -133,6 +134,7 @@ def test_a_search_that_is_interrupted_is_the_same_search(tmp_path, untrained, mo
     assert len(calls) == 6 + 3
 
 
+@pytest.mark.long
 def test_a_middle_that_is_impossible_is_no_end_of_a_search(tmp_path, untrained):
     """64 weights a linear unit: of 2 to 40 units and 1,500 parameters the middle leaves no room for a hidden one."""
     experiment = searched(trials=6)
@@ -200,6 +202,7 @@ def test_a_trial_without_enough_memory_has_failed_and_the_search_goes_on(tmp_pat
     assert search.list_trials()[0].note.startswith("OOM when allocating a tensor")
 
 
+@pytest.mark.long
 def test_what_diverges_has_no_score_and_is_not_tried_nearby_for_ever(tmp_path, untrained):
     search = search_of(tmp_path, searched(trials=8))
     found = work(search, tmp_path)
@@ -210,6 +213,7 @@ def test_what_diverges_has_no_score_and_is_not_tried_nearby_for_ever(tmp_path, u
     assert search.rank_trials()[0].score == min(score for *_, score in found if score is not None)
 
 
+@pytest.mark.long
 def test_values_that_make_no_net_are_impossible(tmp_path, untrained):
     experiment = searched(trials=4)
     experiment["student"]["architecture"]["hidden_units"] = [{"fit_parameters": 500}]
@@ -219,6 +223,7 @@ def test_values_that_make_no_net_are_impossible(tmp_path, untrained):
     assert {units for units, state in states.items() if state == "impossible"} == {unit for unit in states if unit > 7}
 
 
+@pytest.mark.long
 def test_more_trials_go_on_where_fewer_ended(tmp_path, untrained):
     work(search_of(tmp_path, searched(trials=4)), tmp_path)
     assert len(untrained) == 4
@@ -234,6 +239,7 @@ def test_another_search_in_the_same_folder_is_refused(tmp_path, untrained):
         work(search_of(tmp_path, {**searched(trials=2), "seed": 3}), tmp_path)
 
 
+@pytest.mark.long
 def test_a_trial_whose_process_died_is_done_again_and_blocks_nobody(tmp_path, untrained):
     """The dead process' trial is first taken for a running one, then found to be nobody's."""
     search = search_of(tmp_path, searched(trials=4, random_trials=4))
@@ -282,6 +288,7 @@ class Slots(Workspace):
         self.under_way = wait(self.under_way, return_when=FIRST_COMPLETED).not_done
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("parallel", [1, 2, 7])
 def test_however_many_work_the_trials_are_the_same(tmp_path, untrained, parallel):
     found = []
@@ -377,6 +384,7 @@ def test_run_refuses_ranges_and_validate_shows_their_middle(tmp_path, capsys):
     assert re.search(rf"student .* {64 * 6 + 6 * 32 + 32 + 330} ", shown)
 
 
+@pytest.mark.long
 def test_the_winner_runs_alone_and_has_its_score(tmp_path):
     """The command itself, with real nets; the winner in a home of its own, in which nothing is found."""
     places = ("--runs_dir", tmp_path / "runs", "--home")
@@ -400,6 +408,7 @@ def test_the_winner_runs_alone_and_has_its_score(tmp_path):
     assert [row["trial"] for row in rows] == ["1", "2", "3"]
 
 
+@pytest.mark.long
 def test_the_nets_of_a_search_are_members_of_a_teacher(tmp_path):
     """Chosen from its trials on validation, and not trained again."""
     places = ("--runs_dir", tmp_path / "runs", "--home", tmp_path / "home")

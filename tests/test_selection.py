@@ -19,6 +19,7 @@ def selecting(**select):
     return experiment
 
 
+@pytest.mark.long
 def test_who_is_chosen_is_the_teacher_and_the_others_cost_nothing(tmp_path):
     metrics = run(tmp_path, selecting(members=2))
     names = [name for name in metrics["models"] if name.startswith("teacher/")]
@@ -37,6 +38,7 @@ def test_who_is_chosen_is_the_teacher_and_the_others_cost_nothing(tmp_path):
     assert set(names) == set(best)
 
 
+@pytest.mark.long
 def test_with_replacement_a_member_weighs_as_often_as_it_is_chosen(tmp_path):
     run(tmp_path, selecting(members=5, replacement=True))
     artifacts = json.loads((tmp_path / "runs" / "tiny" / "artifacts.json").read_text())
@@ -59,6 +61,7 @@ def judged(folder):
     return {key: values for key, values in history.items() if key.startswith("judged_")}, history
 
 
+@pytest.mark.long
 def test_the_data_sets_metrics_every_few_epochs(tmp_path):
     student = {**tiny()["student"], "training": {**tiny()["student"]["training"], "epochs": 5, "evaluate_every": 2}}
     metrics = run(tmp_path, tiny(student=student, baseline=None))
@@ -69,6 +72,7 @@ def test_the_data_sets_metrics_every_few_epochs(tmp_path):
     assert metrics["models"]["student"]["validation"]["error_rate"] == pytest.approx(history["val_error_rate"][-1])
 
 
+@pytest.mark.long
 def test_curves_change_no_weights(tmp_path):
     found = []
     for place, every in enumerate((None, 1)):

@@ -80,6 +80,7 @@ def speech(tmp_path_factory):
     return folder / "saved_models" / "tiny" / "1"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 64])
 def test_every_signature_gives_the_students_logits(exported, count):
     _, export, student, _ = exported
@@ -129,6 +130,7 @@ def test_each_weight_is_there_once_and_nothing_else(exported):
         assert name not in graph
 
 
+@pytest.mark.long
 def test_no_request_takes_the_process_down(exported, speech):
     for export in (exported[1], speech):
         for ended in send_anything(export, 40).values():
@@ -169,6 +171,7 @@ def test_lengths_that_do_not_fit_are_refused(speech, lengths):
         ServedModel(speech).run("serve_waveform", request)
 
 
+@pytest.mark.long
 def test_a_signature_that_prepares_otherwise_than_the_data_set_is_not_published(tmp_path, monkeypatch, capsys):
     right = Digits.raw_signatures
 
@@ -210,6 +213,7 @@ def test_a_finished_run_is_exported_again_with_other_options(exported, capsys):
     assert command("export", folder / "runs", *places) == 2
 
 
+@pytest.mark.long
 def test_verify_says_what_it_found(exported, tmp_path, capsys):
     assert command("verify", exported[1]) == 0
     said = capsys.readouterr().out

@@ -188,6 +188,7 @@ def test_a_search_and_a_plan_take_a_share_of_the_limit(tmp_path):
     }
 
 
+@pytest.mark.long
 def test_a_run_reports_its_stability(tmp_path):
     experiment = tiny(export={"publish": False})
     experiment["student"]["training"]["optimizer"] = HALF

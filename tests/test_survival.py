@@ -122,11 +122,13 @@ def reference(tmp_path_factory):
     return file, results(folder)
 
 
+@pytest.mark.long
 def test_the_run_is_mirrored(reference):
     environment = json.loads((reference[0].parent / "runs" / "tiny" / "environment.json").read_text())
     assert environment["replicas"] == 2
 
 
+@pytest.mark.long
 def test_killed_in_the_middle_of_its_writes(reference, tmp_path):
     file, expected = reference
     draw = random.Random(0)
@@ -145,6 +147,7 @@ def test_killed_in_the_middle_of_its_writes(reference, tmp_path):
     assert not list((tmp_path / "home").rglob("training_state*"))
 
 
+@pytest.mark.long
 def test_a_terminated_run_says_how_to_go_on_and_does(reference, tmp_path):
     file, expected = reference
     process = start(tmp_path, file)
@@ -160,6 +163,7 @@ def test_a_terminated_run_says_how_to_go_on_and_does(reference, tmp_path):
     assert_same(results(tmp_path), expected)
 
 
+@pytest.mark.long
 def test_a_full_disk_ends_the_run_with_a_message(reference, tmp_path):
     file, expected = reference
     code, said = run(tmp_path, file, 12, errno.ENOSPC)
@@ -176,6 +180,7 @@ def test_a_home_that_can_not_be_written_is_named(tmp_path):
     assert f"{tmp_path / 'home'}: expected a folder, and this, or what it is in, is a file" in said
 
 
+@pytest.mark.long
 def test_two_experiments_make_what_they_share_once(tmp_path):
     folders = [tmp_path / name for name in ("one", "two", "alone")]
     files = []

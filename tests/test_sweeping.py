@@ -235,6 +235,7 @@ def test_validate_counts_what_is_shared(tmp_path, capsys):
     assert re.search(r"kl\s+1,130\s+1,088\s+2\s+2.9e\+07", shown)
 
 
+@pytest.mark.long
 def test_cells_share_the_teacher_and_are_left_as_they_are_the_second_time(tmp_path, monkeypatch, capsys):
     rows = sweep(tmp_path, paper={"source": "nowhere", "error": {"axis": "loss", "kl": 12.5, "otherwise": None}})
     assert [(row["loss"], row["seed"], row["state"]) for row in rows] == [
@@ -260,6 +261,7 @@ def test_cells_share_the_teacher_and_are_left_as_they_are_the_second_time(tmp_pa
     assert [row["student test error_rate"] for row in changed] != [row["student test error_rate"] for row in rows]
 
 
+@pytest.mark.long
 def test_a_cell_that_fails_stops_no_other_and_is_tried_again(tmp_path, monkeypatch, capsys):
     learn = runner.train_and_evaluate
 
@@ -279,6 +281,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(tmp_path, monkeypat
     assert [row["state"] for row in sweep(tmp_path)] == ["done"] * 4
 
 
+@pytest.mark.long
 def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
     learn, calls = runner.train_and_evaluate, []
 
@@ -294,6 +297,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
     assert len(calls) == 3 + 2
 
 
+@pytest.mark.long
 def test_a_damaged_result_is_made_again(tmp_path, capsys):
     rows = sweep(tmp_path)
     file = next((tmp_path / "runs" / "table" / "cells").glob("*/results.json"))
@@ -304,6 +308,7 @@ def test_a_damaged_result_is_made_again(tmp_path, capsys):
     assert "results.json is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_cell_that_is_a_search_counts_its_best(tmp_path):
     setting = {
         "student.training.optimizer.learning_rate": {"tune": {"choices": [0.001, 0.01, 0.02]}},
@@ -322,6 +327,7 @@ def test_a_cell_that_is_a_search_counts_its_best(tmp_path):
     assert (tmp_path / "runs" / "table" / "report.html").read_text().count("<svg") == 2
 
 
+@pytest.mark.long
 def test_the_page_has_every_figure_and_needs_nothing_else(tmp_path):
     figures = [{"x": x, "series": "loss"} for x in ("parameters", "multiply_adds", "teacher", "epoch")]
     figures += [{"x": "loss", "lines": ["teacher"]}]
@@ -500,6 +506,7 @@ def test_what_goes_across_a_table_has_a_heading_of_its_own(tmp_path, teachers, l
     assert [list(row.values()) for row in rows] == [["cnn", "10.00", "30.00"], ["mlp", "20.00", "40.00"]]
 
 
+@pytest.mark.long
 def test_an_axis_may_have_the_name_of_a_column(tmp_path, capsys):
     """Its values stay in sight beside what was measured."""
     names = {"teacher": ["kl", "logit_l2"], "parameters": [20], "state": ["x"], "seconds": [0]}
@@ -523,6 +530,7 @@ def test_an_axis_may_have_the_name_of_a_column(tmp_path, capsys):
     assert "| 20 | 0 | x | kl |" in table
 
 
+@pytest.mark.long
 def test_another_teacher_in_the_same_file_is_another_result(tmp_path):
     """What a loaded model holds is not in the sweep's file, nor in the data."""
     teacher = {"members": [{"teacher": {"name": "keras_file", "path": str(tmp_path / "teacher.keras")}}]}
@@ -537,6 +545,7 @@ def test_another_teacher_in_the_same_file_is_another_result(tmp_path):
     assert found[0] != found[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("changed", ["a", "b"])
 def test_another_teacher_in_a_file_that_a_search_may_choose_is_another_result(tmp_path, changed):
     """Of the two, b is that of the plan in the middle."""
@@ -667,6 +676,7 @@ def test_a_sweep_is_run_by_one_process(tmp_path, monkeypatch, capsys):
     assert "has been running this experiment since" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_metric_that_there_is_not(tmp_path, capsys):
     file = sweep_file(tmp_path, metric="phone_error_rate", axes={"loss": ["kl"], "seed": [0]})
     assert command("sweep", file, "--home", tmp_path / "home", "--runs_dir", tmp_path / "runs") == 2
@@ -691,6 +701,7 @@ def test_the_metric_of_a_sweep_is_that_of_any_cell(tmp_path):
         running.check_sweep_metric(table, planned[:1], "metric")
 
 
+@pytest.mark.long
 def test_results_are_stable_json(tmp_path):
     sweep(tmp_path, axes={"loss": ["kl"], "seed": [0]})
     (file,) = (tmp_path / "runs" / "table" / "cells").glob("*/results.json")

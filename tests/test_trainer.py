@@ -124,6 +124,7 @@ def test_a_standardised_run_regresses_standardised_targets_step_for_step():
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", [None, 2], ids=["one device", "mirrored"])
 def test_the_same_seed_gives_the_same_bits(strategy):
     def run(seed):

@@ -29,6 +29,7 @@ def finished(tmp_path_factory):
         return folder, run(folder, APART), seen
 
 
+@pytest.mark.long
 def test_every_net_learns_from_copies_of_its_own(finished):
     _, _, seen = finished
     assert {name: split.repeats for name, split in seen.items()} == {

@@ -25,6 +25,7 @@ def export(written, tmp_path):
     return shutil.copytree(written[0], tmp_path / "copy")
 
 
+@pytest.mark.long
 def test_a_sound_export_is_described(written):
     found = verification.verify(written[0])
     assert set(found["signatures"]) == {"serving_default", "serve_images"}

@@ -157,6 +157,7 @@ def curves(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CURVES)
 def test_two_workers_have_the_bits_of_two_devices_and_the_curve_of_one(curves, name):
     same(curves, name, train(name, small.mirrored(2)))
@@ -174,6 +175,7 @@ def uninterrupted():
     return train("long", small.mirrored(2))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_signal_to_any_worker_stops_all_at_one_step(rank, uninterrupted, tmp_path):
     found = start(tmp_path, "long")

@@ -30,6 +30,7 @@ def hostile(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 def test_h1_verify_runs_nothing_of_the_working_directory(hostile):
     with pytest.raises(VerificationError, match=re.escape(str(hostile / "none"))):
         verify(hostile / "none")

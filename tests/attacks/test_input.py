@@ -269,6 +269,7 @@ for number in (signal.SIGTERM, signal.SIGHUP):
 """
 
 
+@pytest.mark.long
 def test_low_a_signal_has_the_state_written_and_then_its_own_effect():
     """Also the TypeError of checkpoint.py, where the handler before was SIG_DFL."""
     done = process(sys.executable, "-c", SIGNALLED)

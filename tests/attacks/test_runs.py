@@ -53,6 +53,7 @@ def results_of(folder):
     return {name: (folder / "runs" / "tiny" / name).read_bytes() for name in names}
 
 
+@pytest.mark.long
 def test_m1_a_run_that_fails_before_its_results_leaves_those_of_the_run_before(folder, capsys):
     before = results_of(folder)
     assert run_again(folder, "--set", "distribution.strategy=mirrored") == 2
@@ -199,6 +200,7 @@ def test_9b_another_experiment_of_the_name_ends_at_once(folder, capsys, kind):
     assert versions(folder) == ["1"]
 
 
+@pytest.mark.long
 def test_9b_both_ways_out(folder, capsys):
     assert run_again(folder, *settings("student"), "--set", "name=other") == 0
     assert (versions(folder), versions(folder, "other")) == (["1"], ["1"])

@@ -131,6 +131,7 @@ def test_m5_processes_that_are_killed(tmp_path):
     assert states == ["done", "failed", "done", "done"]
 
 
+@pytest.mark.long
 def test_m6_untouched_it_is_what_it_was_and_removed_trials_are_done_again_the_same(tmp_path, untrained):
     search = search_of(tmp_path, searched())
     whole = work(search, tmp_path)

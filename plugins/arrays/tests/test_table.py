@@ -287,6 +287,7 @@ def test_wrong_arguments(arguments, message, people):
         prepared(people, **arguments)
 
 
+@pytest.mark.long
 def test_a_run_exports_a_student_that_takes_texts_and_numbers(people):
     dataset = {"name": "table", "train": str(people), "target": "income", "shares": SHARES}
     experiment = tiny(dataset=dataset, baseline=None, export={"minimum_agreement": 0})

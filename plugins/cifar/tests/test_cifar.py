@@ -325,6 +325,7 @@ def test_an_id_gives_the_same_bits_in_batches_of_any_size(bits, size):
         bits.check(part, in_graph(tf.constant(part)))
 
 
+@pytest.mark.long
 @settings(max_examples=12, derandomize=True)
 @given(ids=st.permutations(range(280)), sizes=st.lists(st.integers(1, 100), min_size=1, max_size=3))
 def test_an_id_gives_the_same_bits_in_any_order(bits, ids, sizes):
@@ -391,6 +392,7 @@ for preparation in ("standardize", "zca"):
 """
 
 
+@pytest.mark.long
 def test_another_process_gives_the_same_bits(both):
     one = both["zca"]
 
@@ -461,6 +463,7 @@ def loaded(plain):
     ]
 
 
+@pytest.mark.long
 def test_a_trained_and_two_loaded_members_teach_a_student(cifar10, plain, tmp_path):
     chosen = {"labelled": 50, "unlabelled": str(own_images(tmp_path)), "copies": 3, "mirror": True, "shift": 2}
 
