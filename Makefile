@@ -16,10 +16,10 @@ SECONDS_EACH ?= 600
 quickstart: install  ## the main job on the embedded data: table, report, saved_models/quickstart/1
 	$(BIN)/mimic-keras run experiments/quickstart.yaml
 
-test: install  ## the tests of at most ten seconds, on the newest supported TensorFlow
+test: install  ## the tests of at most six seconds, on the newest supported TensorFlow
 	$(PYTEST)
 
-test-all: install  ## those of more than ten seconds, too
+test-all: install  ## those of more than six seconds, too
 	$(PYTEST) -m 'not slow and not wheels and not rehearsal'
 
 test-floor:  ## all these on the oldest supported TensorFlow and Keras

@@ -29,6 +29,7 @@ def test_a_saved_model_answers_all_examples_the_first_and_further_rows(export, t
     assert found.latency == {}
 
 
+@pytest.mark.long
 def test_a_request_that_is_refused_names_the_place(export):
     with pytest.raises(FileError, match="cannot be run: "):
         answering.answer(export[0], "serving_default", {"inputs": np.zeros([1, 9, 9, 1], np.float32)})

@@ -46,6 +46,7 @@ def result(places):
     return mimic_keras.run(tiny(), **places)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("collects", [True, False])
 def test_no_collection_of_garbage_goes_through_tensorflow(collects):
     calls = "" if collects else "gc.disable(); "
@@ -75,6 +76,7 @@ def test_a_mapping_and_its_file_on_the_command_line_are_one_experiment(result, f
     assert f"Report:    {result.report}" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_result_has_the_numbers_the_nets_and_the_files(result, places):
     models = ["teacher", "teacher/0", "teacher/1", "baseline", "student"]
     assert [row["model"] for row in result.rows] == models
@@ -207,6 +209,7 @@ def test_predict_needs_no_examples_to_compare_with(result, tmp_path, capsys):
     assert "whether the examples were prepared as the student's is not checked" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_search_and_a_sweep(places, folder):
     experiment = tiny(baseline=None, search={"trials": 1, "random_trials": 1}, name="search")
     experiment["student"]["training"]["optimizer"]["learning_rate"] = {"tune": {"min": 0.01, "max": 0.02}}

@@ -124,6 +124,7 @@ def test_killed_and_continued_with_examples_that_the_host_prepares(tmp_path, mon
     same(train(tmp_path / "state.npz", settings=SHORT, examples=mapped), train(settings=SHORT, examples=mapped))
 
 
+@pytest.mark.long
 def test_killed_after_every_state(uninterrupted, tmp_path, monkeypatch):
     for _ in range(3):
         killed_after(2, monkeypatch)
@@ -180,6 +181,7 @@ def damaged(content):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", ["empty", "cut off", "a bit flipped", "no zip file"])
 def test_a_damaged_state_is_not_used(uninterrupted, damage, tmp_path, monkeypatch, caplog):
     file = tmp_path / "state.npz"

@@ -151,6 +151,7 @@ def test_wrong_input_is_one_message_without_a_traceback_and_debug_shows_it(tmp_p
     assert "Traceback" in process(*MODULE, "run", file, "--debug").stderr
 
 
+@pytest.mark.long
 def test_validate_prints_the_plan_and_touches_nothing(tmp_path):
     file = write(tmp_path, tiny())
     done = process(*MODULE, "validate", file, cwd=tmp_path)

@@ -311,6 +311,7 @@ def test_a_run_on_ray_has_the_bits_of_a_local_run(tmp_path, address):
     assert (made["teachers"], made["logits"], made["student"]) == (2, 6, 1)
 
 
+@pytest.mark.long
 def test_ray_says_where_a_call_is_computed_and_when_it_has_ended(address):
     seen = set()
     with ThreadPoolExecutor(1) as threads, engine.connected(address, Resources()) as connection:

@@ -259,6 +259,7 @@ def test_a_run_is_copied_to_s3(bucket, run_in_s3):
     }
 
 
+@pytest.mark.long
 def test_a_version_that_another_has_written_to_s3_is_refused(bucket, run_in_s3, capsys):
     folder, _ = run_in_s3
     options = [f"--{name}={folder / name}" for name in ("home", "saved_models_dir")]

@@ -87,6 +87,7 @@ def test_every_format_has_a_file_for_each_signature_and_digests_of_them(exported
     assert record["formats"]["onnx"]["opset"] == 18
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 64])
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_the_files_give_the_students_logits(exported, name, count):

@@ -31,6 +31,7 @@ def test_hostile_files_are_refused_and_nothing_is_written_elsewhere(name):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.long
 def test_the_watch_sees_a_write(tmp_path):
     code = "import sys; from tests import fuzz; fuzz.watch(); open(sys.argv[1], 'w')"
     done = subprocess.run(

@@ -196,6 +196,7 @@ def test_an_object_without_identity_is_said_and_keyed_for_this_process(caplog):
     assert first.plugins[0].identity == again.plugins[0].identity != other.plugins[0].identity
 
 
+@pytest.mark.long
 def test_objects_of_every_kind_run_and_are_reused_until_they_change(places):
     training = {"epochs": 1, "batch_size": 50, "optimizer": {"name": "sgd", "learning_rate": 0.1}}
     student = {"architecture": {"name": small, "units": 3}, "loss": Half(), "training": training}

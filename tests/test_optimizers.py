@@ -139,6 +139,7 @@ def compiled(request, monkeypatch):
 
 # 101 examples are two steps of 64 a pass; the state is written after each step and at the end of a pass.
 # Each keeps its state in a way of its own; all fourteen were tried once.
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted({"sgd", "adamw", "lion", "muon", "adafactor", "nadam"} & set(NAMES)))
 def test_a_training_is_resumed_exactly(name, tmp_path, compiled):
     optimizer = {"name": name, "learning_rate": 0.01}
@@ -160,6 +161,7 @@ EVERYTHING = settings(
 )
 
 
+@pytest.mark.long
 def test_rates_of_a_warm_up_and_averages_are_resumed_exactly(tmp_path):
     """States are written after steps 1 and 2 of an epoch and at its end: the 3rd and 6th after a validation."""
     whole = fit(EVERYTHING)
@@ -191,6 +193,7 @@ def test_which_updates_are_compiled(name, expected):
     assert sum(function.attr["_XlaMustCompile"].b for function in functions) == expected
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted({"adam", "muon", "adafactor", "nadam"} & set(NAMES)))
 def test_two_devices_give_the_curve_of_one(name, compiled):
     optimizer = {"name": name, "learning_rate": 0.01, "weight_decay": 0.01}

@@ -101,6 +101,7 @@ def test_every_copy_draws_for_itself_and_more_copies_change_nothing(tmp_path):
     assert [net[:2] for net in drawn_nets(tmp_path, elsewhere)] == [net[:2] for net in four]
 
 
+@pytest.mark.long
 def test_draws_spread_over_their_range(tmp_path):
     units = [net[0] for net in drawn_nets(tmp_path, drawing(copies=60))]
     assert min(units) < 16

@@ -44,6 +44,7 @@ def test_a_first_run_makes_everything(finished):
     assert counts(finished[1]) == {"teachers": (2, 0), "logits": (6, 0), "student": (2, 0), "export": (1, 0)}
 
 
+@pytest.mark.long
 def test_the_same_run_again_reuses_everything_says_so_and_publishes_nothing(finished, folder, capsys):
     metrics = run(folder, tiny())
     assert counts(metrics) == {"teachers": (0, 2), "logits": (0, 6), "student": (0, 2), "export": (0, 1)}
@@ -63,6 +64,7 @@ def test_another_loss_retrains_only_the_student(folder):
     assert metrics["export"]["version"] == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", ["first", "last"])
 def test_another_member_trains_only_it(folder, place):
     changed = tiny()
@@ -93,6 +95,7 @@ def test_weights_count_as_shares_and_train_no_member(folder):
     assert counts(metrics) == {"teachers": (0, 3), "logits": (0, 9), "student": (1, 1), "export": (1, 0)}
 
 
+@pytest.mark.long
 def test_another_student_seed_retrains_student_and_baseline(folder):
     metrics = run(folder, tiny(), "--set", "student.seed=1")
     assert counts(metrics) == {"teachers": (0, 2), "logits": (0, 6), "student": (2, 0), "export": (1, 0)}
@@ -135,6 +138,7 @@ def test_a_damaged_file_is_made_again_and_nothing_else(finished, folder, kind, h
     assert f"is damaged ({file.name}); moved to" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_damaged_export_is_published_anew_beside_it(folder):
     file = folder / "saved_models" / "tiny" / "1" / "saved_model.pb"
     file.write_bytes(file.read_bytes()[:-10])
@@ -250,6 +254,7 @@ def test_without_a_teacher_the_student_learns_the_labels(tmp_path):
     assert counts(metrics)["student"] == (1, 0)
 
 
+@pytest.mark.long
 def test_a_student_without_a_teacher_may_have_a_loss_of_labels(tmp_path):
     experiment = tiny(teacher=None, baseline=None)
     training = experiment["student"]["training"]

@@ -94,6 +94,7 @@ def test_random_points_spread_over_the_space():
     assert {point[UNITS] for point in points} == set(range(2, 10))
 
 
+@pytest.mark.long
 def test_suggestions_come_near_the_minimum():
     """Of a bowl in the logarithm of the rate; random points alone come as near with a chance of about 1 in 100."""
     only = {RATE: SPACE[RATE]}
@@ -470,6 +471,7 @@ def test_a_label_is_as_short_as_it_can_be(places, short):
     assert list(page.shorten_places(places).values()) == short
 
 
+@pytest.mark.long
 def test_figures_count_trials_from_one_and_show_whole_numbers(tmp_path, untrained):
     search = search_of(tmp_path, searched(trials=4))
     work(search, tmp_path)

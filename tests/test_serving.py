@@ -94,6 +94,7 @@ def test_every_signature_gives_the_students_logits(exported, count):
         assert sorted(found) == ["class", "label", "logits", "probabilities"]
 
 
+@pytest.mark.long
 def test_the_record_says_what_was_verified_and_done(exported):
     _, export, _, metrics = exported
     record = json.loads((export / "export.json").read_text())
@@ -138,6 +139,7 @@ def test_no_request_takes_the_process_down(exported, speech):
             assert ended["refused"] > 0
 
 
+@pytest.mark.long
 def test_sound_is_prepared_as_for_the_training(speech):
     served = ServedModel(speech)
     inputs, logits = verification.read_examples(speech)["serve_pcm16"]

@@ -173,6 +173,7 @@ def test_a_full_disk_ends_the_run_with_a_message(reference, tmp_path):
     assert_same(results(tmp_path), expected)
 
 
+@pytest.mark.long
 def test_a_home_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "home").write_text("a file where a folder is wanted")
     code, said = run(tmp_path, write(tmp_path, tiny()))
@@ -203,6 +204,7 @@ def test_two_experiments_make_what_they_share_once(tmp_path):
     assert_same(results(folders[1]), results(folders[2]))
 
 
+@pytest.mark.long
 def test_an_experiment_that_is_run_already_is_refused(tmp_path, capsys):
     file = write(tmp_path, tiny())
     (tmp_path / "runs" / "tiny").mkdir(parents=True)

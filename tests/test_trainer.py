@@ -43,6 +43,7 @@ QUICK = [*((*UNEQUAL, name) for name in TRAININGS), (*EMPTY, "mixed with weight 
 EVERY = [(*shares, name) for shares in (UNEQUAL, EMPTY, OTHER) for name in TRAININGS]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("devices", "count", "name"),
     [each if each in QUICK else pytest.param(*each, marks=pytest.mark.slow) for each in EVERY],

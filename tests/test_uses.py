@@ -46,6 +46,7 @@ def test_every_net_learns_from_copies_of_its_own(finished):
         assert differ == pytest.approx(8 / 9, abs=0.05), f"{one}, {other}: one of nine shifts is the same"
 
 
+@pytest.mark.long
 def test_it_is_found_again(finished):
     folder, metrics, _ = finished
     assert counts(metrics) == {"teachers": (2, 0), "logits": (6, 0), "student": (2, 0), "export": (1, 0)}
@@ -54,6 +55,7 @@ def test_it_is_found_again(finished):
     assert counts(run(folder, resolved))["logits"] == (0, 6)
 
 
+@pytest.mark.long
 def test_another_transfer_set_trains_no_teacher_and_no_baseline(finished):
     changed = {**APART, "transfer": {"copies": 3, "shift": 2}}
     made = counts(run(finished[0], changed, "--set", "export.minimum_agreement=0"))

@@ -97,12 +97,14 @@ def test_verification_finds_a_signature_without_examples(export):
         verification._verify(export, lambda what: None)
 
 
+@pytest.mark.long
 def test_verification_finds_missing_weights(export):
     (export / "variables" / "variables.index").unlink()
     with pytest.raises(VerificationError, match="copy: "):
         verification.verify(export)
 
 
+@pytest.mark.long
 def test_verification_survives_a_graph_that_kills_its_process(export, monkeypatch):
     """oneDNN's convolution aborts on a request without the batch dimension if nothing checks its input."""
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")  # which is the default on some processors only

@@ -166,6 +166,7 @@ def test_two_workers_have_the_bits_of_two_devices_and_the_curve_of_one(curves, n
         np.testing.assert_allclose(found[metric], curve, rtol=1e-5, atol=1e-7, err_msg=metric)
 
 
+@pytest.mark.long
 def test_the_limit_of_the_rate_is_that_of_two_devices(curves):
     same(curves, SHARE, train(SHARE, small.mirrored(2)))
 

@@ -37,12 +37,14 @@ def test_h1_verify_runs_nothing_of_the_working_directory(hostile):
     assert not (hostile / "executed").exists()
 
 
+@pytest.mark.long
 def test_h1_plugins_check_runs_nothing_of_the_working_directory(hostile, monkeypatch):
     monkeypatch.setattr(catalogue, "list_plugins", lambda: [("logit_l2", find_plugin("loss", "logit_l2"))])
     assert catalogue.find_broken() == {}
     assert not (hostile / "executed").exists()
 
 
+@pytest.mark.long
 def test_h1_the_command_itself_runs_nothing_of_the_working_directory(hostile):
     command = Path(sys.executable).with_name("mimic-keras")
     done = subprocess.run(

@@ -97,6 +97,7 @@ def test_9c_a_remembered_divergence_fails_without_drop(tmp_path, training):
     assert training.names.count("teacher/0") == 1
 
 
+@pytest.mark.long
 def test_9c_a_removed_record_trains_the_member_again(tmp_path, training):
     training.diverging = {"teacher/0"}
     evaluate(tmp_path, experiment(on_divergence="drop"))

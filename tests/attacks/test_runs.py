@@ -62,6 +62,7 @@ def test_m1_a_run_that_fails_before_its_results_leaves_those_of_the_run_before(f
     assert results_of(folder) == before
 
 
+@pytest.mark.long
 def test_m2_a_report_that_fails_comes_after_the_numbers_and_before_publishing(folder, monkeypatch, capsys):
     shutil.rmtree(folder / "saved_models")
 
@@ -108,6 +109,7 @@ def test_m2_the_report_takes_costless_nets_and_dollars(tmp_path, teacher, studen
     assert f"{student} multiply-adds against its teacher's {teacher}" in text
 
 
+@pytest.mark.long
 def test_m9_what_the_bits_depend_on_is_recorded(finished):
     """A process of its own, with other settings than this one."""
     settings = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -266,6 +268,7 @@ CHANCE = (
 )
 
 
+@pytest.mark.long
 def test_9b_a_student_at_chance_level_is_not_published(folder, capsys):
     shutil.rmtree(folder / "saved_models")
     assert run_again(folder, *CHANCE) == 1

@@ -99,6 +99,7 @@ def test_m5_two_deaths_are_no_failure(tmp_path, search, untrained):
     assert [state for _, state, _ in work(search, tmp_path)] == ["done"] * 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RunError])
 def test_m5_interruptions_and_errors_are_no_deaths(tmp_path, search, untrained, monkeypatch, error):
     learn = runner.train_and_evaluate

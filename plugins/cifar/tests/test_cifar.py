@@ -485,6 +485,7 @@ def test_a_trained_and_two_loaded_members_teach_a_student(cifar10, plain, tmp_pa
     assert [made for made, _ in counts(again).values()] == [0, 0, 0, 0]
 
 
+@pytest.mark.long
 def test_the_student_of_cifar_100_learns_the_labels(cifar100, tmp_path):
     changed = experiment(cifar100.write(tmp_path / "files"), copies=2, shift=1)
     changed["dataset"]["name"], changed["teacher"] = "cifar100", None
@@ -498,6 +499,7 @@ def test_the_student_of_cifar_100_learns_the_labels(cifar100, tmp_path):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "message"),
     [
