@@ -90,6 +90,10 @@ def test_a_reference_inside_of_another_value_is_not_looked_at():
         ({"axis": "loss", "l2": 1}, False),
         ({"axis": "loss", "l2": 1, "otherwise": None}, True),
         ({"axis": "seed", "1": 1}, True),
+        ({"axis": "loss", "kl": {"axis": "seed", "1": 1}}, True),
+        ({"axis": "loss", "kl": {"axis": "seed", "2": 1}}, False),
+        ({"axis": "loss", "otherwise": {"axis": "seed", "2": 1}}, False),
+        ({"axis": "loss", "l2": 1, "otherwise": {"axis": "seed", "2": 1, "otherwise": 2}}, True),
         ({"axis": "no such axis", "l2": 1}, True),  # a problem for `resolve_references`
     ],
 )

@@ -53,10 +53,15 @@ def resolve_references(value: Any, values: Mapping[str, Value], place: Place, pr
 
 
 def has_value(reference: Any, values: Mapping[str, Value]) -> bool:
-    """False for a reference that names nothing for this cell, so that the experiment's own value stays."""
+    """False for a reference that names nothing for this cell, so that the experiment's own value stays.
+
+    Neither does a reference to a second axis that names nothing, in the place of the first one's value.
+    """
     if not is_reference(reference) or reference[AXIS] not in values or len(reference) == 1:
         return True
-    return OTHERWISE in reference or any(is_key_of(key, values[reference[AXIS]]) for key in reference)
+    named = [key for key in reference if key != AXIS and is_key_of(key, values[reference[AXIS]])]
+    key = named[0] if named else OTHERWISE
+    return key in reference and has_value(reference[key], values)
 
 
 def is_key_of(key: str, value: Value) -> bool:
