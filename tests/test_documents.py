@@ -129,6 +129,7 @@ SWEPT = {
     "ba_figure3_small": (30, 5, 5, 30),
     "ba_figure2_speech": (12, 2, 6, 12),
     "ba_figure3_speech": (72, 12, 16, 72),
+    "ba_table2_small": (15, 4, 4, 24),
     "urban_table2_small": (30, 1, 4, 90),
     "width_transfer_small": (63, 1, 1, 63),
 }
@@ -154,6 +155,16 @@ COUNTED = {
         "SNN-CNN-MIMIC-30k (128c)": SHALLOW[128][0],
         "SNN-ECNN-MIMIC-30k": SHALLOW[128][0],
     },
+    "ba_table2_small": dict.fromkeys(  # 64 filters of 5 x 5 x 3, then 8 x 8 x 64 - 200 linear - 2,000 - 10
+        (
+            "labels",
+            "mimic of two nets by L2",
+            "mimic of two nets by T = 2",
+            "mimic of one net by T = 2",
+            "mimic of two nets by T = 2 with dropout",
+        ),
+        64 * 75 + 64 + 4096 * 200 + 200 * 2000 + 2000 + 20_010,
+    ),
     "urban_table1": {  # docs/papers.md has the published 5.3, 2.5 and 5.8 million
         "76c2-mp-126c2-mp-148c4-mp-1200fc2": 5_339_350,
         "96c2-mp-171c2-mp-128c4-mp-512fc2": 2_453_729,
