@@ -39,12 +39,10 @@ def resolve_references(value: Any, values: Mapping[str, Value], place: Place, pr
             return None
         if len(value) == 1:
             return values[axis]
-        for key, item in value.items():
-            if key != AXIS and is_key_of(key, values[axis]):
-                return resolve_references(item, values, place / key, problems)
-        if OTHERWISE not in value:
+        key = _find_key(value, values[axis])
+        if key not in value:
             problems.add(place, f"nothing for {quote(values[axis])} on the axis '{axis}', and no '{OTHERWISE}'")
-        return resolve_references(value.get(OTHERWISE), values, place / OTHERWISE, problems)
+        return resolve_references(value.get(key), values, place / key, problems)
     if isinstance(value, dict):
         return {key: resolve_references(item, values, place / key, problems) for key, item in value.items()}
     if isinstance(value, list):
@@ -53,15 +51,16 @@ def resolve_references(value: Any, values: Mapping[str, Value], place: Place, pr
 
 
 def has_value(reference: Any, values: Mapping[str, Value]) -> bool:
-    """False for a reference that names nothing for this cell, so that the experiment's own value stays.
-
-    Neither does a reference to a second axis that names nothing, in the place of the first one's value.
-    """
+    """False where a reference, or one nested in it, names nothing for this cell: the experiment's own value stays."""
     if not is_reference(reference) or reference[AXIS] not in values or len(reference) == 1:
         return True
-    named = [key for key in reference if key != AXIS and is_key_of(key, values[reference[AXIS]])]
-    key = named[0] if named else OTHERWISE
+    key = _find_key(reference, values[reference[AXIS]])
     return key in reference and has_value(reference[key], values)
+
+
+def _find_key(reference: Mapping[str, Any], value: Value) -> str:
+    """The reference's key for this value of its axis, or else `otherwise`, which it need not have."""
+    return next((key for key in reference if key != AXIS and is_key_of(key, value)), OTHERWISE)
 
 
 def is_key_of(key: str, value: Value) -> bool:
