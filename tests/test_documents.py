@@ -130,6 +130,7 @@ SWEPT = {
     "ba_figure2_speech": (12, 2, 6, 12),
     "ba_figure3_speech": (72, 12, 16, 72),
     "ba_table2_small": (15, 4, 4, 24),
+    "cifar10_small_seeds": (4, 2, 6, 4),
     "urban_table2_small": (30, 1, 4, 90),
     "width_transfer_small": (63, 1, 1, 63),
 }
